@@ -1,0 +1,40 @@
+"""Segmentation backbones that think before they spend.
+
+Importing this package registers its modules with mmengine and mmseg.
+"""
+
+__version__ = "0.1.0"
+
+try:
+    import mmcv  # noqa: F401
+    import mmengine  # noqa: F401
+    import mmseg  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"tvit_seg needs mmengine, mmcv and mmsegmentation ({error}). In a new environment run "
+        '"pip install tvit_seg[onedl]" (current PyTorch, nothing to compile); '
+        'for OpenMMLab\'s original packages "pip install tvit_seg[openmmlab]". '
+        "Never install one over the other."
+    ) from error
+
+from .backbones import ThinkingViT
+from .checkpoint import convert_state_dict
+from .cost import stage_macs
+from .gates import EntropyGate, FixedGate, Gate, PixelEntropyGate, RandomGate
+from .segmentors import ThinkingEncoderDecoder, ThinkingTTAModel
+from .thinking import StageOutput, Thought
+
+__all__ = [
+    "EntropyGate",
+    "FixedGate",
+    "Gate",
+    "PixelEntropyGate",
+    "RandomGate",
+    "StageOutput",
+    "ThinkingEncoderDecoder",
+    "ThinkingTTAModel",
+    "ThinkingViT",
+    "Thought",
+    "convert_state_dict",
+    "stage_macs",
+]

@@ -1,0 +1,166 @@
+"""What every thinking backbone shares: stages, gate, the two ways to run, loading weights."""
+
+from collections.abc import Sequence
+
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from ..checkpoint import load_pretrained
+from ..gates import Gate, RandomGate, build_gate
+from ..thinking import Decode, StageOutput, Thought, think
+
+
+class ThinkingBackbone(BaseModule):
+    """A backbone of nested thinking stages. Subclasses embed images and run one stage.
+
+    Args:
+        num_stages: Number of thinking stages.
+        num_classes: Classes of the image-level head; 0 for none.
+        gate: Says which images stop; a config, a gate, or None to think to the end always.
+        loss_weights: Weight of each stage in the joint loss, >= 0; None for equal weights with sum
+            1. As a drop-in in a segmentor that knows nothing of stages, the backbone draws each
+            training image's exit stage with these as probabilities: an unbiased estimate of the
+            joint loss.
+        init_cfg: As in mmengine; ``dict(type='Pretrained', checkpoint=path)`` reads DeiT, timm,
+            mmseg and the authors' weights.
+    """
+
+    def __init__(
+        self,
+        num_stages: int,
+        num_classes: int = 0,
+        gate: Gate | dict | None = None,
+        loss_weights: Sequence[float] | None = None,
+        init_cfg: dict | list | None = None,
+    ):
+        super().__init__(init_cfg)
+        self.num_stages = num_stages
+        self.num_classes = num_classes
+        self.loss_weights = check_loss_weights(loss_weights, num_stages)
+        self.set_gate(gate)
+
+    def set_gate(self, gate: Gate | dict | None, has_decode_head: bool = False) -> None:
+        """Replaces the gate.
+
+        Args:
+            gate: A gate, its config, or None to think to the end always.
+            has_decode_head: Whether the caller decodes pixels for gates that look at them.
+
+        Raises:
+            ValueError: If the gate does not fit this backbone.
+        """
+        gate = build_gate(gate)
+        if gate.needs_decode_head and not has_decode_head:
+            raise ValueError(
+                f"{type(gate).__name__} reads decoded pixels and needs a decode head: use it in a "
+                "ThinkingEncoderDecoder, or gate on the class token with EntropyGate"
+            )
+        gate.check(self)
+        self.gate = gate
+
+    def embed(self, images: Tensor, stage: int, embedding: Tensor | None = None) -> Tensor:
+        """Embedding at the width of a stage. What an earlier stage has computed of it is reused.
+
+        Args:
+            images: (n, 3, H, W), any size.
+            stage: Index of the stage, from 0.
+            embedding: These images' embedding at the width of the previous stage; None at the
+                first.
+
+        Returns:
+            The embedding, images along dimension 0.
+        """
+        raise NotImplementedError
+
+    def run_stage(
+        self, stage: int, embedding: Tensor, tokens: Tensor | None, size: Sequence[int]
+    ) -> StageOutput:
+        """Runs one thinking stage.
+
+        Args:
+            stage: Index of the stage, from 0.
+            embedding: (n, ...) from :meth:`embed`, at the width of the stage.
+            tokens: Output tokens of the previous stage for these images; None at the first.
+            size: (H, W) of the images in pixels.
+
+        Returns:
+            What the stage says about the n images.
+        """
+        raise NotImplementedError
+
+    def padded_size(self, size: Sequence[int]) -> list[int]:
+        """Size in pixels that images of (H, W) pixels are padded to, on the right and bottom."""
+        raise NotImplementedError
+
+    def think(
+        self, images: Tensor, gate: Gate | None = None, decode: Decode | None = None
+    ) -> Thought:
+        """Runs stages until the gate has stopped every image; see :func:`tvit_seg.thinking.think`.
+
+        Args:
+            images: (B, 3, H, W).
+            gate: In place of the backbone's own.
+            decode: Decode head for gates that look at pixels.
+        """
+        return think(self, images, self.gate if gate is None else gate, decode)
+
+    def forward_stages(self, images: Tensor) -> list[StageOutput]:
+        """Runs every stage on every image, as training does.
+
+        Args:
+            images: (B, 3, H, W).
+
+        Returns:
+            One output for each stage.
+        """
+        embedding, tokens, outputs = None, None, []
+        for stage in range(self.num_stages):
+            embedding = self.embed(images, stage, embedding)
+            outputs.append(self.run_stage(stage, embedding, tokens, images.shape[-2:]))
+            tokens = outputs[-1].tokens
+        return outputs
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps for any decode head, each image's from the stage where it stopped.
+
+        In training the exit stage is drawn at random with the loss weights, so that a segmentor
+        which knows nothing of stages supervises all of them.
+
+        Args:
+            images: (B, 3, H, W).
+
+        Returns:
+            Maps (B, C, H', W'), C constant.
+        """
+        gate = RandomGate.from_weights(self.loss_weights) if self.training else self.gate
+        return self.think(images, gate).features
+
+    def init_weights(self) -> None:
+        """Applies ``init_cfg``; pretrained weights are converted to our names and shapes."""
+        cfgs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg]
+        pretrained = [cfg for cfg in cfgs if cfg and cfg.get("type") == "Pretrained"]
+        others = [cfg for cfg in cfgs if cfg and cfg not in pretrained]
+        if others:
+            self.init_cfg = others
+            super().init_weights()
+        for cfg in pretrained:
+            load_pretrained(self, cfg["checkpoint"], prefix=cfg.get("prefix"))
+        self._is_init = True
+
+
+def check_loss_weights(weights: Sequence[float] | None, num_stages: int) -> list[float]:
+    """Returns one loss weight for each stage, equal ones with sum 1 by default.
+
+    Raises:
+        ValueError: If there are too few or too many, one is negative, or all are 0.
+    """
+    if weights is None:
+        return [1 / num_stages] * num_stages
+    if len(weights) != num_stages:
+        raise ValueError(
+            f"loss_weights={list(weights)} has {len(weights)} entries, one for each of the "
+            f"{num_stages} thinking stages is needed"
+        )
+    if min(weights) < 0 or sum(weights) <= 0:
+        raise ValueError(f"loss_weights={list(weights)} must be >= 0 and not all 0")
+    return [float(weight) for weight in weights]

@@ -1,0 +1,315 @@
+"""ThinkingViT (https://arxiv.org/abs/2507.10800): vision transformer of nested stages."""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+
+import torch
+from mmcv.cnn import build_activation_layer
+from timm.layers import (
+    calculate_drop_path_rates,
+    resample_abs_pos_embed,
+    to_2tuple,
+    trunc_normal_,
+)
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from ..gates import Gate
+from ..layers import (
+    NestedAttention,
+    NestedLayerNorm,
+    NestedLinear,
+    NestedMlp,
+    NestedPatchEmbed,
+    Recycle,
+)
+from ..registry import register
+from ..thinking import StageOutput
+from .base import ThinkingBackbone
+
+# mmseg's VisionTransformer can switch these; nested stages, recycling and the gate need them so
+_FIXED = dict(
+    patch_pad="corner",
+    with_cls_token=True,
+    output_cls_token=False,
+    patch_norm=False,
+    pre_norm=False,
+    num_fcs=2,
+    norm_eval=False,
+)
+
+
+@register("MODELS")
+class ThinkingViT(ThinkingBackbone):
+    """Vision transformer whose first attention heads look first.
+
+    Stage i runs the first ``thinking_stages[i]`` heads and the channels that belong to them, in
+    every layer, on the leading channels of the embedding plus the recycled tokens of stage i - 1.
+    The arguments are those of mmseg's ``VisionTransformer``, so that it takes that one's place.
+
+    Args:
+        img_size: Image size in pixels the position embedding is made for, one or (H, W). Other
+            sizes work: the image is padded to the patch size on the right and bottom, the position
+            embedding resized.
+        patch_size: Patch size in pixels.
+        in_channels: Channels of the image.
+        embed_dims: Width D of the widest possible stage; None for 64 x ``num_heads``.
+        num_layers: Number of blocks.
+        num_heads: Attention heads at width D; None for the heads of the last thinking stage.
+        mlp_ratio: Hidden width of the perceptrons over their width.
+        out_origin: Whether the stage's input is returned as a map before all others.
+        out_indices: Blocks whose output is returned as a map; -1 is the last.
+        qkv_bias: Whether query, key and value have a bias.
+        drop_rate: Dropout rate after embedding and projections.
+        attn_drop_rate: Dropout rate of attention weights.
+        drop_path_rate: Stochastic depth rate of the last block, rising linearly from 0.
+        norm_cfg: Normalisation, ``type='LN'`` with its ``eps``.
+        act_cfg: Activation of the perceptrons.
+        patch_bias: Whether the patch embedding has a bias (mmseg's default is False, but DeiT's,
+            timm's and the authors' weights have one).
+        final_norm: Whether the last map is taken after the final norm. Tokens always are.
+        interpolate_mode: How the position embedding is resized, ``'bicubic'`` or ``'bilinear'``.
+        with_cp: Whether blocks are checkpointed, which trades time for memory in training.
+        frozen_exclude: Parts of parameter names that are trained, all others are frozen;
+            ``['all']`` trains everything.
+        pretrained: Deprecated spelling of ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
+        thinking_stages: Attention heads of each thinking stage, increasing.
+        gate: Says which images stop; a config, a gate, or None to think to the end always.
+        num_classes: Classes of the image-level head on the class token, which gates read; 0: none.
+        loss_weights: Weight of each stage in the joint loss; None for equal weights.
+        init_cfg: As in mmengine; ``type='Pretrained'`` reads everybody's weights.
+        **fixed: Further arguments of mmseg's ``VisionTransformer``, accepted with the only value
+            that nested stages allow: ``patch_pad='corner'``, ``with_cls_token=True``,
+            ``output_cls_token=False``, ``patch_norm=False``, ``pre_norm=False``, ``num_fcs=2``,
+            ``norm_eval=False``.
+
+    Raises:
+        ValueError: If an argument is out of range; the message names it and what is allowed.
+        TypeError: If an argument is unknown.
+    """
+
+    def __init__(
+        self,
+        img_size: int | Sequence[int] = 224,
+        patch_size: int = 16,
+        in_channels: int = 3,
+        embed_dims: int | None = None,
+        num_layers: int = 12,
+        num_heads: int | None = None,
+        mlp_ratio: float = 4,
+        out_origin: bool = False,
+        out_indices: int | Sequence[int] = -1,
+        qkv_bias: bool = True,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        norm_cfg: dict = dict(type="LN", eps=1e-6),
+        act_cfg: dict = dict(type="GELU"),
+        patch_bias: bool = True,
+        final_norm: bool = True,
+        interpolate_mode: str = "bicubic",
+        with_cp: bool = False,
+        frozen_exclude: Sequence[str] = ("all",),
+        pretrained: str | None = None,
+        thinking_stages: Sequence[int] = (3, 6),
+        gate: Gate | dict | None = None,
+        num_classes: int = 0,
+        loss_weights: Sequence[float] | None = None,
+        init_cfg: dict | list | None = None,
+        **fixed,
+    ):
+        _check_fixed(fixed)
+        heads = _check_stages(thinking_stages, num_heads)
+        num_heads = num_heads or heads[-1]
+        embed_dims = embed_dims or 64 * num_heads
+        if embed_dims % num_heads:
+            raise ValueError(f"embed_dims={embed_dims} is not divisible by num_heads={num_heads}")
+        if pretrained is not None:
+            if init_cfg is not None:
+                raise ValueError("init_cfg and pretrained cannot be set at the same time")
+            init_cfg = dict(type="Pretrained", checkpoint=pretrained)
+        super().__init__(len(heads), num_classes, gate, loss_weights, init_cfg)
+
+        self.thinking_stages = heads
+        self.embed_dims = embed_dims
+        self.stage_dims = tuple(embed_dims // num_heads * h for h in heads)
+        self.patch_size = patch_size
+        self.out_origin = out_origin
+        self.out_indices = _check_out_indices(out_indices, num_layers)
+        self.final_norm = final_norm
+        self.interpolate_mode = interpolate_mode
+        self.with_cp = with_cp
+        norm_layer = _norm_layer(norm_cfg)
+
+        self.patch_embed = NestedPatchEmbed(
+            _pair(img_size), patch_size, in_channels, embed_dims, bias=patch_bias
+        )
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.patch_embed.num_patches, embed_dims))
+        self.pos_drop = nn.Dropout(drop_rate)
+        self.blocks = nn.ModuleList(
+            Block(
+                embed_dims,
+                num_heads,
+                mlp_ratio,
+                qkv_bias=qkv_bias,
+                proj_drop=drop_rate,
+                attn_drop=attn_drop_rate,
+                drop_path=rate,
+                act_layer=partial(build_activation_layer, act_cfg),
+                norm_layer=norm_layer,
+                attn_layer=NestedAttention,
+                mlp_layer=NestedMlp,
+            )
+            for rate in calculate_drop_path_rates(drop_path_rate, num_layers)
+        )
+        self.norm = norm_layer(embed_dims)
+        self.head = NestedLinear(embed_dims, num_classes) if num_classes else None
+        self.recycle = nn.ModuleList(
+            Recycle(narrow, wide) for narrow, wide in pairwise(self.stage_dims)
+        )
+        self._reset_parameters()
+        self._freeze(frozen_exclude)
+
+    def embed(self, images: Tensor, stage: int, embedding: Tensor | None = None) -> Tensor:
+        """Patches, class token and position embedding, see :meth:`ThinkingBackbone.embed`.
+
+        Args:
+            images: (n, 3, H, W).
+            stage: Index of the stage, from 0.
+            embedding: (n, 1 + h w, d_{i-1}), or None at the first stage.
+
+        Returns:
+            (n, 1 + h w, d_i), class token first, (h, w) the grid of the padded image.
+        """
+        start = 0 if embedding is None else embedding.shape[-1]
+        new = slice(start, self.stage_dims[stage])
+        patches = self.patch_embed(images, new)  # (n, h w, d_i - d_{i-1})
+        tokens = torch.cat((self.cls_token[..., new].expand(len(images), -1, -1), patches), dim=1)
+        position = resample_abs_pos_embed(
+            self.pos_embed[..., new],
+            self.grid(images.shape[-2:]),
+            self.patch_embed.grid_size,
+            interpolation=self.interpolate_mode,
+            antialias=False,
+        )
+        tokens = self.pos_drop(tokens + position)
+        return tokens if embedding is None else torch.cat((embedding, tokens), dim=-1)
+
+    def grid(self, size: Sequence[int]) -> list[int]:
+        """Rows and columns of patches for an image of (H, W) pixels, padding included."""
+        return [math.ceil(length / self.patch_size) for length in size]
+
+    def padded_size(self, size: Sequence[int]) -> list[int]:
+        """Size in pixels that images of (H, W) pixels are padded to: multiples of the patch."""
+        return [length * self.patch_size for length in self.grid(size)]
+
+    def run_stage(
+        self, stage: int, embedding: Tensor, tokens: Tensor | None, size: Sequence[int]
+    ) -> StageOutput:
+        """Runs the first heads of every block; see :meth:`ThinkingBackbone.run_stage`.
+
+        Args:
+            stage: Index of the stage, from 0.
+            embedding: (n, N, d_i).
+            tokens: (n, N, d_{i-1}), or None at the first stage.
+            size: (H, W) of the images in pixels.
+
+        Returns:
+            Tokens (n, N, d_i), maps (n, D, h, w), logits (n, K).
+        """
+        x = embedding
+        if stage > 0:
+            x = x + self.recycle[stage - 1](tokens)
+        maps = [x] if self.out_origin else []
+        for index, block in enumerate(self.blocks):
+            x = checkpoint(block, x, use_reentrant=False) if self._checkpoints else block(x)
+            if index in self.out_indices:
+                maps.append(x)
+        tokens = self.norm(x)
+        if self.final_norm and len(self.blocks) - 1 in self.out_indices:
+            maps[-1] = tokens
+        return StageOutput(
+            stage=stage,
+            num_stages=self.num_stages,
+            tokens=tokens,
+            features=tuple(self._to_map(x, size) for x in maps),
+            logits=self.head(tokens[:, 0], self.num_classes) if self.head is not None else None,
+        )
+
+    @property
+    def _checkpoints(self) -> bool:
+        return self.with_cp and self.training and torch.is_grad_enabled()
+
+    def _to_map(self, x: Tensor, size: Sequence[int]) -> Tensor:
+        """Spatial tokens (n, 1 + h w, d) as a map (n, D, h, w), zero-padded to the full width."""
+        x = F.pad(x[:, 1:], (0, self.embed_dims - x.shape[-1]))
+        return x.transpose(1, 2).unflatten(2, self.grid(size))
+
+    def _reset_parameters(self) -> None:
+        """DeiT's initialisation."""
+        trunc_normal_(self.cls_token, std=0.02)
+        trunc_normal_(self.pos_embed, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def _freeze(self, exclude: Sequence[str]) -> None:
+        for name, parameter in self.named_parameters():
+            if "all" not in exclude and not any(part in name for part in exclude):
+                parameter.requires_grad = False
+
+
+def _pair(img_size: int | Sequence[int]) -> tuple[int, int]:
+    pair = tuple(to_2tuple(img_size))
+    if len(pair) == 1:
+        pair *= 2
+    if len(pair) != 2:
+        raise ValueError(f"img_size={img_size} must be one or two lengths in pixels")
+    return pair
+
+
+def _check_fixed(given: dict) -> None:
+    unknown = sorted(given.keys() - _FIXED.keys())
+    if unknown:
+        raise TypeError(f"ThinkingViT has no argument {', '.join(map(repr, unknown))}")
+    for name, value in given.items():
+        if value != _FIXED[name]:
+            raise ValueError(
+                f"{name}={value!r} is not possible with thinking stages, only {_FIXED[name]!r}"
+            )
+
+
+def _check_stages(thinking_stages: Sequence[int], num_heads: int | None) -> tuple[int, ...]:
+    heads = tuple(thinking_stages)
+    if not heads:
+        raise ValueError("thinking_stages=() is empty; give the heads of at least one stage")
+    if not all(isinstance(h, int) and h >= 1 for h in heads):
+        raise ValueError(f"thinking_stages={heads} must be integers >= 1")
+    if any(b <= a for a, b in pairwise(heads)):
+        raise ValueError(f"thinking_stages={heads} must be increasing")
+    if num_heads is not None and heads[-1] > num_heads:
+        raise ValueError(f"thinking_stages={heads} has a stage above num_heads={num_heads}")
+    return heads
+
+
+def _check_out_indices(out_indices: int | Sequence[int], num_layers: int) -> tuple[int, ...]:
+    given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
+    indices = tuple(i + num_layers if i < 0 else i for i in given)
+    if not indices or not all(0 <= i < num_layers for i in indices):
+        raise ValueError(f"out_indices={out_indices} must be below num_layers={num_layers}")
+    return indices
+
+
+def _norm_layer(norm_cfg: dict) -> partial:
+    options = dict(norm_cfg)
+    if options.pop("type") not in ("LN", nn.LayerNorm):
+        raise ValueError(f"norm_cfg={norm_cfg} must have type='LN', the norm that nests")
+    options.pop("requires_grad", None)
+    return partial(NestedLayerNorm, **options)

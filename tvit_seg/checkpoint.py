@@ -1,0 +1,309 @@
+"""Everybody's weights under our names and in our shapes.
+
+Our names are timm's (``blocks.N.attn.qkv``, ...) plus ``recycle.I.{proj,scale}``; decode heads keep
+mmseg's. Read are checkpoints of the authors (classification and segmentation), DeiT and timm ViTs,
+mmseg ViTs, and our own.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from mmengine.logging import print_log
+from timm.layers import resample_abs_pos_embed, resample_patch_embed
+from torch import Tensor, nn
+
+from .checkpoint_io import CheckpointError, get_state_dict, read_checkpoint
+
+# timm's name of a block's parts <-> mmseg's
+_BLOCK = {
+    "norm1.": "ln1.",
+    "norm2.": "ln2.",
+    "attn.qkv.": "attn.attn.in_proj_",
+    "attn.proj.": "attn.attn.out_proj.",
+    "mlp.fc1.": "ffn.layers.0.0.",
+    "mlp.fc2.": "ffn.layers.1.",
+}
+
+_AUTHORS_BACKBONE = [
+    (r"^(?:_thinking_)?alphas?\.(\d+)$", r"recycle.\1.scale"),
+    (r"^_thinking_proj_layers\.(\d+)\.", r"recycle.\1.proj."),
+    (r"^proj_layer(\d*)\.", lambda m: f"recycle.{int(m[1] or 1) - 1}.proj."),
+]
+_MMSEG_BACKBONE = [
+    (r"^patch_embed\.projection\.", "patch_embed.proj."),
+    (r"^ln1\.", "norm."),
+    (r"^layers\.(\d+)\.", r"blocks.\1."),
+    *((rf"^(blocks\.\d+\.){re.escape(mmseg)}", rf"\1{timm}") for timm, mmseg in _BLOCK.items()),
+]
+_AUTHORS_HEAD = [
+    (r"^proj_dec\.", "dec_proj."),
+    (r"^proj_(patch|classes)$", r"\1_proj.weight"),
+    (r"^head\.", "conv_seg."),
+    (r"^blocks\.(\d+)\.", r"layers.\1."),
+    *((rf"^(layers\.\d+\.){re.escape(timm)}", rf"\1{mmseg}") for timm, mmseg in _BLOCK.items()),
+]
+
+
+@dataclass
+class Report:
+    """What became of a checkpoint's tensors.
+
+    Attributes:
+        source: What the checkpoint was recognised as.
+        loaded: Names that got values, in part or whole.
+        cropped: Those of them that were larger than the model's.
+        partial: Those of them that fill only a leading slice of the model's.
+        resized: Those of them that were interpolated (position and patch embedding).
+        missing: The model's names that keep their initial values.
+        dropped: The checkpoint's names that were not used, with the reason.
+    """
+
+    source: str
+    loaded: list[str] = field(default_factory=list)
+    cropped: list[str] = field(default_factory=list)
+    partial: list[str] = field(default_factory=list)
+    resized: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    dropped: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"recognised as {self.source}; {len(self.loaded)} tensors read"]
+        for name in ("cropped", "partial", "resized", "missing"):
+            if names := getattr(self, name):
+                lines.append(f"  {name}: {_shorten(names)}")
+        if self.dropped:
+            lines.append(
+                "  dropped: " + _shorten([f"{name} ({why})" for name, why in self.dropped.items()])
+            )
+        return "\n".join(lines)
+
+
+class ConvertedStateDict(OrderedDict):
+    """A state dict that says in ``report`` how it came about."""
+
+    report: Report
+
+
+def convert_state_dict(
+    state_dict: Mapping, model: nn.Module | None = None, prefix: str | None = None
+) -> ConvertedStateDict:
+    """Gives weights of the authors, DeiT, timm or mmseg our names, and a model's shapes.
+
+    Args:
+        state_dict: The weights, or a checkpoint that holds them under ``state_dict`` or ``model``.
+        model: A thinking backbone or segmentor to fit the weights to: smaller ones fill the leading
+            slices of its parameters, larger ones are cropped, the position embedding is resized.
+            None only renames.
+        prefix: Only the entries whose names start so, without it.
+
+    Returns:
+        Weights for ``model.load_state_dict``; ``report`` says what was recognised, cropped, left
+        out. Authors' segmentation checkpoints give ``backbone.*`` and ``decode_head.*`` names
+        unless ``model`` is a backbone.
+
+    Raises:
+        CheckpointError: If the names are of no known kind, or nothing fits the model.
+    """
+    weights = get_state_dict(state_dict)
+    if prefix:
+        prefix = prefix.rstrip(".") + "."
+        weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    report = Report(source=_recognise(weights))
+    converted = _rename(weights, report)
+    if model is not None:
+        converted = _fit(_address(converted, model, report), model, report)
+    result = ConvertedStateDict(converted)
+    result.report = report
+    report.loaded = list(result)
+    return result
+
+
+def load_pretrained(backbone: nn.Module, path: str, prefix: str | None = None) -> Report:
+    """Loads a checkpoint file into a backbone and logs what was read.
+
+    Args:
+        backbone: A thinking backbone.
+        path: A local file: .pth, .bin or .safetensors.
+        prefix: Only the entries whose names start so.
+
+    Returns:
+        The report.
+
+    Raises:
+        CheckpointError: If the file is damaged, holds code, or fits less than half of the
+            backbone's parameters (counted as tensors).
+    """
+    converted = convert_state_dict(read_checkpoint(path), backbone, prefix)
+    report = converted.report
+    total = len(backbone.state_dict())
+    if len(converted) < total / 2:
+        raise CheckpointError(
+            f"{path} fits {len(converted)} of the backbone's {total} parameters, less than half: "
+            f"{report}"
+        )
+    backbone.load_state_dict(converted, strict=False)
+    print_log(f"Loaded {path}: {report}", logger="current")
+    return report
+
+
+def _recognise(weights: Mapping[str, Tensor]) -> str:
+    """Which family of checkpoints the names belong to."""
+    signs = {
+        "our weights": r"(^|\.)recycle\.\d+\.scale$",
+        "authors' segmentation weights": r"^encoder\._thinking_",
+        "authors' ThinkingViT weights": r"^(alpha\.\d+|proj_layer\d*\..*)$",
+        "mmseg ViT weights": r"(^|\.)layers\.\d+\.ln1\.weight$",
+        "distilled DeiT weights": r"(^|\.)dist_token$",
+        "timm ViT weights": r"(^|\.)blocks\.\d+\.attn\.qkv\.weight$",
+    }
+    for source, pattern in signs.items():
+        if any(re.search(pattern, name) for name in weights):
+            return source
+    raise CheckpointError(
+        "weights of an unknown kind; known are ViT weights of the authors, DeiT, timm, mmseg and "
+        f"ours. Found {_shorten(list(weights)) or 'nothing'}"
+    )
+
+
+def _rename(weights: Mapping[str, Tensor], report: Report) -> dict[str, Tensor]:
+    """Our names; for a segmentor with ``backbone.`` and ``decode_head.`` in front."""
+    renamed = {}
+    for name, value in weights.items():
+        name = re.sub(r"^encoder\.", "backbone.", name)
+        name = re.sub(r"^decoder\.", "decode_head.", name)
+        part, _, rest = name.partition(".")
+        if part == "backbone":
+            renamed[f"backbone.{_apply(_AUTHORS_BACKBONE + _MMSEG_BACKBONE, rest)}"] = value
+        elif part == "decode_head":
+            authors = report.source == "authors' segmentation weights"
+            rest, value = _head_entry(rest, value) if authors else (rest, value)
+            renamed[f"decode_head.{rest}"] = value
+        else:
+            renamed[_apply(_AUTHORS_BACKBONE + _MMSEG_BACKBONE, name)] = value
+    for name in list(renamed):
+        if "dist" in name and re.search(r"(dist_token$|head_dist\.)", name):
+            report.dropped[name] = "distillation"
+            del renamed[name]
+            if name.endswith("dist_token"):  # its position follows the class token's
+                key = name.replace("dist_token", "pos_embed")
+                renamed[key] = torch.cat((renamed[key][:, :1], renamed[key][:, 2:]), dim=1)
+        elif name.endswith(".scale") and name.replace(".scale", ".proj.weight") not in renamed:
+            report.dropped[name] = "a recycling scalar without its projection"
+            del renamed[name]
+    return renamed
+
+
+def _apply(table: list, name: str) -> str:
+    for pattern, replacement in table:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _head_entry(name: str, value: Tensor) -> tuple[str, Tensor]:
+    """An entry of the authors' decoder as mmseg's heads have it."""
+    renamed = _apply(_AUTHORS_HEAD, name)
+    if name in ("proj_patch", "proj_classes"):  # used as x @ W
+        value = value.T.contiguous()
+    elif name == "head.weight":  # a linear layer, for mmseg a 1 x 1 convolution
+        value = value[..., None, None]
+    return renamed, value
+
+
+def _address(weights: dict[str, Tensor], model: nn.Module, report: Report) -> dict[str, Tensor]:
+    """Names with ``backbone.`` in front or not, as the model has them."""
+    segmentor = any(name.startswith("backbone.") for name in model.state_dict())
+    given = any(name.startswith("backbone.") for name in weights)
+    if segmentor and not given:
+        return {f"backbone.{name}": value for name, value in weights.items()}
+    if given and not segmentor:
+        for name in weights:
+            if not name.startswith("backbone."):
+                report.dropped[name] = "not of the backbone"
+        return {
+            name.removeprefix("backbone."): value
+            for name, value in weights.items()
+            if name.startswith("backbone.")
+        }
+    return weights
+
+
+def _fit(weights: dict[str, Tensor], model: nn.Module, report: Report) -> dict[str, Tensor]:
+    """Weights in the shapes of the model."""
+    own = model.state_dict()
+    report.missing = [name for name in own if name not in weights]
+    backbone = getattr(model, "backbone", model)
+    fitted = {}
+    for name, value in weights.items():
+        if name not in own:
+            report.dropped[name] = "the model has no such parameter"
+            continue
+        target = own[name]
+        value = value.to(target.dtype)
+        if re.search(r"(^|backbone\.)pos_embed$", name):
+            value = _resize_position(name, value, backbone, report)
+        elif name.endswith("patch_embed.proj.weight") and value.shape[2:] != target.shape[2:]:
+            value = resample_patch_embed(value, list(target.shape[2:]))
+            report.resized.append(name)
+        if why := _mismatch(name, value, target):
+            report.dropped[name] = why
+            report.missing.append(name)
+        else:
+            fitted[name] = _slice_into(name, value, target, report)
+    return fitted
+
+
+def _resize_position(name: str, value: Tensor, backbone: nn.Module, report: Report) -> Tensor:
+    grid = list(backbone.patch_embed.grid_size)
+    old = _grid(value.shape[1] - 1, grid)
+    if old == grid:
+        return value
+    report.resized.append(name)
+    return resample_abs_pos_embed(value, grid, old, interpolation="bicubic", antialias=False)
+
+
+def _grid(num_patches: int, wanted: list[int]) -> list[int]:
+    """The grid a position embedding was made for: the wanted one if it fits, else a square."""
+    if num_patches == wanted[0] * wanted[1]:
+        return wanted
+    side = round(num_patches**0.5)
+    if side * side != num_patches:
+        raise CheckpointError(
+            f"a position embedding of {num_patches} patches is not square; "
+            f"only square ones can be resized to {wanted[0]} x {wanted[1]}"
+        )
+    return [side, side]
+
+
+def _mismatch(name: str, value: Tensor, target: Tensor) -> str | None:
+    """Why a tensor cannot be cut or padded to the model's shape; None if it can."""
+    image_head = re.search(r"(^|backbone\.)head\.(weight|bias)$", name)
+    if image_head and value.shape[0] != target.shape[0]:
+        return f"{value.shape[0]} classes, the model has {target.shape[0]}"
+    nested = not name.startswith(("decode_head.", "auxiliary_head."))
+    if value.ndim != target.ndim or (not nested and value.shape != target.shape):
+        return f"shape {tuple(value.shape)}, the model has {tuple(target.shape)}"
+    return None
+
+
+def _slice_into(name: str, value: Tensor, target: Tensor, report: Report) -> Tensor:
+    """The overlap of both shapes from the checkpoint, the rest as the model has it."""
+    if value.shape == target.shape:
+        return value
+    if any(new > old for new, old in zip(value.shape, target.shape, strict=True)):
+        report.cropped.append(name)
+    if any(new < old for new, old in zip(value.shape, target.shape, strict=True)):
+        report.partial.append(name)
+    groups = 3 if ".attn.qkv." in name else 1  # q, k and v nest on their own
+    result = target.clone()
+    source, goal = (x.unflatten(0, (groups, -1)) for x in (value, result))
+    overlap = tuple(slice(min(a, b)) for a, b in zip(source.shape, goal.shape, strict=True))
+    goal[overlap] = source[overlap]
+    return result
+
+
+def _shorten(names: list[str], most: int = 8) -> str:
+    more = f", ... ({len(names)} in all)" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

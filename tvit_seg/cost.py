@@ -1,0 +1,80 @@
+"""Multiply-accumulates of a thinking model, counted operator by operator on the model itself.
+
+Convention: one multiply-accumulate (MAC) for each product in a matrix multiplication or
+convolution, attention's included; biases, norms, activations, softmax and resizing do not count.
+"""
+
+from collections.abc import Sequence
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from .gates import Gate
+
+
+def stage_macs(model: nn.Module, size: Sequence[int]) -> list[float]:
+    """Cumulative cost of one image that stops after each thinking stage.
+
+    The model runs for real, without data (on torch's meta device), so whatever it executes is
+    counted: for a backbone the stages, for a segmentor the decode head too, as often as its gate
+    has it run.
+
+    Args:
+        model: A thinking backbone, segmentor or classifier.
+        size: (H, W) of the image in pixels.
+
+    Returns:
+        MACs when stopping after each stage, increasing.
+    """
+    backbone = getattr(model, "backbone", model)
+    in_channels = backbone.patch_embed.proj.in_channels
+    images = torch.empty(1, in_channels, *size, device="meta")
+    was_training = model.training
+    model.eval()
+    try:
+        return [_count(model, images, stage) for stage in range(backbone.num_stages)]
+    finally:
+        if was_training:
+            model.train()
+
+
+def _count(model: nn.Module, images: Tensor, stage: int) -> float:
+    gate = getattr(model, "backbone", model).gate
+    runner = _StopAfter(model, _StageGate(gate, stage))
+    tensors = chain(runner.named_parameters(), runner.named_buffers())
+    weights = {name: x.to("meta") for name, x in tensors}
+    # fused attention is missing from some versions' tables; the plain one is products alone
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        functional_call(runner, weights, (images,))
+    return counter.get_total_flops() / 2
+
+
+class _StopAfter(nn.Module):
+    """A model as a function of images alone, with a given gate."""
+
+    def __init__(self, model: nn.Module, gate: Gate):
+        super().__init__()
+        self.model = model
+        self.gate = gate
+
+    def forward(self, images: Tensor) -> object:
+        return self.model.think(images, self.gate)
+
+
+class _StageGate(Gate):
+    """Measures what the model's own gate measures, at its cost, but stops at a given stage."""
+
+    def __init__(self, gate: Gate, stage: int):
+        super().__init__()
+        self.gate = gate
+        self.stage = stage
+
+    def entropy(self, output) -> Tensor:
+        return self.gate.entropy(output)
+
+    def stop(self, output, entropy: Tensor) -> Tensor:
+        return torch.full((len(output.tokens),), output.stage >= self.stage)

@@ -1,0 +1,224 @@
+"""Check of a whole data set before training: one clear error instead of a crash hours later."""
+
+import copy
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+from mmengine import fileio
+from mmengine.config import Config
+from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS
+from tqdm import tqdm
+
+from tvit_seg.datasets import _check_memory
+from tvit_seg.datasets._sample_check import allowed_values, check_sample
+
+_SHOWN = 5  # offending files named in an error
+
+
+class DataError(ValueError):
+    """The data cannot be trained on; the message says what to mend."""
+
+
+def check_dataset(dataset, num_classes: int | None = None, workers: int | None = None) -> None:
+    """Reads every image and label of a data set.
+
+    Args:
+        dataset: A ``BaseSegDataset`` or a wrapper of some (``RepeatDataset``, ``ConcatDataset``).
+        num_classes: Labels must lie in ``[0, num_classes)`` or be the ``ignore_index``; by default
+            the number of classes in the metainfo.
+        workers: Threads that decode; by default one per CPU.
+
+    Raises:
+        DataError: If folders are missing or empty, images and labels do not pair up or differ in
+            size, a file is corrupt, or a label has several channels or a value not allowed.
+        TypeError: If a data set is no ``BaseSegDataset``.
+    """
+    for part in _parts(dataset):
+        _scan(part, _list_pairs(part), _allowed(part, num_classes), workers)
+
+
+def check_config_data(cfg: Config) -> None:
+    """Checks the data of ``train_dataloader`` and ``val_dataloader``, as ``check_dataset`` does.
+
+    Files whose paths, sizes and times are as they were at an earlier, successful check are listed
+    but not decoded again; ``~/.cache/tvit_seg/data_checks.json`` remembers them.
+
+    Args:
+        cfg: Config of a training; it is not changed.
+
+    Raises:
+        DataError: As ``check_dataset``.
+        TypeError: As ``check_dataset``.
+    """
+    for name in ("train_dataloader", "val_dataloader"):
+        loader = copy.deepcopy(cfg.get(name))
+        for part_cfg in _part_configs(loader["dataset"]) if loader else ():
+            # Lazy: mmengine's own errors for empty and missing folders do not say which.
+            part_cfg.update(pipeline=[], lazy_init=True)
+            part_cfg.setdefault("_scope_", cfg.get("default_scope") or "mmseg")
+            for part in _parts(DATASETS.build(part_cfg)):
+                _check_unless_remembered(part)
+
+
+def _parts(dataset) -> Iterator[BaseSegDataset]:
+    if hasattr(dataset, "datasets"):
+        for inner in dataset.datasets:
+            yield from _parts(inner)
+    elif hasattr(dataset, "dataset"):
+        yield from _parts(dataset.dataset)
+    elif isinstance(dataset, BaseSegDataset):
+        yield dataset
+    else:
+        raise TypeError(f"cannot check a {_name(dataset)}: only BaseSegDataset and its subclasses")
+
+
+def _part_configs(cfg: dict) -> Iterator[dict]:
+    if "datasets" in cfg:
+        for inner in cfg["datasets"]:
+            yield from _part_configs(inner)
+    elif "dataset" in cfg:
+        yield from _part_configs(cfg["dataset"])
+    else:
+        yield cfg
+
+
+def _name(dataset) -> str:
+    return type(dataset).__name__
+
+
+def _searched(dataset: BaseSegDataset) -> str:
+    folders = dataset.data_prefix
+    names = f", names from {dataset.ann_file}" if _has_name_list(dataset) else ""
+    return (
+        f"images {folders['img_path']}/*{dataset.img_suffix}, "
+        f"labels {folders['seg_map_path']}/*{dataset.seg_map_suffix}{names}"
+    )
+
+
+def _has_name_list(dataset: BaseSegDataset) -> bool:
+    return bool(dataset.ann_file) and not os.path.isdir(dataset.ann_file)
+
+
+def _list_pairs(dataset: BaseSegDataset) -> list[tuple[str, str]]:
+    """Returns the (image, label) paths in use, after ``filter_cfg`` and ``indices``."""
+    _require_folders(dataset)
+    listed = dataset.load_data_list()
+    used = _used_infos(dataset) if listed else []
+    if not used:
+        why = f" (of {len(listed)} images, indices or a filter leave none)" if listed else ""
+        raise DataError(f"{_name(dataset)} is empty{why}; searched {_searched(dataset)}")
+    pairs = [(info["img_path"], info["seg_map_path"]) for info in used]
+    _require_pairs(dataset, pairs, {info["seg_map_path"] for info in listed})
+    return pairs
+
+
+def _require_folders(dataset: BaseSegDataset) -> None:
+    needed = [dataset.data_prefix.get(key) for key in ("img_path", "seg_map_path")]
+    if None in needed:
+        raise DataError(
+            f"{_name(dataset)}: data_prefix must name img_path and seg_map_path, "
+            f"it is {dataset.data_prefix}"
+        )
+    if _has_name_list(dataset):
+        # A list may hold whole paths; then no folder is given.
+        needed = [dataset.ann_file, *filter(None, needed)]
+    for path in needed:
+        if not fileio.exists(path, backend_args=dataset.backend_args):
+            raise DataError(
+                f"{_name(dataset)}: not found: {path!r} (working folder {os.getcwd()}); expected "
+                f"layout: {_searched(dataset)}, each label named as its image"
+            )
+
+
+def _used_infos(dataset: BaseSegDataset) -> list[dict]:
+    if not dataset._fully_initialized:
+        dataset = copy.copy(dataset)
+        dataset.serialize_data = False  # mmengine fails to serialise an empty list
+        dataset.full_init()
+    return [dataset.get_data_info(i) for i in range(len(dataset))]
+
+
+def _require_pairs(
+    dataset: BaseSegDataset, pairs: list[tuple[str, str]], expected: set[str]
+) -> None:
+    exists = partial(fileio.exists, backend_args=dataset.backend_args)
+    no_image = [image for image, _ in pairs if not exists(image)]
+    no_label = [image for image, label in pairs if not exists(label)]
+    num_labels, orphans = len(pairs) - len(no_label), []
+    # A name list or indices choose some samples; other files may lie around.
+    if not _has_name_list(dataset) and dataset._indices is None:
+        labels = _label_files(dataset)
+        num_labels, orphans = len(labels), sorted(labels - expected)
+    if no_image or no_label or orphans:
+        raise DataError(
+            f"{_name(dataset)}: {len(pairs) - len(no_image)} images and {num_labels} labels do not "
+            "pair up"
+            + _some("images not found", no_image)
+            + _some("images without label", no_label)
+            + _some("labels without image", orphans)
+            + f"\nsearched {_searched(dataset)}"
+        )
+
+
+def _label_files(dataset: BaseSegDataset) -> set[str]:
+    folder = dataset.data_prefix["seg_map_path"]
+    names = fileio.list_dir_or_file(
+        folder,
+        list_dir=False,
+        suffix=dataset.seg_map_suffix,
+        recursive=True,
+        backend_args=dataset.backend_args,
+    )
+    return {os.path.join(folder, name) for name in names}
+
+
+def _some(what: str, items: list[str]) -> str:
+    if not items:
+        return ""
+    more = [f"... and {len(items) - _SHOWN} more"] if len(items) > _SHOWN else []
+    return "\n  ".join([f"\n{len(items)} {what}:", *items[:_SHOWN], *more])
+
+
+def _allowed(dataset: BaseSegDataset, num_classes: int | None) -> np.ndarray:
+    if num_classes is None:
+        num_classes = len(dataset.metainfo.get("classes", ()))
+    if num_classes < 1:
+        raise DataError(f"{_name(dataset)} has no classes; give metainfo=dict(classes=(...))")
+    return allowed_values(dataset, num_classes)
+
+
+def _scan(
+    dataset: BaseSegDataset,
+    pairs: list[tuple[str, str]],
+    allowed: np.ndarray,
+    workers: int | None = None,
+) -> None:
+    check = partial(check_sample, dataset=dataset, allowed=allowed)
+    delay = 0 if sys.stderr.isatty() else 2
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        results = pool.map(check, pairs)
+        bar = tqdm(results, f"checking {_name(dataset)}", len(pairs), delay=delay)
+        found = [bad for bad in bar if bad]
+    if found:
+        hints = dict.fromkeys(hint for _, hint in found if hint)
+        raise DataError(
+            f"{_name(dataset)}: bad data"
+            + _some(f"of {len(pairs)} samples", [text for text, _ in found])
+            + "".join(f"\nhint: {hint}" for hint in hints)
+        )
+
+
+def _check_unless_remembered(dataset: BaseSegDataset) -> None:
+    pairs, allowed = _list_pairs(dataset), _allowed(dataset, None)
+    if dataset.backend_args:  # no cheap sizes and times from a remote store
+        _scan(dataset, pairs, allowed)
+        return
+    fingerprint = _check_memory.fingerprint(pairs, allowed)
+    if not _check_memory.knows(fingerprint):
+        _scan(dataset, pairs, allowed)
+        _check_memory.remember(fingerprint, dataset.data_prefix["img_path"])

@@ -1,0 +1,297 @@
+"""Procedural scenes of geometric shapes whose difficulty is known.
+
+A scene of difficulty 0 shows one large, clean object whose hue gives its class away. Towards
+difficulty 1 objects become many, small, overlapping, textured and faint, hue stops telling the
+class, and stray strokes, uneven light and noise are added. The class is always the shape.
+"""
+
+import json
+import os
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+from mmengine.logging import print_log
+from mmseg.datasets import BaseSegDataset
+from tqdm import tqdm
+
+from tvit_seg.registry import register
+
+Rng = np.random.Generator
+FORMAT_VERSION = 1
+INDEX_FILE = "scenes.json"
+SPLITS = ("train", "val")
+MAX_OBJECTS, MAX_STROKES = 8, 6
+MIN_SIDE = 32
+
+# Linear in difficulty: value at 0, value at 1. Colours are on the scale 0..255.
+_RAMPS = {
+    "radius": (0.36, 0.16),  # mean radius of objects, in short sides of the image
+    "spread": (0.12, 0.45),  # relative deviation of a radius from the mean
+    "inside": (1.05, 0.50),  # least distance of a centre from the border, in radii
+    "squash": (0.00, 0.30),  # largest shortening of one axis
+    "hue": (5.0, 85.0),  # largest deviation from the hue of the class; 90 is any hue
+    "contrast": (165.0, 66.0),  # distance of an object's colour from the background's
+    "tint": (4.0, 24.0),  # deviation of the background from grey
+    "backdrop": (0.0, 19.0),  # strength of the background's texture
+    "surface": (0.0, 13.0),  # strength of the objects' texture
+    "light": (0.0, 0.28),  # relative fall of the light across the image
+    "blur": (0.4, 0.9),  # sigma in pixels
+    "noise": (1.5, 17.0),  # sigma
+}
+
+
+def _regular(corners: int, *radii: float) -> np.ndarray:
+    """Corners (N, 2) evenly spaced around the origin, their radii taken in turn."""
+    angles = np.arange(corners) * (2 * np.pi / corners)
+    return np.stack((np.sin(angles), -np.cos(angles)), 1) * np.resize(radii, (corners, 1))
+
+
+def _plus(arm: float) -> np.ndarray:
+    """Corners (12, 2) of a cross whose arms are ``2 * arm`` wide."""
+    reach = np.sqrt(1 - arm**2)
+    quarter = np.array([(-arm, -reach), (arm, -reach), (arm, -arm)])
+    turn = np.array([(0, 1), (-1, 0)])
+    return np.concatenate([quarter @ np.linalg.matrix_power(turn, k) for k in range(4)])
+
+
+# Contours inside the unit disk; where contours of a shape overlap is a hole.
+SHAPES = {
+    "disk": [_regular(48, 1.0)],
+    "square": [np.sqrt(0.5) * np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])],
+    "triangle": [_regular(3, 1.0)],
+    "ring": [_regular(48, 1.0), _regular(48, 0.52)],
+    "cross": [_plus(0.27)],
+    "star": [_regular(10, 1.0, 0.42)],
+}
+CLASSES = ("background", *SHAPES)
+_CONTOURS = ([], *SHAPES.values())
+_RGB = "3c4048 e65550 f0b43c 6ebe5a 3cb9be 5078e1 be64d2"
+PALETTE = [list(bytes.fromhex(colour)) for colour in _RGB.split()]
+
+
+def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates x (1, W) and y (H, 1) in short sides, 0 in the middle."""
+    y, x = np.ogrid[:height, :width]
+    short = np.float32(min(height, width))
+    return (x - width // 2) / short, (y - height // 2) / short
+
+
+def _place(rng: Rng, radii: np.ndarray, inside: float, size: tuple[int, int]) -> np.ndarray:
+    """Centres (N, 2) in pixels, each the loosest of six, so that no object is buried."""
+    centres = np.empty((len(radii), 2))
+    for i, radius in enumerate(radii):
+        margin = min(radius * inside, min(size) / 2)
+        tries = rng.uniform(margin, np.array(size[::-1]) - margin, (6, 2))
+        gaps = np.linalg.norm(tries[:, None] - centres[None, :i], axis=2) / (radius + radii[:i])
+        centres[i] = tries[gaps.min(axis=1, initial=np.inf).argmax()]
+    return centres
+
+
+def _layout(
+    rng: Rng, difficulty: float, knobs: SimpleNamespace, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws instances (H, W) and returns them with the class of each instance (N,).
+
+    Instance 0 is the background, strokes are further instances of its class.
+    """
+    short = min(size)
+    instances = np.zeros(size, np.uint8)
+    num_strokes = rng.binomial(MAX_STROKES, difficulty)
+    for stroke in range(1, num_strokes + 1):
+        points = rng.uniform(0, 1, (3, 2)) * size[::-1]
+        thickness = max(1, round(short * rng.uniform(0.008, 0.03)))
+        cv2.polylines(instances, [points.astype(np.int32)], False, stroke, thickness)
+
+    num_objects = 1 + rng.binomial(MAX_OBJECTS - 1, difficulty)
+    labels = rng.integers(1, len(CLASSES), num_objects)
+    radii = short * knobs.radius * (1 + knobs.spread * rng.uniform(-1, 1, num_objects))
+    radii = np.sort(radii)[::-1]  # small objects on top of large ones
+    centres = _place(rng, radii, knobs.inside, size)
+    for i, label in enumerate(labels):
+        axes = radii[i] * (1 - knobs.squash * rng.uniform(0, 1, 2))
+        angle = rng.uniform(0, 2 * np.pi)
+        cos, sin = np.cos(angle), np.sin(angle)
+        contours = [c * axes @ ((cos, sin), (-sin, cos)) + centres[i] for c in _CONTOURS[label]]
+        # Four fractional bits keep small shapes from snapping to whole pixels.
+        contours = [np.round(16 * contour).astype(np.int32) for contour in contours]
+        cv2.fillPoly(instances, contours, num_strokes + 1 + i, shift=4)
+    return instances, np.concatenate((np.zeros(num_strokes + 1, labels.dtype), labels))
+
+
+def _colours(rng: Rng, labels: np.ndarray, knobs: SimpleNamespace) -> np.ndarray:
+    """Mean colours (N, 3) of the instances, the background's first."""
+    background = rng.uniform(60, 195) + rng.uniform(-1, 1, 3) * knobs.tint
+    hue = (labels - 1) * (180 / len(SHAPES)) + rng.uniform(-1, 1, len(labels)) * knobs.hue
+    hue = np.where(labels == 0, rng.uniform(0, 180, len(labels)), hue) % 180
+    hsv = np.stack((hue, *rng.uniform(190, 255, (2, len(labels)))), 1)
+    colours = cv2.cvtColor(hsv[None].astype(np.uint8), cv2.COLOR_HSV2BGR)[0].astype(float)
+    # Hue chooses the direction away from the background, contrast alone the distance.
+    away = colours - background
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    away *= knobs.contrast * rng.uniform(0.85, 1.15, (len(labels), 1))
+    away[0] = 0
+    return (background + away).astype(np.float32)
+
+
+def _texture(rng: Rng, instances: np.ndarray, num: int, knobs: SimpleNamespace) -> np.ndarray:
+    """Deviations (H, W, 3) from the mean colours: stripes per instance and blobs over all."""
+    x, y = _grid(*instances.shape)
+    strength = np.float32([[knobs.backdrop]] + [[knobs.surface]] * (num - 1))
+    angle, phase = rng.uniform(0, 2 * np.pi, (2, num))
+    frequency = rng.uniform(2, 12, num) * 2 * np.pi
+    waves = np.float32((frequency * np.cos(angle), frequency * np.sin(angle), phase))
+    kx, ky, phase = waves[:, instances]
+    stripes = np.sin(kx * x + ky * y + phase)
+    tint = strength * rng.uniform(-1, 1, (num, 3)).astype(np.float32)
+    coarse = rng.standard_normal((rng.integers(4, 9), rng.integers(4, 9), 3), np.float32)
+    blobs = cv2.resize(coarse, instances.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    return tint[instances] * stripes[..., None] + strength[instances] * blobs
+
+
+def render_scene(
+    rng: Rng, difficulty: float, size: tuple[int, int] = (128, 128)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws one scene; everything is determined by the generator.
+
+    Args:
+        rng: Source of all chance.
+        difficulty: From 0, one large clean object, to 1, clutter.
+        size: Height and width in pixels.
+
+    Returns:
+        The image (H, W, 3), uint8 BGR, and the label (H, W), uint8 indices of ``CLASSES``.
+
+    Raises:
+        ValueError: If the difficulty is outside [0, 1].
+    """
+    if not 0 <= difficulty <= 1:
+        raise ValueError(f"difficulty must lie in [0, 1], got {difficulty}")
+    knobs = SimpleNamespace(**{k: a + (b - a) * difficulty for k, (a, b) in _RAMPS.items()})
+    instances, labels = _layout(rng, difficulty, knobs, size)
+    image = _colours(rng, labels, knobs)[instances]
+    image += _texture(rng, instances, len(labels), knobs)
+    x, y = _grid(*size)
+    angle = rng.uniform(0, 2 * np.pi)
+    image *= np.float32(1 + knobs.light * (np.cos(angle) * x + np.sin(angle) * y))[..., None]
+    image = cv2.GaussianBlur(image, (0, 0), knobs.blur)
+    image += rng.standard_normal(image.shape, np.float32) * np.float32(knobs.noise)
+    return cv2.convertScaleAbs(image.clip(0, 255)), labels.astype(np.uint8)[instances]
+
+
+def _difficulties(seed: int, split: int, num: int) -> list[float]:
+    """One difficulty from each of ``num`` equal parts of [0, 1], in random order."""
+    # The scene (seed, split, 0) would get the stream of (seed, split): hence the other key.
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(split,)))
+    return ((rng.permutation(num) + rng.random(num)) / num).round(4).tolist()
+
+
+def _is_written(root: Path, recipe: dict) -> bool:
+    """Whether ``root`` holds these scenes already; raises FileExistsError if it holds others."""
+    if not root.exists() or not any(root.iterdir()):
+        return False
+    index = root / INDEX_FILE
+    found = json.loads(index.read_text()).get("recipe") if index.exists() else None
+    if found != recipe:
+        raise FileExistsError(
+            f"{root} exists with the recipe {found}, asked for was {recipe}: "
+            "remove the folder or choose another one"
+        )
+    return True
+
+
+def write_scenes(
+    root: str | os.PathLike,
+    num_train: int = 4000,
+    num_val: int = 400,
+    size: tuple[int, int] = (128, 128),
+    seed: int = 0,
+) -> None:
+    """Writes a data set of scenes, whole or not at all.
+
+    Images go to ``img_dir/{train,val}``, labels to ``ann_dir/{train,val}``, and ``scenes.json``
+    holds the recipe and each scene's difficulty. A folder with the same recipe is left alone.
+
+    Args:
+        root: Folder to create.
+        num_train: Number of scenes to train with, at least 1.
+        num_val: Number of scenes to validate with, at least 1.
+        size: Height and width in pixels, at least 32 each.
+        seed: Every scene depends only on it, its split, its index, its difficulty and the size.
+
+    Raises:
+        ValueError: If a number or the size is too small.
+        FileExistsError: If the folder holds something else.
+    """
+    counts = (num_train, num_val)
+    if min(counts) < 1:
+        raise ValueError(f"num_train and num_val must be at least 1, got {counts}")
+    if min(size) < MIN_SIDE:
+        raise ValueError(f"size must be at least {MIN_SIDE} pixels a side, got {tuple(size)}")
+    root = Path(root).resolve()
+    recipe = {"num_train": num_train, "num_val": num_val, "size": list(size), "seed": seed}
+    recipe["version"] = FORMAT_VERSION
+    if _is_written(root, recipe):
+        print_log(f"{root} holds these scenes already, nothing to do")
+        return
+
+    jobs = []
+    for split, num in enumerate(counts):
+        jobs += [(split, i, value) for i, value in enumerate(_difficulties(seed, split, num))]
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as folder:
+        staged = Path(folder) / root.name
+        for kind, name in product(("img_dir", "ann_dir"), SPLITS):
+            (staged / kind / name).mkdir(parents=True)
+
+        def write(job: tuple[int, int, float]) -> tuple[str, float]:
+            split, index, difficulty = job
+            key = f"{SPLITS[split]}/{index:06d}"
+            rng = np.random.default_rng((seed, split, index))
+            image, label = render_scene(rng, difficulty, size)
+            for kind, array in (("img_dir", image), ("ann_dir", label)):
+                # A full disk makes opencv return False and say nothing.
+                if not cv2.imwrite(str(staged / kind / f"{key}.png"), array):
+                    raise OSError(f"could not write {kind}/{key}.png in {staged}")
+            return key, difficulty
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            difficulty = dict(tqdm(pool.map(write, jobs), "scenes", len(jobs)))
+        index = {"recipe": recipe, "difficulty": difficulty}
+        (staged / INDEX_FILE).write_text(json.dumps(index, indent=1) + "\n")
+        staged.rename(root)
+
+
+@register("DATASETS")
+class SceneDataset(BaseSegDataset):
+    """Scenes written by :func:`write_scenes`; each sample carries its ``difficulty``.
+
+    Args:
+        data_root: Folder of the scenes.
+        img_suffix: Suffix of images.
+        **kwargs: Passed to ``BaseSegDataset``.
+    """
+
+    METAINFO = {"classes": CLASSES, "palette": PALETTE}
+
+    def __init__(self, data_root: str = "data/scenes", img_suffix: str = ".png", **kwargs) -> None:
+        super().__init__(data_root=data_root, img_suffix=img_suffix, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Lists the scenes with their difficulty; raises FileNotFoundError if there are none."""
+        index = Path(self.data_root) / INDEX_FILE
+        for path in (index, Path(self.data_prefix["img_path"])):
+            if not path.exists():
+                raise FileNotFoundError(
+                    f"{path} does not exist: run `python tools/make_scenes.py {self.data_root}`"
+                )
+        difficulty = json.loads(index.read_text())["difficulty"]
+        data_list = super().load_data_list()
+        for data_info in data_list:
+            path = Path(data_info["img_path"])
+            data_info["difficulty"] = difficulty[f"{path.parent.name}/{path.stem}"]
+        return data_list

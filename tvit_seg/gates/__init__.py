@@ -1,0 +1,9 @@
+"""Gates say which images stop after a thinking stage."""
+
+from .base import Gate, build_gate
+from .entropy import EntropyGate
+from .fixed import FixedGate
+from .pixel_entropy import PixelEntropyGate
+from .random import RandomGate
+
+__all__ = ["EntropyGate", "FixedGate", "Gate", "PixelEntropyGate", "RandomGate", "build_gate"]

@@ -1,0 +1,35 @@
+"""A gate that stops every image after the same stage."""
+
+import torch
+from torch import Tensor
+
+from ..registry import GATES
+from .base import Gate
+
+
+@GATES.register_module()
+class FixedGate(Gate):
+    """Stops every image after one given stage.
+
+    Args:
+        stage: Index of the last stage to run, counted from 0; negative counts from the end.
+    """
+
+    def __init__(self, stage: int):
+        super().__init__()
+        self.stage = stage
+
+    def check(self, backbone) -> None:
+        stages = backbone.num_stages
+        if not isinstance(self.stage, int) or not -stages <= self.stage < stages:
+            raise ValueError(
+                f"FixedGate stage={self.stage!r} must be an integer in [{-stages}, {stages - 1}]"
+            )
+
+    def stop(self, output, entropy: Tensor) -> Tensor:
+        last = self.stage if self.stage >= 0 else output.num_stages + self.stage
+        # on the CPU: the decision is known without looking at the data
+        return torch.full((len(output.tokens),), output.stage >= last)
+
+    def extra_repr(self) -> str:
+        return f"stage={self.stage}"

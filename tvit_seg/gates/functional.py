@@ -1,0 +1,53 @@
+"""Entropies, as pure functions of logits. All are in nats."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def softmax_entropy(logits: Tensor, topk: int | None = None, dim: int = -1) -> Tensor:
+    """Shannon entropy -sum p log p of a softmax prediction.
+
+    Args:
+        logits: Class scores; K of them along ``dim``.
+        topk: Count the k largest probabilities only, renormalised to sum 1 (the softmax of the k
+            largest logits). None counts all K.
+        dim: The class dimension.
+
+    Returns:
+        ``logits``'s shape without ``dim``, in [0, ln k].
+    """
+    if topk is not None:
+        logits = logits.topk(topk, dim=dim).values
+    log_prob = logits.float().log_softmax(dim)
+    return -(log_prob.exp() * log_prob).sum(dim)
+
+
+def sigmoid_entropy(logits: Tensor, topk: int | None = None, dim: int = -1) -> Tensor:
+    """Mean binary entropy of a multi-label prediction.
+
+    Args:
+        logits: One score per class along ``dim``.
+        topk: Average over the k most probable classes only. None averages over all.
+        dim: The class dimension.
+
+    Returns:
+        ``logits``'s shape without ``dim``, in [0, ln 2].
+    """
+    if topk is not None:
+        logits = logits.topk(topk, dim=dim).values
+    logits = logits.float()
+    # H(sigmoid(x)) = softplus(x) - x sigmoid(x), finite for every x
+    return (F.softplus(logits) - logits * torch.sigmoid(logits)).mean(dim)
+
+
+def pixel_entropy(seg_logits: Tensor) -> Tensor:
+    """Mean softmax entropy over the pixels of decoded logits.
+
+    Args:
+        seg_logits: (B, K, H, W).
+
+    Returns:
+        (B,), in [0, ln K].
+    """
+    return softmax_entropy(seg_logits, dim=1).mean(dim=(1, 2))

@@ -1,0 +1,16 @@
+"""Nested layers: each takes its slice from the width of its input."""
+
+from .attention import NestedAttention
+from .mlp import NestedMlp
+from .nested import NestedLayerNorm, NestedLinear
+from .patch_embed import NestedPatchEmbed
+from .recycle import Recycle
+
+__all__ = [
+    "NestedAttention",
+    "NestedLayerNorm",
+    "NestedLinear",
+    "NestedMlp",
+    "NestedPatchEmbed",
+    "Recycle",
+]

@@ -1,0 +1,58 @@
+"""Multi-head self-attention that runs as many heads as its input is wide."""
+
+import torch.nn.functional as F
+from timm.layers import Attention
+from torch import Tensor
+
+from .nested import NestedLinear
+
+
+class NestedAttention(Attention):
+    """timm's ``Attention`` on the first d / head_dim heads of a d channel input.
+
+    Args:
+        dim: Full width.
+        num_heads: Heads at full width.
+        qkv_bias: Whether query, key and value have a bias.
+        proj_bias: Whether the output projection has a bias.
+        **kwargs: Further arguments of timm's ``Attention``.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int = 8,
+        qkv_bias: bool = False,
+        proj_bias: bool = True,
+        **kwargs,
+    ):
+        super().__init__(dim, num_heads, qkv_bias=qkv_bias, proj_bias=proj_bias, **kwargs)
+        self.qkv = NestedLinear(dim, dim * 3, bias=qkv_bias, groups=3)
+        self.proj = NestedLinear(dim, dim, bias=proj_bias)
+
+    def forward(
+        self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
+    ) -> Tensor:
+        """Attends over the tokens.
+
+        Args:
+            x: (B, N, d), d a multiple of the head width.
+            attn_mask: As in ``scaled_dot_product_attention``.
+            is_causal: As in ``scaled_dot_product_attention``.
+
+        Returns:
+            (B, N, d).
+        """
+        batch, length, width = x.shape
+        qkv = self.qkv(x).reshape(batch, length, 3, width // self.head_dim, self.head_dim)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, N, head_dim) each
+        x = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=attn_mask,
+            dropout_p=self.attn_drop.p if self.training else 0.0,
+            is_causal=is_causal,
+        )
+        x = x.transpose(1, 2).reshape(batch, length, width)  # (B, N, d)
+        return self.proj_drop(self.proj(x))

@@ -1,0 +1,21 @@
+"""Two-layer perceptron whose hidden width follows its input."""
+
+from timm.layers import Mlp
+
+from .nested import NestedLinear
+
+
+class NestedMlp(Mlp):
+    """timm's ``Mlp`` with nested linear layers: (..., d) -> (..., d), hidden ``mlp_ratio * d``.
+
+    Args:
+        in_features: Full width.
+        hidden_features: Full hidden width.
+        bias: Whether the linear layers have a bias.
+        **kwargs: Further arguments of timm's ``Mlp``.
+    """
+
+    def __init__(self, in_features: int, hidden_features: int, bias: bool = True, **kwargs):
+        super().__init__(in_features, hidden_features, bias=bias, **kwargs)
+        self.fc1 = NestedLinear(in_features, hidden_features, bias=bias)
+        self.fc2 = NestedLinear(hidden_features, in_features, bias=bias)

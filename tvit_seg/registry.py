@@ -1,0 +1,62 @@
+"""Registries of the scope ``tvit_seg``.
+
+mmengine imports this file by itself when a config names ``type='tvit_seg.ThinkingViT'``. Everything
+is registered a second time in mmseg's own registries, so that after ``import tvit_seg`` the bare
+name ``type='ThinkingViT'`` is found as well.
+"""
+
+from collections.abc import Callable
+
+import mmengine.registry as mmengine_registry
+import mmseg.registry as mmseg_registry
+from mmengine.registry import Registry
+
+_KINDS = (
+    "MODELS",
+    "DATASETS",
+    "TRANSFORMS",
+    "METRICS",
+    "HOOKS",
+    "VISUALIZERS",
+    "OPTIM_WRAPPERS",
+    "RUNNERS",
+)
+
+
+def _child(kind: str) -> Registry:
+    parent = getattr(mmengine_registry, kind)
+    return Registry(parent.name, parent=parent, scope="tvit_seg", locations=["tvit_seg"])
+
+
+_OURS = {kind: _child(kind) for kind in _KINDS}
+
+MODELS = _OURS["MODELS"]
+DATASETS = _OURS["DATASETS"]
+TRANSFORMS = _OURS["TRANSFORMS"]
+METRICS = _OURS["METRICS"]
+HOOKS = _OURS["HOOKS"]
+VISUALIZERS = _OURS["VISUALIZERS"]
+OPTIM_WRAPPERS = _OURS["OPTIM_WRAPPERS"]
+RUNNERS = _OURS["RUNNERS"]
+
+# Gates are ours alone: no mm* package has such a thing.
+GATES = Registry("gate", scope="tvit_seg", locations=["tvit_seg"])
+
+
+def register(kind: str) -> Callable[[type], type]:
+    """Registers a class under its name, in this scope and in mmseg's.
+
+    Args:
+        kind: Name of the registry, one of ``MODELS``, ``DATASETS``, ``TRANSFORMS``, ``METRICS``,
+            ``HOOKS``, ``VISUALIZERS``, ``OPTIM_WRAPPERS``, ``RUNNERS``.
+
+    Returns:
+        The decorator for the class.
+    """
+
+    def decorator(cls: type) -> type:
+        _OURS[kind].register_module(module=cls)
+        getattr(mmseg_registry, kind).register_module(module=cls)
+        return cls
+
+    return decorator
