@@ -17,6 +17,7 @@ except ImportError as error:
         "Never install one over the other."
     ) from error
 
+from . import datasets, engine, evaluation  # noqa: F401, registers them
 from .backbones import ThinkingViT
 from .checkpoint import convert_state_dict
 from .cost import stage_macs

@@ -70,7 +70,8 @@ def build_gate(gate: Gate | dict | None) -> Gate:
     if isinstance(gate, Gate):
         return gate
     options = dict(type="FixedGate", stage=-1) if gate is None else dict(gate)
-    cls = GATES.get(options.pop("type", None) or "")
+    kind = options.pop("type", None)
+    cls = kind if isinstance(kind, type) else GATES.module_dict.get(str(kind).split(".")[-1])
     if cls is None:
         raise ValueError(f"gate={gate!r} must name one of {sorted(GATES.module_dict)} as its type")
     return cls(**options)

@@ -36,8 +36,9 @@ class RandomGate(Gate):
     @classmethod
     def from_weights(cls, weights: Sequence[float]) -> "RandomGate":
         """A gate whose exit stages are distributed as the given weights, one for each stage."""
-        rest = np.cumsum(np.asarray(weights)[::-1])[::-1]
-        return cls([float(weight / left) for weight, left in zip(weights, rest, strict=True)][:-1])
+        left = np.cumsum(weights[::-1])[::-1]  # weight of a stage and all later ones
+        chances = [float(w / rest) if rest else 1.0 for w, rest in zip(weights, left, strict=True)]
+        return cls(chances[:-1])
 
     def check(self, backbone) -> None:
         if isinstance(self.p, list) and len(self.p) != backbone.num_stages - 1:

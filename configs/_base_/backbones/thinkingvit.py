@@ -1,0 +1,6 @@
+# What all published ThinkingViT configurations share; widths and stages are in the files beside.
+backbone = dict(
+    type='ThinkingViT',
+    num_layers=12,
+    drop_path_rate=0.1,
+    gate=dict(type='EntropyGate', threshold=0.1, use_sigmoid=True))

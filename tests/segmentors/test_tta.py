@@ -1,0 +1,25 @@
+"""Test-time augmentation keeps account of thinking."""
+
+import torch
+from builders import SLIDE, batch, segmentor
+
+from tvit_seg import RandomGate
+from tvit_seg.segmentors import ThinkingTTAModel
+
+
+@torch.no_grad()
+def test_views_are_listed_and_added_up():
+    module = segmentor(RandomGate(0.5, seed=0), test_cfg=SLIDE)
+    images, data_samples = batch(1, (32, 44))
+    flipped = data_samples[0].clone()
+    flipped.set_metainfo(dict(flip=True, flip_direction="horizontal"))
+    views = [module.predict(images, data_samples)[0]]
+    views.append(module.predict(images.flip(-1), [flipped])[0])
+    expected = sum(view.gmacs for view in views)
+    merged = ThinkingTTAModel(module=module).merge_preds([views])[0]
+    assert merged.exit_stage.shape == (4,)
+    assert merged.gate_entropy.shape == (4, 2)
+    assert merged.gmacs == expected
+    # the first window of the flipped view lies at the right border of the image
+    torch.testing.assert_close(merged.windows[2], merged.windows[1])
+    assert merged.pred_sem_seg.data.shape == (1, 32, 44)

@@ -1,0 +1,248 @@
+"""Everybody's weights under our names and in our shapes."""
+
+import logging
+
+import pytest
+import timm
+import torch
+from contracts import close
+from mmseg.registry import MODELS
+
+from tvit_seg import ThinkingEncoderDecoder, ThinkingViT, convert_state_dict
+from tvit_seg.checkpoint import load_pretrained
+from tvit_seg.checkpoint_io import CheckpointError
+
+SMALL = dict(img_size=64, num_layers=2, num_heads=4, embed_dims=64, num_classes=10)
+
+
+def build(**kwargs):
+    return ThinkingViT(**{**SMALL, "thinking_stages": (2, 4), **kwargs}).eval()
+
+
+def timm_weights(width=64, heads=4, size=64, classes=10, **kwargs):
+    model = timm.models.vision_transformer.VisionTransformer(
+        img_size=size, embed_dim=width, depth=2, num_heads=heads, num_classes=classes, **kwargs
+    )
+    return model.state_dict()
+
+
+def authors_weights(reference, width=128):
+    """The reference model's weights, grown to an early release's surplus width and scalars."""
+    weights = dict(reference("thinkingvit_1h-2h").weights)
+    for i in range(1, 12):
+        weights[f"alpha.{i}"] = torch.ones(1)
+    return weights
+
+
+def test_own_weights_pass_unchanged():
+    backbone = build()
+    converted = convert_state_dict(backbone.state_dict(), backbone)
+    assert converted.report.source == "our weights"
+    assert not converted.report.missing
+    assert not converted.report.dropped
+    for name, value in backbone.state_dict().items():
+        assert torch.equal(converted[name], value)
+
+
+def test_smaller_fills_leading_slices():
+    narrow, backbone = timm_weights(32, 2), build()
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    converted = convert_state_dict(narrow, backbone)
+    qkv = converted["blocks.1.attn.qkv.weight"]
+    for part in range(3):
+        rows = slice(64 * part, 64 * part + 32)
+        assert torch.equal(qkv[rows, :32], narrow["blocks.1.attn.qkv.weight"][32 * part :][:32])
+        assert torch.equal(qkv[rows, 32:], before["blocks.1.attn.qkv.weight"][rows, 32:])
+    assert torch.equal(converted["norm.weight"][:32], narrow["norm.weight"])
+    assert "blocks.1.attn.qkv.weight" in converted.report.partial
+    assert not converted.report.cropped
+
+
+@torch.no_grad()
+def test_larger_is_cropped_to_the_same_narrow_stage():
+    wide = ThinkingViT(
+        **{**SMALL, "embed_dims": 128, "num_heads": 8, "thinking_stages": (2, 8)}
+    ).eval()
+    backbone = build()
+    converted = convert_state_dict(wide.state_dict(), backbone)
+    assert "pos_embed" in converted.report.cropped
+    backbone.load_state_dict(converted)
+    images = torch.randn(1, 3, 64, 64)
+    close(backbone.forward_stages(images)[0].logits, wide.forward_stages(images)[0].logits)
+
+
+def test_surplus_scalars_of_early_releases_are_dropped(reference):
+    converted = convert_state_dict(authors_weights(reference))
+    assert "recycle.0.scale" in converted
+    assert "recycle.1.scale" not in converted
+    assert "recycle.11.scale" in converted.report.dropped
+
+
+@torch.no_grad()
+def test_position_embedding_is_resized():
+    backbone = build(img_size=(32, 96))
+    converted = convert_state_dict(timm_weights(size=64), backbone)
+    assert converted.report.resized == ["pos_embed"]
+    assert converted["pos_embed"].shape == (1, 1 + 2 * 6, 64)
+
+
+def test_patch_embedding_is_resized():
+    converted = convert_state_dict(timm_weights(), build(patch_size=8, img_size=32))
+    assert "patch_embed.proj.weight" in converted.report.resized
+    assert converted["patch_embed.proj.weight"].shape == (64, 3, 8, 8)
+
+
+def test_distilled_deit_loses_its_second_token():
+    weights = timm_weights()
+    weights["dist_token"] = torch.randn(1, 1, 64)
+    weights["head_dist.weight"] = torch.randn(10, 64)
+    weights["pos_embed"] = torch.randn(1, 18, 64)
+    converted = convert_state_dict(weights, build())
+    assert converted.report.source == "distilled DeiT weights"
+    assert torch.equal(converted["pos_embed"][:, 1:], weights["pos_embed"][:, 2:])
+    assert set(converted.report.dropped) == {"dist_token", "head_dist.weight"}
+
+
+def test_image_head_of_other_classes_is_left_random():
+    converted = convert_state_dict(timm_weights(classes=1000), build())
+    assert converted.report.dropped == {
+        "head.weight": "1000 classes, the model has 10",
+        "head.bias": "1000 classes, the model has 10",
+    }
+    assert "head.weight" in converted.report.missing
+
+
+@pytest.mark.parametrize("wrap", ["state_dict", "model", None])
+@pytest.mark.parametrize("module", ["module.", ""])
+def test_wrapped_checkpoints(wrap, module):
+    weights = {f"{module}{name}": value for name, value in timm_weights().items()}
+    converted = convert_state_dict({wrap: weights} if wrap else weights, build())
+    assert len(converted) == len(timm_weights())
+
+
+def test_prefix():
+    weights = {f"teacher.{name}": value for name, value in timm_weights().items()}
+    weights["student.norm.weight"] = torch.zeros(1)
+    assert set(convert_state_dict(weights, prefix="teacher")) == set(timm_weights())
+
+
+@pytest.mark.parametrize("kind", ["mask", "linear"])
+@torch.no_grad()
+def test_authors_segmentation_weights(reference, kind):
+    """Tokens, patch logits, pixel entropies, exits and arg-max maps of the authors' code."""
+    expected = reference(f"segmenter_{kind}_1h-2h")
+    head = dict(in_channels=128, channels=128, num_classes=7, dropout_ratio=0)
+    if kind == "mask":
+        head.update(type="SegmenterMaskTransformerHead", num_layers=1, num_heads=2, embed_dims=128)
+    else:
+        head.update(type="FCNHead", num_convs=0, concat_input=False)
+    model = ThinkingEncoderDecoder(
+        backbone=dict(
+            type="ThinkingViT",
+            img_size=(48, 48),
+            embed_dims=128,
+            num_layers=2,
+            num_heads=2,
+            thinking_stages=(1, 2),
+            num_classes=7,
+            norm_cfg=dict(type="LN", eps=1e-5),
+            interpolate_mode="bilinear",
+            gate=dict(type="PixelEntropyGate", threshold=float(expected["threshold"])),
+        ),
+        decode_head=head,
+        test_cfg=dict(mode="whole"),
+    ).eval()
+    converted = convert_state_dict(expected.weights, model)
+    assert converted.report.source == "authors' segmentation weights"
+    assert not converted.report.dropped
+    model.load_state_dict(converted, strict=True)
+    entropies = []
+    for i, output in enumerate(model.backbone.forward_stages(expected["x"])):
+        close(output.tokens, expected[f"tokens{i}"], atol=1e-4)
+        close(model.decode_head(output.features), expected[f"patch_logits{i}"], atol=1e-4)
+        entropies.append(expected[f"mean_pixel_entropy{i}"])
+    thought = model.think(expected["x"])
+    assert thought.exit_stage.tolist() == expected["exit_stage"].tolist()
+    for image, entropy in enumerate(thought.entropy):
+        for stage in range(int(thought.exit_stage[image]) + 1):
+            close(entropy[stage], entropies[stage][image], atol=1e-4)
+    maps = thought.seg_logits.argmax(1)
+    assert torch.equal(maps, expected["gated_argmax"].long())
+
+
+def test_segmentation_weights_for_a_backbone(reference):
+    weights = reference("segmenter_mask_1h-2h").weights
+    backbone = ThinkingViT(
+        img_size=48, embed_dims=128, num_layers=2, num_heads=2, thinking_stages=(1, 2),
+        num_classes=7,
+    )  # fmt: skip
+    converted = convert_state_dict(weights, backbone)
+    backbone.load_state_dict(converted, strict=True)
+    assert all("decode_head" in name for name in converted.report.dropped)
+
+
+def test_mmseg_segmentor_weights():
+    """A Segmenter trained by mmseg: its backbone under our names, its head as it is."""
+    shared = dict(img_size=64, embed_dims=64, num_layers=2, num_heads=4)
+    head = dict(
+        type="FCNHead", num_convs=0, concat_input=False, in_channels=64, channels=64, num_classes=3
+    )
+    theirs = MODELS.build(
+        dict(
+            type="EncoderDecoder",
+            backbone=dict(type="VisionTransformer", patch_bias=True, final_norm=True, **shared),
+            decode_head=head,
+        )
+    )
+    ours = ThinkingEncoderDecoder(
+        backbone=dict(type="ThinkingViT", thinking_stages=(4,), **shared), decode_head=head
+    )
+    converted = convert_state_dict(theirs.state_dict(), ours)
+    assert not converted.report.dropped
+    ours.load_state_dict(converted, strict=True)
+
+
+def test_init_cfg_loads_a_file_and_reports(tmp_path, caplog):
+    path = tmp_path / "deit.pth"
+    torch.save({"model": timm_weights(32, 2, classes=1000)}, path)
+    backbone = build(init_cfg=dict(type="Pretrained", checkpoint=str(path)))
+    with caplog.at_level(logging.INFO):
+        backbone.init_weights()
+    assert torch.equal(backbone.cls_token[..., :32], timm_loaded(path)["cls_token"])
+    report = load_pretrained(backbone, str(path))
+    text = str(report)
+    for part in ("timm ViT weights", "partial: ", "missing: ", "head.weight (1000 classes"):
+        assert part in text
+
+
+def timm_loaded(path):
+    return torch.load(path, weights_only=True)["model"]
+
+
+def test_safetensors(tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "vit.safetensors"
+    save_file(timm_weights(), path)
+    assert load_pretrained(build(), str(path)).source == "timm ViT weights"
+
+
+def test_other_architectures_are_refused(tmp_path):
+    path = tmp_path / "resnet.pth"
+    torch.save(timm.create_model("resnet18", pretrained=False).state_dict(), path)
+    with pytest.raises(CheckpointError, match=r"unknown kind.*conv1.weight"):
+        load_pretrained(build(), str(path))
+
+
+def test_less_than_half_is_refused(tmp_path):
+    path = tmp_path / "shallow.pth"
+    torch.save(timm_weights(), path)
+    with pytest.raises(CheckpointError, match=r"fits 32 of the backbone's 119 .*less than half"):
+        load_pretrained(build(num_layers=9), str(path))
+
+
+def test_a_position_embedding_that_is_no_square():
+    weights = timm_weights()
+    weights["pos_embed"] = torch.zeros(1, 1 + 7, 64)
+    with pytest.raises(CheckpointError, match="7 patches is not square"):
+        convert_state_dict(weights, build())

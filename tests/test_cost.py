@@ -1,0 +1,69 @@
+"""Cost: counted on the model, against published figures and against paper and pencil."""
+
+import pytest
+import torch
+
+from tvit_seg import PixelEntropyGate, ThinkingEncoderDecoder, ThinkingViT, stage_macs
+
+LINEAR = dict(
+    type="FCNHead", num_convs=0, concat_input=False, in_channels=384, channels=384, num_classes=150
+)
+
+
+def segmentor(**backbone):
+    return ThinkingEncoderDecoder(
+        backbone=dict(type="ThinkingViT", thinking_stages=(3, 6), num_classes=150, **backbone),
+        decode_head=LINEAR,
+        test_cfg=dict(mode="whole"),
+    )
+
+
+def gmacs(model, size):
+    return [macs / 1e9 for macs in stage_macs(model, (size, size))]
+
+
+def test_published_classifier_figures():
+    model = ThinkingViT(thinking_stages=(3, 6), num_classes=1000)
+    assert gmacs(model, 224) == pytest.approx([1.25, 5.85], rel=0.01)
+
+
+@pytest.mark.parametrize(("size", "expected"), [(512, [10.4, 42.2]), (1024, [100, 343])])
+def test_published_segmentation_figures(size, expected):
+    assert gmacs(segmentor(), size) == pytest.approx(expected, rel=0.01)
+
+
+def analytic(width, layers, tokens, new_width):
+    """MACs of one stage: blocks, and the patches of the channels it adds."""
+    block = tokens * 12 * width**2 + 2 * tokens**2 * width
+    return layers * block + (tokens - 1) * 16 * 16 * 3 * new_width
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 33)])
+def test_against_a_formula(size):
+    model = ThinkingViT(embed_dims=64, num_heads=4, num_layers=3, thinking_stages=(1, 2, 4))
+    tokens = 1 + -(-size[0] // 16) * -(-size[1] // 16)
+    widths, expected, total = (16, 32, 64), [], 0
+    for previous, width in zip((0, *widths), widths, strict=False):
+        total += analytic(width, 3, tokens, width - previous) + tokens * previous * width
+        expected.append(total)
+    assert stage_macs(model, size) == pytest.approx(expected, rel=1e-9)
+
+
+def test_decode_head_counts_once_for_the_class_token_and_every_stage_for_pixels():
+    model = segmentor(num_layers=1)
+    head = 32 * 32 * 384 * 150 / 1e9
+    backbone, once = gmacs(model.backbone, 512), gmacs(model, 512)
+    model.backbone.set_gate(PixelEntropyGate(1.0), has_decode_head=True)
+    always = gmacs(model, 512)
+    assert [b - a for a, b in zip(backbone, once, strict=True)] == pytest.approx([head] * 2)
+    assert [b - a for a, b in zip(backbone, always, strict=True)] == pytest.approx([head, 2 * head])
+
+
+def test_the_model_is_left_as_it_was():
+    model = segmentor(num_layers=1).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    stage_macs(model, (64, 64))
+    assert model.training
+    for name, value in model.state_dict().items():
+        assert value.device.type == "cpu"
+        assert torch.equal(value, before[name])

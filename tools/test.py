@@ -1,0 +1,83 @@
+"""Tests a segmentor: metrics, and on request predictions and painted images."""
+
+import argparse
+
+from mmengine.config import Config
+
+import tvit_seg  # noqa: F401, registers the models
+from tvit_seg.checkpoint_io import CheckpointError
+from tvit_seg.datasets.check import DataError
+from tvit_seg.engine.distributed import close_distributed
+from tvit_seg.engine.launch import (
+    add_common_arguments,
+    build_runner,
+    friendly_errors,
+    load_config,
+    require_file,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="config file")
+    parser.add_argument("checkpoint", help="checkpoint file")
+    add_common_arguments(parser)
+    parser.add_argument("--out", metavar="DIR", help="save the predicted label maps as PNG there")
+    painted = parser.add_mutually_exclusive_group()
+    painted.add_argument("--show", action="store_true", help="show painted images in a window")
+    painted.add_argument("--show-dir", metavar="DIR", help="save painted images there")
+    parser.add_argument("--wait-time", type=float, default=2, help="seconds per image for --show")
+    parser.add_argument("--tta", action="store_true", help="average over augmented images")
+    return parser.parse_args()
+
+
+def paint(cfg: Config, args: argparse.Namespace) -> None:
+    """Has every image painted, shown or saved."""
+    hook = {"type": "SegVisualizationHook", **cfg.get("default_hooks", {}).get("visualization", {})}
+    hook.update(draw=True, interval=1, show=args.show, wait_time=args.wait_time)
+    visualizer = {"type": "SegLocalVisualizer", **cfg.get("visualizer", {})}
+    if args.show_dir:
+        # Of its own accord mmengine would save to <folder>/vis_data/vis_image.
+        backend = {"type": "LocalVisBackend", "save_dir": args.show_dir, "img_save_dir": ""}
+        visualizer.update(save_dir=args.show_dir, vis_backends=[backend])
+    cfg.merge_from_dict({"default_hooks": {"visualization": hook}})
+    cfg.visualizer = visualizer
+
+
+def use_tta(cfg: Config) -> None:
+    """Replaces model and pipeline by the augmenting ones."""
+    absent = [key for key in ("tta_model", "tta_pipeline") if key not in cfg]
+    if absent:
+        raise ValueError(f"--tta needs {' and '.join(absent)} in the config {cfg.filename}")
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.tta_model.module = cfg.model
+    cfg.model = cfg.tta_model
+
+
+def save_predictions(cfg: Config, folder: str) -> None:
+    """Has the (first) evaluator write label maps."""
+    evaluator = cfg.test_evaluator
+    first = evaluator[0] if isinstance(evaluator, (list, tuple)) else evaluator
+    first.update(output_dir=folder, keep_results=True)
+
+
+def main() -> None:
+    args = parse_args()
+    with friendly_errors():
+        cfg = load_config(args)
+        require_file(args.checkpoint)
+        cfg.load_from, cfg.resume = args.checkpoint, False
+        if args.show or args.show_dir:
+            paint(cfg, args)
+        if args.tta:
+            use_tta(cfg)
+        if args.out:
+            save_predictions(cfg, args.out)
+        runner = build_runner(cfg)
+    with friendly_errors(CheckpointError, DataError, FileNotFoundError):
+        runner.test()
+    close_distributed(runner)
+
+
+if __name__ == "__main__":
+    main()

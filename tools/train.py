@@ -1,0 +1,54 @@
+"""Trains a segmentor."""
+
+import argparse
+
+import tvit_seg  # noqa: F401, registers the models
+from tvit_seg.checkpoint_io import CheckpointError
+from tvit_seg.datasets.check import DataError, check_config_data
+from tvit_seg.engine.distributed import close_distributed
+from tvit_seg.engine.launch import (
+    add_common_arguments,
+    build_runner,
+    friendly_errors,
+    is_first_process,
+    load_config,
+    set_resume,
+    use_amp,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="config file")
+    add_common_arguments(parser)
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="CHECKPOINT",
+        help="continue from this checkpoint, or from the latest in the work directory",
+    )
+    parser.add_argument("--amp", action="store_true", help="train in mixed precision")
+    parser.add_argument(
+        "--skip-data-check", action="store_true", help="do not read all data before training"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    with friendly_errors():
+        cfg = load_config(args)
+        set_resume(cfg, args.resume)
+        if args.amp:
+            use_amp(cfg)
+        if not args.skip_data_check and is_first_process():
+            check_config_data(cfg)
+        runner = build_runner(cfg)
+    with friendly_errors(CheckpointError, DataError, FileNotFoundError):
+        runner.train()
+    close_distributed(runner)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Several processes on a machine without GPUs."""
+
+import gc
+import os
+from datetime import timedelta
+
+import torch.distributed as dist
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+def prepare_distributed(cfg: Config) -> None:
+    """Lets mmengine's launcher ``pytorch`` work on the CPU, with gloo.
+
+    mmengine calls ``torch.cuda.set_device`` and passes ``device_ids`` whatever the backend is. It
+    skips the first if a process group exists, and the second if the config says so. With another
+    launcher or an accelerator this does nothing.
+
+    Args:
+        cfg: The runner's config with ``launcher``; ``model_wrapper_cfg`` and ``env_cfg`` change.
+
+    Raises:
+        ValueError: The processes were not started by ``torchrun``.
+    """
+    if cfg.get("launcher", "none") != "pytorch" or get_device() != "cpu":
+        return
+    absent = [name for name in _TORCHRUN if name not in os.environ]
+    if absent:
+        raise ValueError(
+            f"launcher 'pytorch' needs torchrun (tools/dist_train.sh): {', '.join(absent)} not set"
+        )
+
+    # mmengine's top-level flag counts for nothing once there is a wrapper config.
+    cfg.model_wrapper_cfg = {
+        "type": "MMDistributedDataParallel",
+        "broadcast_buffers": False,
+        "find_unused_parameters": cfg.get("find_unused_parameters", False),
+        **(cfg.get("model_wrapper_cfg") or {}),
+        "device_ids": None,
+    }
+
+    env_cfg = dict(cfg.get("env_cfg") or {})
+    env_cfg["dist_cfg"] = {**env_cfg.get("dist_cfg", {}), "backend": "gloo"}
+    cfg.env_cfg = env_cfg
+
+    if not dist.is_initialized():
+        seconds = env_cfg["dist_cfg"].get("timeout")
+        dist.init_process_group("gloo", timeout=seconds and timedelta(seconds=seconds))
+
+
+def close_distributed(runner: Runner) -> None:
+    """Ends the communication after the work; without several processes this does nothing.
+
+    torch with gloo aborts now and then at exit (``terminate called without an active exception``)
+    if a ``DistributedDataParallel`` is still alive, so the wrapper goes first.
+
+    Args:
+        runner: Its model is unwrapped and on its own from here on.
+    """
+    if not dist.is_initialized():
+        return
+    if is_model_wrapper(runner.model):
+        runner.model = runner.model.module
+    gc.collect()  # the wrapper is part of reference cycles
+    dist.destroy_process_group()

@@ -1,0 +1,212 @@
+"""What tools/train.py and tools/test.py share: command line, config, runner, errors."""
+
+import argparse
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+
+from tvit_seg.engine.distributed import prepare_distributed
+from tvit_seg.registry import RUNNERS
+
+
+class ConfigOptions(DictAction):
+    """mmengine's ``--cfg-options`` with an error message for what is not ``key=value``."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
+        for value in values:
+            if not value.partition("=")[0] or "=" not in value:
+                raise argparse.ArgumentError(self, f"{value!r} is not of the form key=value")
+            if value.count("(") != value.count(")") or value.count("[") != value.count("]"):
+                raise argparse.ArgumentError(self, f"unbalanced brackets in {value!r}")
+        super().__call__(parser, namespace, values, option_string)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that training and testing have in common.
+
+    Args:
+        parser: Already has its positional arguments.
+    """
+    parser.add_argument(
+        "--work-dir", help="folder for logs and checkpoints; default ./work_dirs/<config name>"
+    )
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=ConfigOptions,
+        default={},
+        metavar="KEY=VALUE",
+        help="settings that override the config, e.g. train_dataloader.batch_size=4 key=[a,b]",
+    )
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    # Older launchers pass this argument instead of setting the variable.
+    parser.add_argument(
+        "--local_rank", "--local-rank", type=int, default=0, help="set by launchers"
+    )
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Reads the config file and applies the common arguments.
+
+    Args:
+        args: Has ``config`` and what :func:`add_common_arguments` added.
+
+    Returns:
+        The config with ``launcher``, ``work_dir`` and ``runner_type`` set.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The config file cannot be read, or an option does not fit it.
+    """
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    if not Path(args.config).is_file():
+        raise FileNotFoundError(f"config {args.config} does not exist")
+    try:
+        cfg = Config.fromfile(args.config)
+    except (SyntaxError, OSError) as error:  # an OSError is about the file type or a base file
+        raise ValueError(f"config {args.config} cannot be read: {error}") from error
+    try:
+        cfg.merge_from_dict(args.cfg_options)
+    except (KeyError, TypeError, AssertionError) as error:  # a path through something not a dict
+        raise ValueError(f"--cfg-options do not fit {args.config}: {error}") from error
+
+    cfg.launcher = args.launcher
+    cfg.work_dir = (
+        args.work_dir or cfg.get("work_dir") or str(Path("work_dirs", Path(args.config).stem))
+    )
+    cfg.setdefault("runner_type", "ThinkingRunner")
+    return cfg
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Starts the processes' communication and builds the runner.
+
+    Args:
+        cfg: From :func:`load_config`.
+    """
+    prepare_distributed(cfg)
+    return RUNNERS.build(cfg)
+
+
+def set_resume(cfg: Config, resume: str | None) -> None:
+    """Chooses the checkpoint to continue from.
+
+    Args:
+        cfg: ``resume`` and ``load_from`` are set.
+        resume: A path, ``"auto"`` for the latest checkpoint in the work directory if there is one
+            (``load_from`` counts otherwise), or ``None`` to go by the config.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint.
+    """
+    if resume is None and not cfg.get("resume", False):
+        return
+    if resume is None and cfg.get("load_from"):
+        resume = cfg.load_from
+    if resume is None or resume == "auto":
+        latest = latest_checkpoint(cfg.work_dir)
+        cfg.resume = latest is not None
+        if latest is not None:
+            cfg.load_from = str(latest)
+        elif is_first_process():
+            print(f"nothing to resume in {cfg.work_dir}: training starts at the beginning")
+        return
+    require_file(resume)
+    cfg.resume, cfg.load_from = True, resume
+
+
+def latest_checkpoint(work_dir: str | Path) -> Path | None:
+    """Finds the checkpoint to resume from.
+
+    Args:
+        work_dir: Where training wrote.
+
+    Returns:
+        The file that ``last_checkpoint`` names. If that is damaged or the folder was moved, the
+        newest ``iter_*.pth`` or ``epoch_*.pth`` in it; ``None`` if there is none.
+    """
+    work_dir = Path(work_dir)
+    pointer = work_dir / "last_checkpoint"
+    named = pointer.read_text().strip() if pointer.is_file() else ""
+    if named and Path(named).is_file():
+        return Path(named)
+    saved = [*work_dir.glob("iter_*.pth"), *work_dir.glob("epoch_*.pth")]
+    return max(saved, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def require_file(path: str) -> None:
+    """Checks a path before work starts.
+
+    Args:
+        path: A checkpoint.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"checkpoint {path} does not exist")
+
+
+def use_amp(cfg: Config) -> None:
+    """Switches to mixed precision: float16 with loss scaling on an accelerator, else bfloat16.
+
+    Args:
+        cfg: ``optim_wrapper`` is changed.
+
+    Raises:
+        ValueError: The config has another optimizer wrapper.
+    """
+    kind = cfg.optim_wrapper.get("type", "OptimWrapper")
+    if kind in ("AmpOptimWrapper", "AutocastOptimWrapper"):
+        return
+    if kind != "OptimWrapper":
+        raise ValueError(f"--amp needs optim_wrapper.type 'OptimWrapper', the config has {kind!r}")
+    if torch.cuda.is_available():
+        cfg.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
+    else:
+        cfg.optim_wrapper.type = "AutocastOptimWrapper"
+
+
+def is_first_process() -> bool:
+    """Whether this is the process with rank 0, known before communication starts."""
+    ranks = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
+    return next((os.environ[name] for name in ranks if name in os.environ), "0") == "0"
+
+
+@contextmanager
+def friendly_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """Ends the program with one line for errors that the user can mend.
+
+    With ``TVIT_DEBUG=1`` in the environment they keep their traceback.
+
+    Args:
+        *kinds: What counts as such an error; by default ``ValueError``, ``FileNotFoundError`` and
+            names missing in a registry.
+    """
+    try:
+        yield
+    except Exception as error:
+        if os.environ.get("TVIT_DEBUG") == "1" or not _is_friendly(error, kinds):
+            raise
+        text: Any = error.args[0] if isinstance(error, KeyError) else error
+        raise SystemExit(f"error: {text}") from None
+
+
+def _is_friendly(error: Exception, kinds: tuple[type[Exception], ...]) -> bool:
+    if kinds:
+        return isinstance(error, kinds)
+    if isinstance(error, KeyError):
+        return "registry" in str(error)
+    return isinstance(error, (ValueError, FileNotFoundError))

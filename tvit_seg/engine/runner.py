@@ -1,0 +1,159 @@
+"""mmengine's runner with checkpoints that run no code and survive a crash."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
+
+from tvit_seg.checkpoint_io import (
+    CheckpointError,
+    check_compatible,
+    get_state_dict,
+    plain,
+    read_checkpoint,
+    replacing,
+)
+from tvit_seg.registry import register
+
+
+class PlainCheckpointHook(Hook):
+    """Strips a checkpoint of everything that weights-only loading refuses.
+
+    Runs last, after the hooks that add to the checkpoint. Log curves (``log_scalars``) are left
+    out: after a resume the smoothed values of the log start anew. So are functions in the state
+    of a parameter scheduler, which building the scheduler restores.
+    """
+
+    priority = "LOWEST"
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Changes the checkpoint in place.
+
+        Args:
+            runner: Not used.
+            checkpoint: What will be saved.
+        """
+        hub = checkpoint["message_hub"]
+        kept = {key: on for key, on in hub["resumed_keys"].items() if key in hub["runtime_info"]}
+        checkpoint["message_hub"] = {**hub, "log_scalars": {}, "resumed_keys": kept}
+        if "param_schedulers" in checkpoint:
+            checkpoint["param_schedulers"] = _without_functions(checkpoint["param_schedulers"])
+        checkpoint.update(plain(checkpoint))
+
+
+def _without_functions(state: Any) -> Any:
+    if isinstance(state, dict):
+        return {key: _without_functions(val) for key, val in state.items() if not callable(val)}
+    if isinstance(state, list):
+        return [_without_functions(value) for value in state]
+    return state
+
+
+@register("RUNNERS")
+class ThinkingRunner(Runner):
+    """mmengine's ``Runner``; reads checkpoints strictly and writes them whole.
+
+    ``CheckpointHook`` removes the oldest file before the next one is saved, so keep
+    ``max_keep_ckpts`` at 2 or more. Takes the arguments of mmengine's ``Runner``.
+    """
+
+    def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
+        """Registers the config's hooks and the one that keeps checkpoints plain.
+
+        Args:
+            default_hooks: As in mmengine's ``Runner``.
+            custom_hooks: As in mmengine's ``Runner``.
+        """
+        super().register_hooks(default_hooks, custom_hooks)
+        self.register_hook(PlainCheckpointHook())
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Continues a training run.
+
+        Args:
+            filename: A checkpoint with the state of the optimizer.
+            *args: As in mmengine's ``Runner``.
+            **kwargs: As in mmengine's ``Runner``.
+        """
+        self._resume = True  # hooks ask for it; mmengine sets it by the config only
+        super().resume(filename, *args, **kwargs)
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: str | Callable = "cpu",
+        strict: bool = False,
+        revise_keys: list = [(r"^module\.", "")],
+    ) -> dict[str, Any]:
+        """Loads weights into the model.
+
+        Args:
+            filename: A local file.
+            map_location: Not used. Tensors are read to the CPU, from where the model and the
+                optimizer copy them to their device.
+            strict: Whether names must match exactly.
+            revise_keys: Pairs of pattern and replacement for the names.
+
+        Returns:
+            The checkpoint, with the weights under ``state_dict``.
+
+        Raises:
+            CheckpointError: The file is damaged, holds more than weights, is of another model, or
+                has no training state to resume from.
+        """
+        checkpoint = read_checkpoint(filename)
+        weights = get_state_dict(checkpoint)
+        rest = {k: v for k, v in checkpoint.items() if not isinstance(v, torch.Tensor)}
+        checkpoint = {**rest, "state_dict": weights}
+        if self._resume:
+            _check_training_state(checkpoint, filename)
+            # mmengine would run this text as a Python config.
+            checkpoint["meta"].pop("config", None)
+
+        model = self.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        for pattern, replacement in revise_keys:
+            weights = {re.sub(pattern, replacement, name): value for name, value in weights.items()}
+        check_compatible(model, weights, filename)
+
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        checkpoint = _load_checkpoint_to_model(model, checkpoint, strict, revise_keys=revise_keys)
+        self._has_loaded = True
+        self.logger.info(f"Load checkpoint from {filename}")
+        return checkpoint
+
+    @master_only
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Saves a checkpoint; until it is complete, an older file of that name stays.
+
+        Args:
+            out_dir: A local folder.
+            filename: Name of the file.
+            *args: As in mmengine's ``Runner``.
+            **kwargs: As in mmengine's ``Runner``.
+
+        Raises:
+            ValueError: The folder is remote.
+        """
+        if "://" in str(out_dir):
+            raise ValueError(f"checkpoints go to a local folder, not to {out_dir}")
+        with replacing(Path(out_dir) / filename) as temporary:
+            super().save_checkpoint(str(out_dir), temporary.name, *args, **kwargs)
+
+
+def _check_training_state(checkpoint: dict, path: str) -> None:
+    absent = [key for key in ("meta", "message_hub", "optimizer") if key not in checkpoint]
+    absent += [f"meta.{key}" for key in ("epoch", "iter") if key not in checkpoint.get("meta", {})]
+    if absent:
+        raise CheckpointError(
+            f"cannot resume from {path}: it holds weights only (no {', '.join(absent)}); "
+            "use load_from"
+        )

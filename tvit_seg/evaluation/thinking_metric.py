@@ -1,0 +1,140 @@
+"""Where images stopped, how well they did there, and what they cost."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger, print_log
+from mmseg.evaluation import IoUMetric
+from prettytable import PrettyTable
+from torch import Tensor
+
+from ..registry import register
+
+
+@register("METRICS")
+class ThinkingMetric(BaseMetric):
+    """Exit share and mIoU of each thinking stage, and the average cost.
+
+    It stands next to ``IoUMetric``, which measures all images together, and needs the results of a
+    :class:`~tvit_seg.ThinkingEncoderDecoder`. In ``slide`` mode the unit is the window.
+
+    Args:
+        ignore_index: Label of pixels to leave out.
+        difficulty_key: Entry of the metainfo with a difficulty in [0, 1]; if given, the share of
+            units that thought beyond the first stage is reported for the easy, medium and hard
+            third of that range.
+        collect_device: As in mmengine, ``'cpu'`` or ``'gpu'``.
+        prefix: As in mmengine.
+    """
+
+    default_prefix = "thinking"
+    LEVELS = ("easy", "medium", "hard")
+
+    def __init__(
+        self,
+        ignore_index: int = 255,
+        difficulty_key: str | None = None,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+    ):
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.ignore_index = ignore_index
+        self.difficulty_key = difficulty_key
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Takes the results of a batch.
+
+        Args:
+            data_batch: Not used.
+            data_samples: Results with prediction, label map and the account of thinking.
+
+        Raises:
+            KeyError: If the model kept no account of thinking.
+        """
+        for sample in data_samples:
+            if "exit_stage" not in sample:
+                raise KeyError(
+                    "ThinkingMetric found no exit_stage in the results: it needs a "
+                    "ThinkingEncoderDecoder, the plain EncoderDecoder keeps no account of exits"
+                )
+            self.results.append(
+                dict(
+                    exits=sample["exit_stage"].reshape(-1).numpy(),
+                    num_stages=sample["gate_entropy"].shape[-1],
+                    areas=self._areas(sample),
+                    gmacs=sample["gmacs"],
+                    difficulty=sample[self.difficulty_key] if self.difficulty_key else None,
+                )
+            )
+
+    def _areas(self, sample: dict) -> np.ndarray:
+        """(number of stages, 4, K): intersection, union, prediction, label areas by exit stage."""
+        prediction = sample["pred_sem_seg"]["data"].squeeze(0).cpu()
+        labels = sample["gt_sem_seg"]["data"].squeeze(0).cpu().to(prediction)
+        num_classes = len(self.dataset_meta["classes"])
+        areas = torch.zeros(sample["gate_entropy"].shape[-1], 4, num_classes)
+        exits = sample["exit_stage"].reshape(-1)
+        for stage, window in zip(exits, sample["windows"], strict=True):
+            pixels = _pixels(window, prediction.shape)
+            areas[stage] += torch.stack(
+                IoUMetric.intersect_and_union(
+                    prediction[pixels], labels[pixels], num_classes, self.ignore_index
+                )
+            )
+        return areas.double().numpy()
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        """Sums up.
+
+        Args:
+            results: One entry for each image, from all processes.
+
+        Returns:
+            ``stage{i}.share`` (per cent of images or windows), ``stage{i}.mIoU`` (per cent, NaN
+            where none stopped), ``gmacs`` (average of an image, 10^9), and ``thinks.{level}`` (per
+            cent that thought beyond the first stage) where a difficulty is known.
+        """
+        exits = np.concatenate([r["exits"] for r in results])
+        areas = np.sum([r["areas"] for r in results], axis=0)
+        num_stages = results[0]["num_stages"]
+        metrics = {}
+        table = PrettyTable(["stage", "exits", "share (%)", "mIoU (%)"])
+        for stage in range(num_stages):
+            count = int((exits == stage).sum())
+            share = 100 * count / len(exits)
+            miou = _mean_iou(areas[stage]) if count else float("nan")
+            metrics[f"stage{stage}.share"] = round(share, 2)
+            metrics[f"stage{stage}.mIoU"] = round(miou, 2)
+            table.add_row([stage, count, f"{share:.1f}", f"{miou:.2f}"])
+        metrics["gmacs"] = round(float(np.mean([r["gmacs"] for r in results])), 4)
+        if self.difficulty_key:
+            metrics.update(self._by_difficulty(results))
+        logger = MMLogger.get_current_instance()
+        print_log(f"\n{table}\naverage GMACs: {metrics['gmacs']}", logger)
+        return metrics
+
+    def _by_difficulty(self, results: list[dict]) -> dict[str, float]:
+        """Per cent of the units of each level that thought beyond the first stage."""
+        levels = [min(int(3 * r["difficulty"]), 2) for r in results]
+        found = {}
+        for index, level in enumerate(self.LEVELS):
+            exits = [r["exits"] for r, at in zip(results, levels, strict=True) if at == index]
+            thinks = np.concatenate(exits) > 0 if exits else np.array([np.nan])
+            found[f"thinks.{level}"] = round(100 * float(thinks.mean()), 2)
+        return found
+
+
+def _pixels(window: Tensor, shape: Sequence[int]) -> tuple[slice, slice]:
+    """A window, given as shares of the image, in pixels of the label map."""
+    height, width = shape
+    top, left, bottom, right = (window * torch.tensor([height, width] * 2)).round().int().tolist()
+    return slice(top, bottom), slice(left, right)
+
+
+def _mean_iou(areas: np.ndarray) -> float:
+    """Mean over the classes that occur, per cent."""
+    intersection, union = areas[0], areas[1]
+    occurs = union > 0
+    return 100 * float((intersection[occurs] / union[occurs]).mean()) if occurs.any() else np.nan
