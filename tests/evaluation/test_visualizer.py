@@ -20,8 +20,6 @@ def test_overlay(tmp_path, test_cfg):
     result = model.predict(images, data_samples)[0]
     visualizer = ThinkingVisualizer()
     visualizer.dataset_meta = META
-        classes=list("abcde"), palette=[[i, i, 9 * i] for i in range(5)]
-    )
     image = np.zeros((50, 60, 3), np.uint8)
     visualizer.add_datasample("x", image, result, out_file=str(tmp_path / "x.png"))
     drawn = cv2.imread(str(tmp_path / "x.png"))
