@@ -63,9 +63,10 @@ def test_missing_file_and_url(tmp_path):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.5, 0.7, 0.9, 0.99])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.1, 0.3, 0.5, 0.9, 0.999])
 def test_truncated_file(tmp_path, weights, zipped, share):
     path = tmp_path / "w.pth"
+    weights["large"] = torch.randn(100, 100)  # torch fails in other ways on larger files
     torch.save({"state_dict": weights}, path, _use_new_zipfile_serialization=zipped)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
@@ -107,6 +108,7 @@ def test_malicious_file_is_not_executed(tmp_path, weights, zipped):
     assert not marker.exists()
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 def test_malicious_bare_pickle_is_not_executed(tmp_path, protocol):
     path, marker = tmp_path / "w.pth", tmp_path / "marker"
@@ -128,6 +130,7 @@ def test_python_objects_are_refused(tmp_path):
         read_checkpoint(path)
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_torchscript_is_refused(tmp_path):
     path = tmp_path / "w.pt"
     torch.jit.save(torch.jit.script(nn.Linear(1, 1)), path)

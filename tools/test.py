@@ -1,6 +1,7 @@
 """Tests a segmentor: metrics, and on request predictions and painted images."""
 
 import argparse
+from pathlib import Path
 
 from mmengine.config import Config
 
@@ -59,6 +60,7 @@ def save_predictions(cfg: Config, folder: str) -> None:
     evaluator = cfg.test_evaluator
     first = evaluator[0] if isinstance(evaluator, (list, tuple)) else evaluator
     first.update(output_dir=folder, keep_results=True)
+    Path(folder).mkdir(parents=True, exist_ok=True)  # the metric makes it in one process only
 
 
 def main() -> None:

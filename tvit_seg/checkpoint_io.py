@@ -1,8 +1,4 @@
-"""Strict reading and writing of checkpoint files.
-
-Reading never runs code out of a file: what is more than weights and plain values is refused.
-Writing never destroys the older file: the new one takes its place only when it is complete.
-"""
+"""Reading checkpoints without running code out of them, and writing them whole or not at all."""
 
 import os
 import pickle
@@ -49,13 +45,14 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     if path.is_dir():
         raise CheckpointError(f"checkpoint {path} is a folder; name a file in it")
 
+    path.open("rb").close()  # a file that may not be read has its own error
     try:
         if path.suffix == ".safetensors":
             return load_file(path, device=str(map_location))
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except (OSError, MemoryError, torch.OutOfMemoryError):
+    except (MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # a damaged pickle raises almost anything, KeyError to struct.error
+    except Exception as error:  # a damaged pickle raises almost anything, KeyError to OSError
         raise _more_than_weights(path, error) or _broken(path, error) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(

@@ -15,6 +15,7 @@ model = dict(
         in_channels=_base_.out_channels,
         channels=_base_.out_channels,
         embed_dims=_base_.out_channels,
+        num_heads=_base_.out_channels // 64,
         num_classes=_base_.num_classes,
         **_base_.decode_head),
     image_loss=dict(target='presence', loss_weight=0.5),

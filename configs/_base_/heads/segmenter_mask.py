@@ -2,7 +2,6 @@
 decode_head = dict(
     type='SegmenterMaskTransformerHead',
     num_layers=2,
-    num_heads=6,
     drop_path_rate=0.1,
     dropout_ratio=0.0,
     loss_decode=dict(

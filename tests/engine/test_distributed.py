@@ -1,0 +1,146 @@
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from tvit_seg.engine import prepare_distributed
+
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
+
+WORKER = """
+import sys
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.model import BaseModel
+from torch import nn
+
+from tvit_seg.engine import ThinkingRunner, close_distributed, prepare_distributed
+
+
+class Numbers(torch.utils.data.Dataset):
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return {"inputs": torch.full((4,), float(index))}
+
+
+class Tiny(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 1)
+        self.unused = nn.Linear(1, 1)
+
+    def forward(self, inputs, mode="tensor"):
+        out = self.layer(torch.stack(list(inputs)))
+        return {"loss": out.square().mean()} if mode == "loss" else list(out)
+
+
+class Count(BaseMetric):
+    default_prefix = "test"
+
+    def process(self, data_batch, data_samples):
+        self.results += [sample.item() for sample in data_samples]
+
+    def compute_metrics(self, results):
+        return {"count": len(results)}
+
+
+work_dir = sys.argv[1]
+torch.manual_seed(0)
+
+
+def loader(sampler):
+    return dict(dataset=Numbers(), batch_size=2, sampler=dict(type=sampler, shuffle=False))
+
+
+def make(max_iters, resume):
+    cfg = Config(dict(
+        work_dir=work_dir, launcher="pytorch", log_level="WARNING", resume=resume,
+        experiment_name=str(max_iters),
+        train_cfg=dict(type="IterBasedTrainLoop", max_iters=max_iters), test_cfg=dict(),
+        optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.001)),
+        default_hooks=dict(checkpoint=dict(type="CheckpointHook", interval=2, by_epoch=False)),
+    ))
+    arguments = cfg.to_dict()
+    cfg.find_unused_parameters = True
+    prepare_distributed(cfg)
+    return ThinkingRunner(
+        model=Tiny(), train_dataloader=loader("InfiniteSampler"), cfg=cfg, **arguments,
+        test_dataloader=loader("DefaultSampler"), test_evaluator=Evaluator([Count()]),
+    )
+
+
+make(4, resume=False).train()
+runner = make(6, resume=True)
+assert dist.get_backend() == "gloo" and dist.get_world_size() == 2
+runner.train()
+weights = [None, None]
+dist.all_gather_object(weights, runner.model.module.layer.weight.tolist())
+assert weights[0] == weights[1]
+metrics = runner.test()
+if dist.get_rank() == 0:
+    print("ITER", runner.iter, "COUNT", metrics["test/count"])
+close_distributed(runner)
+"""
+
+
+def launch(tmp_path):
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
+    command += [f"--master_port={port}", str(script), str(tmp_path / "work")]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_two_processes_train_resume_and_test(tmp_path):
+    assert "ITER 6 COUNT 8" in launch(tmp_path)
+    state = torch.load(tmp_path / "work" / "iter_6.pth", weights_only=True)
+    assert state["meta"]["iter"] == 6
+    assert not any(name.startswith("module.") for name in state["state_dict"])
+
+
+def test_nothing_to_do_without_the_launcher():
+    cfg = Config({"launcher": "none"})
+    prepare_distributed(cfg)
+    assert "model_wrapper_cfg" not in cfg
+
+
+def test_needs_torchrun(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(ValueError, match=r"needs torchrun .*WORLD_SIZE.* not set"):
+        prepare_distributed(Config({"launcher": "pytorch"}))
+
+
+def test_keeps_what_the_config_says(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    wrapper = {"broadcast_buffers": True, "device_ids": [0]}
+    environment = {"cudnn_benchmark": True, "dist_cfg": {"backend": "nccl", "timeout": 60}}
+    cfg = Config({"launcher": "pytorch", "model_wrapper_cfg": wrapper, "env_cfg": environment})
+    prepare_distributed(cfg)
+    assert cfg.model_wrapper_cfg.to_dict() == {
+        "type": "MMDistributedDataParallel",
+        "broadcast_buffers": True,
+        "find_unused_parameters": False,
+        "device_ids": None,
+    }
+    assert cfg.env_cfg.dist_cfg.to_dict() == {"backend": "gloo", "timeout": 60}
+    assert cfg.env_cfg.cudnn_benchmark

@@ -1,0 +1,248 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from torch import nn
+from torch.utils.data import Dataset
+
+from tvit_seg.checkpoint_io import CheckpointError
+from tvit_seg.engine import ThinkingRunner
+
+
+class Numbers(Dataset):
+    metainfo = {"classes": ("low", "high"), "palette": [[0, 0, 0], [9, 9, 9]]}
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return {"inputs": torch.full((4,), float(index))}
+
+
+class Tiny(BaseModel):
+    def __init__(self, width=8):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, width), nn.BatchNorm1d(width), nn.Linear(width, 1))
+
+    def forward(self, inputs, mode="tensor"):
+        out = self.layers(torch.stack(list(inputs)))
+        return {"loss": out.square().mean()} if mode == "loss" else list(out)
+
+
+class Score(BaseMetric):
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        return {"mIoU": 0.5}
+
+
+class Malice:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+class AddsAnObject(Hook):
+    def before_save_checkpoint(self, runner, checkpoint):
+        checkpoint["meta"]["mine"] = Numbers()
+
+
+def make_runner(work_dir, max_iters=4, width=8, **kwargs):
+    loader = {
+        "dataset": Numbers(),
+        "batch_size": 2,
+        "sampler": {"type": "DefaultSampler", "shuffle": False},
+    }
+    saving = {"type": "CheckpointHook", "interval": 2, "by_epoch": False, "save_best": "mIoU"}
+    settings = dict(
+        model=Tiny(width),
+        work_dir=str(work_dir),
+        train_dataloader={**loader, "sampler": {"type": "InfiniteSampler", "shuffle": False}},
+        train_cfg={"type": "IterBasedTrainLoop", "max_iters": max_iters, "val_interval": 2},
+        val_dataloader=loader,
+        val_cfg={},
+        val_evaluator=Evaluator([Score()]),
+        optim_wrapper={"optimizer": {"type": "AdamW", "lr": 0.01}},
+        param_scheduler=[
+            {"type": "LinearLR", "start_factor": 0.1, "end": 3, "by_epoch": False},
+            {"type": "PolyLR", "eta_min": 0.0, "power": 0.9, "end": 8, "by_epoch": False},
+        ],
+        default_hooks={"checkpoint": saving},
+        experiment_name=f"runner_{len(os.listdir(work_dir))}",
+        log_level="WARNING",
+    )
+    return ThinkingRunner(**{**settings, **kwargs})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp("trained")
+    runner = make_runner(work_dir)
+    runner.train()
+    return work_dir, runner
+
+
+def test_files_are_plain_and_whole(trained):
+    work_dir, runner = trained
+    assert not list(work_dir.glob("*.tmp"))
+    assert (work_dir / "last_checkpoint").read_text() == str(work_dir / "iter_4.pth")
+    checkpoint = torch.load(work_dir / "iter_4.pth", weights_only=True)
+    assert checkpoint["meta"]["iter"] == 4
+    assert checkpoint["meta"]["dataset_meta"] == Numbers.metainfo
+    assert checkpoint["message_hub"]["runtime_info"]["best_score"] == 0.5
+    torch.testing.assert_close(checkpoint["state_dict"], runner.model.state_dict())
+    torch.load(next(work_dir.glob("best_mIoU_*.pth")), weights_only=True)
+
+
+@pytest.mark.parametrize("load_from", ["iter_4.pth", None])
+def test_resume_continues(trained, tmp_path, load_from):
+    source, first = trained
+    path = load_from and str(source / load_from)
+    if load_from is None:
+        (tmp_path / "last_checkpoint").write_text(str(source / "iter_4.pth"))
+    runner = make_runner(tmp_path, max_iters=6, load_from=path, resume=True)
+
+    started = []
+    runner.register_hook(
+        type(
+            "Started",
+            (Hook,),
+            {"before_train_iter": lambda self, runner, **kwargs: started.append(runner.iter)},
+        )()
+    )
+    runner.load_or_resume()
+    torch.testing.assert_close(runner.model.state_dict(), first.model.state_dict())
+    runner.train()
+    assert started == [4, 5]
+    state = torch.load(tmp_path / "iter_6.pth", weights_only=True)["optimizer"]["state"]
+    assert state[0]["step"] == 6
+
+
+def test_resume_is_the_same_as_not_stopping(tmp_path):
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    torch.manual_seed(0)
+    whole = make_runner(tmp_path / "whole", max_iters=8)
+    start = {name: value.clone() for name, value in whole.model.state_dict().items()}
+    whole.train()
+
+    first = make_runner(tmp_path / "parts", max_iters=4)
+    first.model.load_state_dict(start)
+    first.train()
+    second = make_runner(tmp_path / "parts", max_iters=8, resume=True)
+    second.train()
+    torch.testing.assert_close(second.model.state_dict(), whole.model.state_dict())
+
+
+def test_resume_needs_training_state(trained, tmp_path):
+    work_dir, runner = trained
+    weights = runner.model.state_dict()
+    torch.save({"state_dict": weights}, tmp_path / "weights.pth")
+    for path in (tmp_path / "weights.pth", next(work_dir.glob("best_mIoU_*.pth"))):
+        with pytest.raises(CheckpointError, match=r"holds weights only \(no .*; use load_from"):
+            make_runner(tmp_path, load_from=str(path), resume=True).train()
+        with pytest.raises(CheckpointError, match="use load_from"):
+            make_runner(tmp_path).resume(str(path))
+
+
+def test_loads_bare_weights(trained, tmp_path):
+    weights = trained[1].model.state_dict()
+    torch.save({f"module.{name}": value for name, value in weights.items()}, tmp_path / "w.pth")
+    runner = make_runner(tmp_path)
+    seen = []
+    runner.register_hook(
+        type(
+            "Seen",
+            (Hook,),
+            {
+                "after_load_checkpoint": lambda self, runner, checkpoint: seen.append(
+                    set(checkpoint)
+                )
+            },
+        )()
+    )
+    runner.load_checkpoint(str(tmp_path / "w.pth"))
+    torch.testing.assert_close(runner.model.state_dict(), weights)
+    assert seen == [{"state_dict"}]
+
+
+def test_another_architecture_is_refused(trained, tmp_path):
+    runner = make_runner(tmp_path, width=16)
+    with pytest.raises(CheckpointError, match=r"of another model: .* of another shape: layers\.0"):
+        runner.load_checkpoint(str(trained[0] / "iter_4.pth"))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_malicious_file_is_not_executed(trained, tmp_path, zipped):
+    path, marker = tmp_path / "evil.pth", tmp_path / "marker"
+    checkpoint = torch.load(trained[0] / "iter_4.pth", weights_only=True)
+    checkpoint["message_hub"]["log_scalars"] = Malice(marker)
+    torch.save(checkpoint, path, _use_new_zipfile_serialization=zipped)
+    for resume in (False, True):
+        runner = make_runner(tmp_path, load_from=str(path), resume=resume)
+        with pytest.raises(CheckpointError, match="more than weights"):
+            runner.load_or_resume()
+    assert not marker.exists()
+
+
+def test_config_text_in_a_checkpoint_is_not_executed(trained, tmp_path):
+    path, marker = tmp_path / "evil.pth", tmp_path / "marker"
+    checkpoint = torch.load(trained[0] / "iter_4.pth", weights_only=True)
+    checkpoint["meta"]["config"] = f"open({str(marker)!r}, 'w')"
+    torch.save(checkpoint, path)
+    make_runner(tmp_path, max_iters=6, load_from=str(path), resume=True).load_or_resume()
+    assert not marker.exists()
+
+
+def test_old_file_survives_a_full_disk(trained, tmp_path, monkeypatch):
+    runner = make_runner(tmp_path, max_iters=2)
+    runner.train()
+    before = (tmp_path / "iter_2.pth").read_bytes()
+    content = sorted(os.listdir(tmp_path))
+
+    def put(self, obj, path):
+        Path(path).write_bytes(obj[: len(obj) // 2])
+        raise OSError(28, "No space left")
+
+    monkeypatch.setattr(LocalBackend, "put", put)
+    with pytest.raises(ValueError, match="local folder"):
+        runner.save_checkpoint("s3://bucket", "iter_2.pth")
+    with pytest.raises(OSError, match="No space left"):
+        runner.save_checkpoint(str(tmp_path), "iter_2.pth", by_epoch=False)
+    assert (tmp_path / "iter_2.pth").read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == content
+
+
+def test_objects_of_hooks_are_named(tmp_path):
+    runner = make_runner(tmp_path, max_iters=2, custom_hooks=[AddsAnObject()])
+    with pytest.raises(TypeError, match=r"checkpoint\['meta'\]\['mine'\] is a .*Numbers"):
+        runner.train()
+
+
+def test_functions_of_schedulers_are_left_out(tmp_path):
+    schedule = [{"type": "OneCycleLR", "eta_max": 0.1, "total_steps": 9, "by_epoch": False}]
+    make_runner(tmp_path, param_scheduler=schedule).train()
+    (state,) = torch.load(tmp_path / "iter_4.pth", weights_only=True)["param_schedulers"]
+    assert "last_step" in state
+    assert "anneal_func" not in state
+
+
+def test_moving_averages_survive_a_resume(tmp_path):
+    hooks = [{"type": "EMAHook", "momentum": 0.5}]
+    first = make_runner(tmp_path, custom_hooks=hooks)
+    first.train()
+    second = make_runner(tmp_path, custom_hooks=hooks)
+    # Called directly, mmengine's hook would take the averages for the raw weights.
+    second._train_loop = second.build_train_loop(second._train_loop)
+    second.optim_wrapper = second.build_optim_wrapper(second.optim_wrapper)
+    second.call_hook("before_run")
+    second.resume(str(tmp_path / "iter_4.pth"))
+    torch.testing.assert_close(second.model.state_dict(), first.model.state_dict())
