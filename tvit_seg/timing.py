@@ -3,15 +3,37 @@
 import os
 import platform
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter
 
 import torch
 
+Contestants = dict[str, Callable[[], object]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One ratio to measure.
+
+    Attributes:
+        group: Number by which it is selected, with others of its kind.
+        name: What is compared.
+        target: The most that the ratio should be.
+        contestants: Builds what is timed, by name.
+        ratio: Computes the ratio from one time for each contestant.
+    """
+
+    group: int
+    name: str
+    target: float
+    contestants: Callable[[], Contestants]
+    ratio: Callable[[dict[str, float]], float]
+
 
 def alternate(
-    contestants: Mapping[str, Callable[[], object]],
+    contestants: Contestants,
     rounds: int,
     warmup: int = 1,
     synchronize: Callable[[], object] | None = None,

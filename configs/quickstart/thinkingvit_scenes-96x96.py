@@ -1,5 +1,5 @@
 _base_ = [
-    '../_base_/backbones/thinkingvit-small_3h-6h.py', '../_base_/heads/segmenter_mask.py',
+    '../_base_/backbones/thinkingvit-mini_2h-4h.py', '../_base_/heads/segmenter_mask.py',
     '../_base_/datasets/scenes_96x96.py', '../_base_/schedules/adamw_1k.py',
     '../_base_/runtime/default.py'
 ]
@@ -15,6 +15,7 @@ model = dict(
         in_channels=_base_.out_channels,
         channels=_base_.out_channels,
         embed_dims=_base_.out_channels,
+        num_layers=1,
         num_heads=_base_.out_channels // 64,
         num_classes=_base_.num_classes,
         **_base_.decode_head),

@@ -14,6 +14,7 @@ model = dict(
         in_channels=_base_.out_channels,
         channels=_base_.out_channels,
         embed_dims=_base_.out_channels,
+        num_layers=2,
         num_heads=_base_.out_channels // 64,
         num_classes=_base_.num_classes,
         **_base_.decode_head),

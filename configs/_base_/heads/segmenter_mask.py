@@ -1,7 +1,6 @@
 # Segmenter's mask transformer; in_channels, channels and classes are wired by the leaf.
 decode_head = dict(
     type='SegmenterMaskTransformerHead',
-    num_layers=2,
     drop_path_rate=0.1,
     dropout_ratio=0.0,
     loss_decode=dict(

@@ -1,0 +1,101 @@
+"""The commands of `make demo`, on a handful of scenes and iterations."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+CONFIG = "configs/quickstart/thinkingvit_scenes-96x96.py"
+
+
+def run(*command, ok=True):
+    """Runs a tool from the root of the repository and returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode == 0) == ok, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Options that point to a small dataset, a work directory and a checkpoint in it."""
+    folder = tmp_path_factory.mktemp("quickstart")
+    data = folder / "scenes"
+    run("tools/make_scenes.py", data, "--size", 96, "--num-train", 16, "--num-val", 6)
+    options = [
+        "--work-dir",
+        folder / "work",
+        "--cfg-options",
+        *(f"{split}_dataloader.dataset.data_root={data}" for split in ("train", "val", "test")),
+        *(f"{split}_dataloader.num_workers=0" for split in ("train", "val", "test")),
+        *(f"{split}_dataloader.persistent_workers=False" for split in ("train", "val", "test")),
+        "train_dataloader.batch_size=4",
+        "train_cfg.max_iters=4",
+        "train_cfg.val_interval=4",
+        "default_hooks.checkpoint.interval=2",
+        "default_hooks.logger.interval=1",
+    ]
+    log = run("tools/train.py", CONFIG, *options)
+    assert "stage0.decode.loss_ce" in log
+    assert "stage1.image.loss" in log
+    assert "thinking/gmacs" in log
+    return options, folder / "work"
+
+
+def test_resume(trained):
+    options, work = trained
+    log = run("tools/train.py", CONFIG, "--resume", *options, "train_cfg.max_iters=6")
+    assert "Iter(train) [5/6]" in log
+    assert "Iter(train) [4/6]" not in log
+
+
+def test_overlays(trained, tmp_path):
+    options, work = trained
+    run("tools/test.py", CONFIG, work / "iter_4.pth", "--show-dir", tmp_path, *options)
+    pictures = sorted(tmp_path.rglob("*.png"))
+    assert len(pictures) == 6
+    assert cv2.imread(str(pictures[0])).shape == (288 + 28, 3 * 288, 3)
+
+
+def test_test_time_augmentation(trained):
+    options, work = trained
+    log = run("tools/test.py", CONFIG, work / "iter_4.pth", "--tta", *options)
+    assert "mIoU" in log
+
+
+def test_sweep(trained, tmp_path):
+    options, work = trained
+    found = tmp_path / "sweep.json"
+    printed = run("tools/analysis/sweep.py", CONFIG, work / "iter_4.pth", "--json", found, *options)
+    assert "stage 0 (%)" in printed
+    assert "hard thinks (%)" in printed
+    rows = json.loads(found.read_text())
+    assert len(rows) == 5
+    shares = [row["thinking/stage0.share"] for row in rows]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0, 100)
+    costs = [row["thinking/gmacs"] for row in rows]
+    assert costs == sorted(costs, reverse=True)
+
+
+def test_sweep_refuses_bad_thresholds(trained):
+    options, work = trained
+    sweep = ("tools/analysis/sweep.py", CONFIG, work / "iter_4.pth")
+    printed = run(*sweep, *options, "--thresholds", "-1", ok=False)
+    assert "threshold=-1.0 must be a number >= 0" in printed
+
+
+def test_publish(trained, tmp_path):
+    options, work = trained
+    small = tmp_path / "small.pth"
+    run("tools/publish_checkpoint.py", work / "iter_4.pth", small)
+    checkpoint = torch.load(small, weights_only=True)
+    assert set(checkpoint) == {"meta", "state_dict"}
+    assert checkpoint["meta"]["dataset_meta"]["classes"][0] == "background"
+    assert "mIoU" in run("tools/test.py", CONFIG, small, *options)
