@@ -1,6 +1,8 @@
 """The commands of `make demo`, on a handful of scenes and iterations."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
 CONFIG = "configs/quickstart/thinkingvit_scenes-96x96.py"
 
 
@@ -27,7 +30,7 @@ def trained(tmp_path_factory):
     """Options that point to a small dataset, a work directory and a checkpoint in it."""
     folder = tmp_path_factory.mktemp("quickstart")
     data = folder / "scenes"
-    run("tools/make_scenes.py", data, "--size", 96, "--num-train", 16, "--num-val", 6)
+    run("tools/make_scenes.py", data, "--size", 96, "--num-train", 16, "--num-val", 5)
     options = [
         "--work-dir",
         folder / "work",
@@ -59,8 +62,31 @@ def test_overlays(trained, tmp_path):
     options, work = trained
     run("tools/test.py", CONFIG, work / "iter_4.pth", "--show-dir", tmp_path, *options)
     pictures = sorted(tmp_path.rglob("*.png"))
-    assert len(pictures) == 6
+    assert len(pictures) == 5
     assert cv2.imread(str(pictures[0])).shape == (288 + 28, 3 * 288, 3)
+
+
+def figures(log):
+    """The last line of figures in a log."""
+    line = [line for line in log.splitlines() if "thinking/gmacs" in line][-1]
+    return re.findall(r"(\S+): ([\d.]+|nan)", line.split("aAcc")[1].split("data_time")[0])
+
+
+def test_two_processes_find_the_same(trained):
+    """Five images on two processes: one is padded, and must not count twice."""
+    options, work = trained
+    gate = "model.backbone.gate.threshold=0.6"
+    alone = run("tools/test.py", CONFIG, work / "iter_4.pth", *options, gate)
+    command = ["bash", "tools/dist_test.sh", CONFIG, work / "iter_4.pth", 2, *options, gate]
+    together = subprocess.run(
+        [*map(str, command)],
+        cwd=ROOT,
+        env={**os.environ, "PORT": "29617", "PATH": f"{BIN}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert figures(together.stdout + together.stderr) == figures(alone)
 
 
 def test_test_time_augmentation(trained):
