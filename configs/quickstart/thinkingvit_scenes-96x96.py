@@ -1,16 +1,16 @@
 _base_ = [
-    '../_base_/backbones/thinkingvit-mini_2h-4h.py', '../_base_/heads/segmenter_mask.py',
-    '../_base_/datasets/scenes_96x96.py', '../_base_/schedules/adamw_1k.py',
-    '../_base_/runtime/default.py'
+    "../_base_/backbones/thinkingvit-mini_2h-4h.py",
+    "../_base_/heads/segmenter_mask.py",
+    "../_base_/datasets/scenes_96x96.py",
+    "../_base_/schedules/adamw_1k.py",
+    "../_base_/runtime/default.py",
 ]
 model = dict(
-    type='ThinkingEncoderDecoder',
+    type="ThinkingEncoderDecoder",
     data_preprocessor=_base_.data_preprocessor,
     backbone=dict(
-        img_size=_base_.crop_size,
-        patch_size=8,
-        num_classes=_base_.num_classes,
-        **_base_.backbone),
+        img_size=_base_.crop_size, patch_size=8, num_classes=_base_.num_classes, **_base_.backbone
+    ),
     decode_head=dict(
         in_channels=_base_.out_channels,
         channels=_base_.out_channels,
@@ -18,6 +18,8 @@ model = dict(
         num_layers=1,
         num_heads=_base_.out_channels // 64,
         num_classes=_base_.num_classes,
-        **_base_.decode_head),
-    image_loss=dict(target='presence', loss_weight=0.5),
-    test_cfg=_base_.inference)
+        **_base_.decode_head,
+    ),
+    image_loss=dict(target="presence", loss_weight=0.5),
+    test_cfg=_base_.inference,
+)

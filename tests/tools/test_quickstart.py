@@ -52,7 +52,7 @@ def trained(tmp_path_factory):
 
 
 def test_resume(trained):
-    options, work = trained
+    options, _ = trained
     log = run("tools/train.py", CONFIG, "--resume", *options, "train_cfg.max_iters=6")
     assert "Iter(train) [5/6]" in log
     assert "Iter(train) [4/6]" not in log

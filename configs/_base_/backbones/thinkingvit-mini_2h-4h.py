@@ -1,9 +1,6 @@
 # For minutes of training on a CPU: heads of 32 channels, four blocks.
-_base_ = './thinkingvit.py'
+_base_ = "./thinkingvit.py"
 out_channels = 128
 backbone = dict(
-    embed_dims=out_channels,
-    num_heads=4,
-    num_layers=4,
-    thinking_stages=(2, 4),
-    drop_path_rate=0.0)
+    embed_dims=out_channels, num_heads=4, num_layers=4, thinking_stages=(2, 4), drop_path_rate=0.0
+)

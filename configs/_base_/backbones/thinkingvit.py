@@ -1,6 +1,7 @@
 # What all published ThinkingViT configurations share; widths and stages are in the files beside.
 backbone = dict(
-    type='ThinkingViT',
+    type="ThinkingViT",
     num_layers=12,
     drop_path_rate=0.1,
-    gate=dict(type='EntropyGate', threshold=0.1, use_sigmoid=True))
+    gate=dict(type="EntropyGate", threshold=0.1, use_sigmoid=True),
+)

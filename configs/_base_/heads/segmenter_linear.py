@@ -1,8 +1,10 @@
 # Segmenter's linear decoder; in_channels, channels and classes are wired by the leaf.
 decode_head = dict(
-    type='FCNHead',
+    type="FCNHead",
     num_convs=0,
     concat_input=False,
     dropout_ratio=0.0,
     loss_decode=dict(
-        type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0, avg_non_ignore=True))
+        type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0, avg_non_ignore=True
+    ),
+)

@@ -1,7 +1,9 @@
 # Segmenter's mask transformer; in_channels, channels and classes are wired by the leaf.
 decode_head = dict(
-    type='SegmenterMaskTransformerHead',
+    type="SegmenterMaskTransformerHead",
     drop_path_rate=0.1,
     dropout_ratio=0.0,
     loss_decode=dict(
-        type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0, avg_non_ignore=True))
+        type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0, avg_non_ignore=True
+    ),
+)

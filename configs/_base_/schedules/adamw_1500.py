@@ -1,7 +1,7 @@
-_base_ = './adamw_1k.py'
+_base_ = "./adamw_1k.py"
 max_iters = 1500
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),
-    dict(type='CosineAnnealingLR', eta_min=1e-6, begin=100, end=max_iters, by_epoch=False)
+    dict(type="LinearLR", start_factor=0.01, begin=0, end=100, by_epoch=False),
+    dict(type="CosineAnnealingLR", eta_min=1e-6, begin=100, end=max_iters, by_epoch=False),
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=500)
