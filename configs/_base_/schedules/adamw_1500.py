@@ -1,4 +1,4 @@
-_base_ = "./adamw_1k.py"
+_base_ = "./adamw_700.py"
 max_iters = 1500
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, begin=0, end=100, by_epoch=False),
