@@ -26,6 +26,8 @@ demo: install
 	$(RUN) tools/analysis/sweep.py $(QUICKSTART) $$(cat $(DEMO)/last_checkpoint) --work-dir $(DEMO)
 	@echo "Overlays, with the stage each image used: $(DEMO)/overlays"
 
+# one thread for each of the two test processes: more would wait for each other
+test: export OMP_NUM_THREADS = 1
 test: install
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .

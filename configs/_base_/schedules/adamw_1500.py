@@ -5,3 +5,4 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", eta_min=1e-6, begin=100, end=max_iters, by_epoch=False),
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=500)
+default_hooks = dict(checkpoint=dict(interval=500))
