@@ -21,7 +21,7 @@ setup(
     # have another one of the same import name.
     install_requires=[
         "torch>=2.5",
-        "timm>=1.0.20",
+        "timm>=1.0.23",
         "numpy",
         "pillow",
         "prettytable",

@@ -172,16 +172,43 @@ class BackboneContract:
         close(fresh.think(images, FixedGate(-1)).logits, expected)
 
     @torch.no_grad()
+    def test_every_stage_is_left_by_someone(self):
+        backbone = self.lively()
+        exits = backbone.think(torch.randn(64, 3, 16, 16), RandomGate(0.4, seed=0)).exit_stage
+        assert set(exits.tolist()) == set(range(backbone.num_stages))
+
+    @torch.no_grad()
+    def test_an_empty_batch(self):
+        backbone = self.lively(gate=dict(type="EntropyGate", threshold=1))
+        thought = backbone.think(torch.randn(0, 3, 64, 64))
+        assert thought.exit_stage.shape == (0,)
+        assert len(thought.features[-1]) == 0
+
+    @torch.no_grad()
+    def test_one_class_needs_sigmoid(self):
+        with pytest.raises(ValueError, match="one class has no softmax entropy"):
+            self.build(num_classes=1, gate=dict(type="EntropyGate", threshold=0.1))
+        gate = dict(type="EntropyGate", threshold=0.1, use_sigmoid=True)
+        assert self.build(num_classes=1, gate=gate).gate.use_sigmoid
+
+    @torch.no_grad()
     def test_bfloat16_autocast(self):
-        backbone = self.lively(gate=dict(type="EntropyGate", threshold=1.0))
+        backbone = self.lively(gate=dict(type="RandomGate", p=0.5, seed=0))
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            thought = backbone.think(torch.randn(4, 3, 64, 64))
+            thought = backbone.think(torch.randn(8, 3, 64, 64))
+        assert len(set(thought.exit_stage.tolist())) > 1
         assert thought.entropy.dtype == torch.float32
         assert torch.isfinite(thought.features[-1]).all()
 
     @pytest.mark.parametrize(
         ("weights", "message"),
-        [([1.0], "has 1 entries"), ([1.0, -1.0], "must be >= 0"), ([0.0, 0.0], "not all 0")],
+        [
+            ([1.0], "has 1 entries"),
+            ([1.0, -1.0], r"\[1.0, -1.0\] must be finite, >= 0"),
+            ([0.0, 0.0], "not all 0"),
+            ([float("nan"), 1.0], "must be finite"),
+            (1, "must be a list"),
+        ],
     )
     def test_bad_loss_weights(self, weights, message):
         with pytest.raises(ValueError, match=message):
@@ -197,6 +224,7 @@ class BackboneContract:
             (dict(type="FixedGate", stage=9), r"stage=9 must be an integer in \[-2, 1\]"),
             (dict(type="RandomGate", p=1.5), r"p=1.5 must lie in \[0, 1\]"),
             (dict(type="RandomGate", p=[0.5, 0.5]), "has 2 probabilities"),
+            (dict(type="RandomGate", p=0.5, seed=-1), "seed=-1 must be None or an integer >= 0"),
             (dict(type="NoGate"), "must name one of"),
         ],
     )

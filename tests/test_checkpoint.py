@@ -237,7 +237,7 @@ def test_other_architectures_are_refused(tmp_path):
 def test_less_than_half_is_refused(tmp_path):
     path = tmp_path / "shallow.pth"
     torch.save(timm_weights(), path)
-    with pytest.raises(CheckpointError, match=r"fits 32 of the backbone's 119 .*less than half"):
+    with pytest.raises(CheckpointError, match=r"fits 32 of the model's 119 .*less than half"):
         load_pretrained(build(num_layers=9), str(path))
 
 

@@ -61,9 +61,11 @@ def test_decode_head_counts_once_for_the_class_token_and_every_stage_for_pixels(
 
 def test_the_model_is_left_as_it_was():
     model = segmentor(num_layers=1).train()
+    model.backbone.blocks.eval()  # a part may be frozen
     before = {name: value.clone() for name, value in model.state_dict().items()}
     stage_macs(model, (64, 64))
     assert model.training
+    assert not any(module.training for module in model.backbone.blocks.modules())
     for name, value in model.state_dict().items():
         assert value.device.type == "cpu"
         assert torch.equal(value, before[name])

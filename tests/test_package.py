@@ -32,7 +32,7 @@ def test_a_missing_package_is_named_with_the_command(missing):
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert missing in last
-    assert "pip install tvit_seg[onedl]" in last
+    assert "pip install '.[onedl]'" in last
 
 
 def test_a_config_that_imports_nothing_finds_the_backbone():

@@ -1,13 +1,9 @@
 """Writes the procedural scenes, or draws a contact sheet of them."""
 
 import argparse
-import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tvit_seg.datasets.scenes import PALETTE, render_scene, write_scenes
 

@@ -10,13 +10,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", help="checkpoint written by training")
     parser.add_argument("target", help="file to write")
-    parser.add_argument("--ema", action="store_true", help="take the averaged weights")
     args = parser.parse_args()
     with friendly_errors():
         checkpoint = read_checkpoint(args.source)
         meta = {"dataset_meta": checkpoint.get("meta", {}).get("dataset_meta", {})}
-        weights = get_state_dict(checkpoint, prefer_ema=args.ema)
-        write_checkpoint({"meta": meta, "state_dict": weights}, args.target)
+        write_checkpoint({"meta": meta, "state_dict": get_state_dict(checkpoint)}, args.target)
 
 
 if __name__ == "__main__":

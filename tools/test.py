@@ -3,9 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mmengine.config import Config
-
-import tvit_seg  # noqa: F401, registers the models
+import tvit_seg  # noqa: F401, first of all: it says what is missing
 from tvit_seg.checkpoint_io import CheckpointError
 from tvit_seg.datasets.check import DataError
 from tvit_seg.engine.distributed import close_distributed
@@ -32,7 +30,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def paint(cfg: Config, args: argparse.Namespace) -> None:
+def paint(cfg: dict, args: argparse.Namespace) -> None:
     """Has every image painted, shown or saved."""
     hook = {"type": "SegVisualizationHook", **cfg.get("default_hooks", {}).get("visualization", {})}
     hook.update(draw=True, interval=1, show=args.show, wait_time=args.wait_time)
@@ -45,7 +43,7 @@ def paint(cfg: Config, args: argparse.Namespace) -> None:
     cfg.visualizer = visualizer
 
 
-def use_tta(cfg: Config) -> None:
+def use_tta(cfg: dict) -> None:
     """Replaces model and pipeline by the augmenting ones."""
     absent = [key for key in ("tta_model", "tta_pipeline") if key not in cfg]
     if absent:
@@ -55,7 +53,7 @@ def use_tta(cfg: Config) -> None:
     cfg.model = cfg.tta_model
 
 
-def save_predictions(cfg: Config, folder: str) -> None:
+def save_predictions(cfg: dict, folder: str) -> None:
     """Has the (first) evaluator write label maps."""
     evaluator = cfg.test_evaluator
     first = evaluator[0] if isinstance(evaluator, (list, tuple)) else evaluator

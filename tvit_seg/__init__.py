@@ -11,10 +11,9 @@ try:
     import mmseg  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        f"tvit_seg needs mmengine, mmcv and mmsegmentation ({error}). In a new environment run "
-        '"pip install tvit_seg[onedl]" (current PyTorch, nothing to compile); '
-        'for OpenMMLab\'s original packages "pip install tvit_seg[openmmlab]". '
-        "Never install one over the other."
+        f"tvit_seg needs mmengine, mmcv and mmsegmentation ({error}). In a new environment run, "
+        "in the checkout, pip install '.[onedl]' (current PyTorch, nothing to compile) or "
+        "pip install '.[openmmlab]' (OpenMMLab's originals). Never install one over the other."
     ) from error
 
 from . import datasets, engine, evaluation  # noqa: F401, registers them

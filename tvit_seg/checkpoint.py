@@ -121,30 +121,33 @@ def convert_state_dict(
     return result
 
 
-def load_pretrained(backbone: nn.Module, path: str, prefix: str | None = None) -> Report:
-    """Loads a checkpoint file into a backbone and logs what was read.
+def load_pretrained(
+    model: nn.Module, path: str, prefix: str | None = None, ema: bool = False
+) -> Report:
+    """Loads a checkpoint file into a backbone or segmentor and logs what was read.
 
     Args:
-        backbone: A thinking backbone.
+        model: A thinking backbone or segmentor.
         path: A local file: .pth, .bin or .safetensors.
         prefix: Only the entries whose names start so.
+        ema: Take the averaged weights of a checkpoint that holds both.
 
     Returns:
         The report.
 
     Raises:
         CheckpointError: If the file is damaged, holds code, or fits less than half of the
-            backbone's parameters (counted as tensors).
+            model's tensors. Tensors are counted, since a narrow model fills a part of each.
     """
-    converted = convert_state_dict(read_checkpoint(path), backbone, prefix)
+    weights = get_state_dict(read_checkpoint(path), prefer_ema=ema)
+    converted = convert_state_dict(weights, model, prefix)
     report = converted.report
-    total = len(backbone.state_dict())
+    total = len(model.state_dict())
     if len(converted) < total / 2:
         raise CheckpointError(
-            f"{path} fits {len(converted)} of the backbone's {total} parameters, less than half: "
-            f"{report}"
+            f"{path} fits {len(converted)} of the model's {total} tensors, less than half: {report}"
         )
-    backbone.load_state_dict(converted, strict=False)
+    model.load_state_dict(converted, strict=False)
     print_log(f"Loaded {path}: {report}", logger="current")
     return report
 
@@ -189,6 +192,8 @@ def _rename(weights: Mapping[str, Tensor], report: Report) -> dict[str, Tensor]:
             del renamed[name]
             if name.endswith("dist_token"):  # its position follows the class token's
                 key = name.replace("dist_token", "pos_embed")
+                if key not in renamed:
+                    raise CheckpointError(f"weights with a {name} but without a {key}")
                 renamed[key] = torch.cat((renamed[key][:, :1], renamed[key][:, 2:]), dim=1)
         elif name.endswith(".scale") and name.replace(".scale", ".proj.weight") not in renamed:
             report.dropped[name] = "a recycling scalar without its projection"
@@ -261,7 +266,9 @@ def _resize_position(name: str, value: Tensor, backbone: nn.Module, report: Repo
     if old == grid:
         return value
     report.resized.append(name)
-    return resample_abs_pos_embed(value, grid, old, interpolation="bicubic", antialias=False)
+    return resample_abs_pos_embed(
+        value, grid, old, interpolation=backbone.interpolate_mode, antialias=False
+    )
 
 
 def _grid(num_patches: int, wanted: list[int]) -> list[int]:
@@ -283,6 +290,8 @@ def _mismatch(name: str, value: Tensor, target: Tensor) -> str | None:
     if image_head and value.shape[0] != target.shape[0]:
         return f"{value.shape[0]} classes, the model has {target.shape[0]}"
     nested = not name.startswith(("decode_head.", "auxiliary_head."))
+    if ".attn.qkv." in name and value.shape[0] % 3:
+        return f"{value.shape[0]} rows are no query, key and value"
     if value.ndim != target.ndim or (not nested and value.shape != target.shape):
         return f"shape {tuple(value.shape)}, the model has {tuple(target.shape)}"
     return None

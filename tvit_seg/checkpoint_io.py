@@ -34,11 +34,11 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The path is a URL.
-        CheckpointError: The file is truncated, is no checkpoint, or holds more than weights.
+        CheckpointError: The path is a URL, or the file is truncated, is no checkpoint, or holds
+            more than weights.
     """
     if "://" in str(path):
-        raise ValueError(f"checkpoint {path}: only local files are read, download it first")
+        raise CheckpointError(f"checkpoint {path}: only local files are read, download it first")
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"checkpoint {path} does not exist")

@@ -33,13 +33,13 @@ def stage_macs(model: nn.Module, size: Sequence[int]) -> list[float]:
     backbone = getattr(model, "backbone", model)
     in_channels = backbone.patch_embed.proj.in_channels
     images = torch.empty(1, in_channels, *size, device="meta")
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         return [_count(model, images, stage) for stage in range(backbone.num_stages)]
     finally:
-        if was_training:
-            model.train()
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def _count(model: nn.Module, images: Tensor, stage: int) -> float:

@@ -14,9 +14,7 @@ from mmengine.registry import Registry
 _KINDS = (
     "MODELS",
     "DATASETS",
-    "TRANSFORMS",
     "METRICS",
-    "HOOKS",
     "VISUALIZERS",
     "OPTIM_WRAPPERS",
     "RUNNERS",
@@ -32,9 +30,7 @@ _OURS = {kind: _child(kind) for kind in _KINDS}
 
 MODELS = _OURS["MODELS"]
 DATASETS = _OURS["DATASETS"]
-TRANSFORMS = _OURS["TRANSFORMS"]
 METRICS = _OURS["METRICS"]
-HOOKS = _OURS["HOOKS"]
 VISUALIZERS = _OURS["VISUALIZERS"]
 OPTIM_WRAPPERS = _OURS["OPTIM_WRAPPERS"]
 RUNNERS = _OURS["RUNNERS"]
@@ -47,8 +43,8 @@ def register(kind: str) -> Callable[[type], type]:
     """Registers a class under its name, in this scope and in mmseg's.
 
     Args:
-        kind: Name of the registry, one of ``MODELS``, ``DATASETS``, ``TRANSFORMS``, ``METRICS``,
-            ``HOOKS``, ``VISUALIZERS``, ``OPTIM_WRAPPERS``, ``RUNNERS``.
+        kind: Name of the registry, one of ``MODELS``, ``DATASETS``, ``METRICS``, ``VISUALIZERS``,
+            ``OPTIM_WRAPPERS``, ``RUNNERS``.
 
     Returns:
         The decorator for the class.

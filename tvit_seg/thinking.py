@@ -95,45 +95,64 @@ def think(
         stop = torch.ones(len(active), dtype=torch.bool)
         if stage < last:
             stop = gate.stop(output, seen).cpu()  # the one look at the data that the host waits for
-        if stop.any():
-            stopped.append((_select(active, stop), _conclude(output, stop)))
+        if stop.any() or stop.all():  # an empty batch stops too
+            stopped.append(_Stopped.select(output, active, _rows(stop)))
         if stop.all():
             break
+        go = _rows(~stop)
         active, images, embedding, tokens = (
-            _select(x, ~stop) for x in (active, images, embedding, output.tokens)
+            _select(x, go) for x in (active, images, embedding, output.tokens)
         )
     return _gather(stopped, entropy)
 
 
-def _select(x: Tensor | None, mask: Tensor) -> Tensor | None:
-    """Rows under a mask; all of them without a copy."""
-    return x if x is None or mask.all() else x[mask.to(x.device)]
+@dataclass
+class _Stopped:
+    """The images that stopped after a stage; fields as in :class:`Thought`."""
+
+    index: Tensor
+    stage: int
+    features: tuple[Tensor, ...]
+    logits: Tensor | None
+    seg_logits: Tensor | None
+
+    @classmethod
+    def select(cls, output: StageOutput, active: Tensor, rows: Tensor | None) -> "_Stopped":
+        return cls(
+            index=_select(active, rows),
+            stage=output.stage,
+            features=tuple(_select(x, rows) for x in output.features),
+            logits=_select(output.logits, rows),
+            # there only if the gate asked for it
+            seg_logits=_select(output.__dict__.get("seg_logits"), rows),
+        )
 
 
-def _conclude(output: StageOutput, stop: Tensor) -> Thought:
-    """The thought of the images that stop after a stage."""
-    return Thought(
-        features=tuple(_select(x, stop) for x in output.features),
-        exit_stage=output.tokens.new_full((int(stop.sum()),), output.stage, dtype=torch.long),
-        entropy=None,
-        logits=_select(output.logits, stop),
-        # there only if the gate asked for it
-        seg_logits=_select(output.__dict__.get("seg_logits"), stop),
-    )
+def _rows(mask: Tensor) -> Tensor | None:
+    """Row numbers under a mask on the CPU; None for all, which needs no copy."""
+    return None if mask.all() else mask.nonzero().flatten()
 
 
-def _gather(stopped: list[tuple[Tensor, Thought]], entropy: Tensor) -> Thought:
-    """Joins the thoughts of all stages in the order of the batch."""
-    indices, thoughts = zip(*stopped, strict=True)
-    order = torch.cat(indices).argsort()
+def _select(x: Tensor | None, rows: Tensor | None) -> Tensor | None:
+    if x is None or rows is None:
+        return x
+    return x.index_select(0, rows.to(x.device, non_blocking=True))
+
+
+def _gather(stopped: list[_Stopped], entropy: Tensor) -> Thought:
+    """Joins what stopped after each stage, in the order of the batch."""
+    order = torch.cat([part.index for part in stopped]).argsort()
 
     def join(parts: list[Tensor | None]) -> Tensor | None:
-        return parts[0] if len(parts) == 1 or parts[0] is None else torch.cat(parts)[order]
+        if len(parts) == 1 or parts[0] is None:
+            return parts[0]
+        return _select(torch.cat(parts), order)
 
+    exits = [torch.full((len(part.index),), part.stage, device=entropy.device) for part in stopped]
     return Thought(
-        features=tuple(map(join, zip(*(t.features for t in thoughts), strict=True))),
-        exit_stage=join([t.exit_stage for t in thoughts]),
+        features=tuple(map(join, zip(*(part.features for part in stopped), strict=True))),
+        exit_stage=join(exits),
         entropy=entropy,
-        logits=join([t.logits for t in thoughts]),
-        seg_logits=join([t.seg_logits for t in thoughts]),
+        logits=join([part.logits for part in stopped]),
+        seg_logits=join([part.seg_logits for part in stopped]),
     )

@@ -174,6 +174,11 @@ def test_registered(name):
         (dict(out_indices=(1, 3)), "below num_layers=3"),
         (dict(out_indices=()), "below num_layers=3"),
         (dict(img_size=(1, 2, 3)), "one or two lengths"),
+        (dict(thinking_stages=3), "thinking_stages=3 must list the heads"),
+        (dict(interpolate_mode="area"), "interpolate_mode='area' must be"),
+        (dict(patch_size=(16, 16)), "square patches"),
+        (dict(drop_path_rate=1.0), "drop_path_rate=1.0 must lie"),
+        (dict(num_classes=-1), "num_classes=-1 must be"),
     ],
 )
 def test_bad_arguments(arguments, message):

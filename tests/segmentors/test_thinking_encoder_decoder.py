@@ -7,9 +7,13 @@ import torch
 from builders import LINEAR, MASK, SLIDE, VIT, batch, segmentor
 from contracts import close
 from mmengine import ConfigDict
+from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 
 from tvit_seg import EntropyGate, FixedGate, RandomGate, ThinkingEncoderDecoder, stage_macs
+from tvit_seg.checkpoint_io import CheckpointError
+from tvit_seg.engine.runner import strict_loading
+from tvit_seg.segmentors.thinking_encoder_decoder import _scale_losses
 
 AUXILIARY = dict(type="FCNHead", num_convs=1, in_channels=32, channels=8, num_classes=5, in_index=0)
 
@@ -173,6 +177,8 @@ def test_tensor_mode_and_features():
     assert model(images, mode="tensor").shape == (2, 5, 4, 4)
     assert model.extract_feat(images)[0].shape == (2, 32, 4, 4)
     assert model.encode_decode(images).shape == (2, 5, 32, 32)
+    model.backbone.set_gate(dict(type="PixelEntropyGate", threshold=1.0), has_decode_head=True)
+    assert model(images, mode="tensor").shape == (2, 5, 4, 4)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +207,7 @@ def test_tensor_mode_and_features():
             ),
             -1,
         ),
+        (dict(type="DMHead", in_channels=32, channels=8), -1),
         (dict(type="SegformerHead", in_channels=[32, 32], in_index=[0, 1], channels=8), (0, 1)),
     ],
     ids=lambda value: value["type"] if isinstance(value, dict) else None,
@@ -262,6 +269,88 @@ def test_a_backbone_that_does_not_think():
             backbone=dict(type="VisionTransformer", embed_dims=32, num_heads=4, num_layers=1),
             decode_head=LINEAR,
         )
+
+
+def test_image_loss_ignores_what_the_head_ignores():
+    head = dict(LINEAR, ignore_index=3)
+    assert segmentor(head=head, image_loss={}).image_loss.ignore_index == 3
+    losses = segmentor(head=head, image_loss=dict(ignore_index=4)).image_loss
+    assert losses.ignore_index == 4
+
+
+def test_an_image_head_that_nothing_trains_is_frozen():
+    """Else several processes would wait for its gradient."""
+    assert not segmentor().backbone.head.weight.requires_grad
+    assert segmentor(image_loss={}).backbone.head.weight.requires_grad
+
+
+@torch.no_grad()
+def test_one_channel_has_a_pixel_entropy():
+    head = dict(LINEAR, num_classes=2, out_channels=1, threshold=0.5)
+    model = segmentor(dict(type="PixelEntropyGate", threshold=0.5), head)
+    thought = model.think(torch.randn(3, 3, 32, 32))
+    assert (thought.entropy[:, 0] > 0.1).all()
+    assert model.predict(torch.randn(1, 3, 32, 32))[0].pred_sem_seg.data.shape == (1, 32, 32)
+
+
+@torch.no_grad()
+def test_windows_lie_on_the_image_without_its_padding():
+    model = segmentor(test_cfg=dict(SLIDE, stride=(32, 32)))
+    images, data_samples = batch(1, (64, 64))
+    data_samples[0].set_metainfo(dict(img_padding_size=[0, 32, 0, 16], ori_shape=(48, 32)))
+    result = model.predict(images, data_samples)[0]
+    assert result.pred_sem_seg.data.shape == (1, 48, 32)
+    expected = [[0, 0, 2 / 3, 1], [0, 1, 2 / 3, 1], [2 / 3, 0, 1, 1], [2 / 3, 1, 1, 1]]
+    torch.testing.assert_close(result.windows, torch.tensor(expected))
+
+
+def test_other_labels_are_padded_too():
+    model = segmentor()
+    images, data_samples = batch(1, (30, 30))
+    data_samples[0].set_data(dict(gt_edge_map=PixelData(data=torch.ones(1, 30, 30))))
+    padded = model._pad(images, data_samples)[1][0]
+    assert padded.gt_edge_map.data.shape == padded.gt_sem_seg.data.shape == (1, 32, 32)
+    assert data_samples[0].gt_edge_map.data.shape == (1, 30, 30)
+
+
+def test_lists_of_losses():
+    assert _scale_losses(dict(loss=[1.0, 2.0], acc=3.0), 0.5) == dict(loss=[0.5, 1.0], acc=3.0)
+
+
+def test_init_cfg_reads_a_whole_segmentor(tmp_path):
+    source = segmentor(head=MASK)
+    path = tmp_path / "segmentor.pth"
+    torch.save(dict(state_dict=source.state_dict()), path)
+    model = segmentor(head=MASK, init_cfg=dict(type="Pretrained", checkpoint=str(path)))
+    model.init_weights()
+    for name, value in source.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
+class Marker:
+    """A pickle that would leave a file behind."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("where", ["segmentor", "backbone", "head"])
+def test_code_in_a_checkpoint_does_not_run(tmp_path, where):
+    path, marker = tmp_path / "bad.pth", tmp_path / "ran"
+    torch.save(dict(state_dict=segmentor().state_dict(), extra=Marker(marker)), path)
+    init_cfg = dict(type="Pretrained", checkpoint=str(path))
+    model = segmentor(
+        head=dict(LINEAR, init_cfg=init_cfg) if where == "head" else LINEAR,
+        backbone=dict(init_cfg=init_cfg) if where == "backbone" else {},
+        init_cfg=init_cfg if where == "segmentor" else None,
+    )
+    # mmengine's own loader reads what a head names; our runner makes it strict
+    with pytest.raises(CheckpointError, match="not executed"), strict_loading():
+        model.init_weights()
+    assert not marker.exists()
 
 
 def test_config_is_not_changed():

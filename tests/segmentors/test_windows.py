@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tvit_seg.segmentors.windows import window_boxes, window_starts
+from tvit_seg.segmentors.windows import Windows, window_starts
 
 
 @given(st.integers(1, 200), st.integers(1, 80), st.data())
@@ -30,7 +30,7 @@ def test_as_many_windows_as_mmseg(length):
 
 
 def test_boxes_go_row_by_row():
-    assert window_boxes((40, 50), (32, 32), (32, 32)).tolist() == [
+    assert Windows((40, 50), (32, 32), (32, 32)).boxes.tolist() == [
         [0, 0, 32, 32],
         [0, 18, 32, 50],
         [8, 0, 40, 32],

@@ -91,23 +91,41 @@ def test_two_processes_find_the_same(trained):
 
 def test_test_time_augmentation(trained):
     options, work = trained
-    log = run("tools/test.py", CONFIG, work / "iter_4.pth", "--tta", *options)
-    assert "mIoU" in log
+    alone = figures(run("tools/test.py", CONFIG, work / "iter_4.pth", *options))
+    views = figures(run("tools/test.py", CONFIG, work / "iter_4.pth", "--tta", *options))
+    cost = [float(dict(found)["thinking/gmacs"]) for found in (alone, views)]
+    assert cost[1] == pytest.approx(2 * cost[0], rel=0.01)
 
 
 def test_sweep(trained, tmp_path):
     options, work = trained
     found = tmp_path / "sweep.json"
     printed = run("tools/analysis/sweep.py", CONFIG, work / "iter_4.pth", "--json", found, *options)
-    assert "stage 0 (%)" in printed
-    assert "hard thinks (%)" in printed
+    assert "stage0.share" in printed
+    assert "thinks.hard" in printed
     rows = json.loads(found.read_text())
-    assert len(rows) == 5
-    shares = [row["thinking/stage0.share"] for row in rows]
-    assert shares == sorted(shares)
-    assert (shares[0], shares[-1]) == (0, 100)
-    costs = [row["thinking/gmacs"] for row in rows]
-    assert costs == sorted(costs, reverse=True)
+    assert [row["threshold"] for row in (rows[0], rows[-1])] == ["0.0", "inf"]
+    assert (rows[0]["stage0.share"], rows[-1]["stage0.share"]) == (0, 100)
+
+
+def test_two_processes_sweep_the_same(trained, tmp_path):
+    options, work = trained
+    sweep = ("tools/analysis/sweep.py", CONFIG, work / "iter_4.pth", *options)
+    found = [tmp_path / "one.csv", tmp_path / "two.csv"]
+    thresholds = ("--thresholds", 0, 0.6, 1)
+    run(*sweep, *thresholds, "--csv", found[0])
+    launch = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29619")
+    run(*launch, *sweep, *thresholds, "--csv", found[1], "--launcher", "pytorch")
+    assert found[0].read_text() == found[1].read_text()
+
+
+def test_two_processes_train(trained, tmp_path):
+    """Every parameter of every stage takes part, so that nothing waits for an unused one."""
+    options, work = trained
+    options = [tmp_path if option == work else option for option in options]
+    launch = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29621")
+    log = run(*launch, "tools/train.py", CONFIG, "--launcher", "pytorch", *options)
+    assert "Iter(train) [4/4]" in log
 
 
 def test_sweep_refuses_bad_thresholds(trained):

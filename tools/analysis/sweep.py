@@ -1,17 +1,15 @@
-"""Evaluates a segmentor at several gate thresholds and prints quality against cost."""
+"""Evaluates a segmentor at several gate thresholds, in one pass: quality against cost."""
 
 import argparse
+import csv
 import json
 from pathlib import Path
 
-import torch
-from mmengine.hooks import Hook
-from mmengine.runner import Runner
 from prettytable import PrettyTable
 
-import tvit_seg  # noqa: F401, registers the models
 from tvit_seg.checkpoint_io import CheckpointError
 from tvit_seg.datasets import DataError
+from tvit_seg.engine.distributed import close_distributed
 from tvit_seg.engine.launch import (
     add_common_arguments,
     build_runner,
@@ -19,25 +17,7 @@ from tvit_seg.engine.launch import (
     load_config,
     require_file,
 )
-from tvit_seg.gates.base import check_threshold
-
-QUANTILES = (0.25, 0.5, 0.75)
-
-
-class EntropyHook(Hook):
-    """Collects the entropies after the first stage."""
-
-    def __init__(self) -> None:
-        self.entropies: list[torch.Tensor] = []
-
-    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        for sample in outputs:
-            entropy = sample.gate_entropy
-            self.entropies.append(entropy.reshape(-1, entropy.shape[-1])[:, 0])
-
-    def quantiles(self) -> list[float]:
-        entropies = torch.cat(self.entropies).double()
-        return torch.quantile(entropies, torch.tensor(QUANTILES, dtype=torch.double)).tolist()
+from tvit_seg.evaluation.sweep import sweep
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,39 +31,32 @@ def parse_args() -> argparse.Namespace:
         type=float,
         help="in nats; default: 0, the quartiles of the first stage's entropies, and infinity",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the figures there")
     return parser.parse_args()
-
-
-def sweep(runner: Runner, thresholds: list[float] | None) -> list[dict]:
-    """One evaluation for each threshold; without any, the first one says which are of interest."""
-    model = getattr(runner.model, "module", runner.model)
-    gate = getattr(getattr(model, "backbone", None), "gate", None)
-    if not hasattr(gate, "threshold"):
-        raise ValueError(f"the config's gate {gate!r} has no threshold to sweep")
-    hook = EntropyHook()
-    runner.register_hook(hook)
-    pending = [0.0] if thresholds is None else [check_threshold(value) for value in thresholds]
-    rows = []
-    while pending:
-        gate.threshold = pending.pop(0)
-        rows.append(dict(threshold=gate.threshold, **runner.test()))
-        if thresholds is None and len(rows) == 1:
-            pending = [*hook.quantiles(), float("inf")]
-    return rows
 
 
 def table(rows: list[dict]) -> PrettyTable:
     """Quality and cost at each threshold."""
-    stages = sum(name.endswith(".share") for name in rows[0])
-    levels = [name for name in rows[0] if ".thinks" in name or "/thinks" in name]
-    head = ["threshold", "mIoU (%)", "GMACs", *(f"stage {i} (%)" for i in range(stages))]
-    result = PrettyTable(head + [f"{name.split('.')[-1]} thinks (%)" for name in levels])
+    table = PrettyTable(["threshold", *list(rows[0])[1:]])
     for row in rows:
-        shares = [row[f"thinking/stage{i}.share"] for i in range(stages)]
-        figures = [row["mIoU"], row["thinking/gmacs"], *shares, *(row[name] for name in levels)]
-        result.add_row([f"{row['threshold']:.4g}", *figures])
-    return result
+        threshold, *figures = row.values()
+        table.add_row([f"{threshold:.4g}", *(f"{figure:.4g}" for figure in figures)])
+    return table
+
+
+def save(rows: list[dict], json_file: Path | None, csv_file: Path | None) -> None:
+    for path in (json_file, csv_file):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    if json_file:  # JSON has no infinity
+        plain = [{**row, "threshold": str(row["threshold"])} for row in rows]
+        json_file.write_text(json.dumps(plain, indent=2))
+    if csv_file:
+        with csv_file.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 def main() -> None:
@@ -93,12 +66,16 @@ def main() -> None:
         require_file(args.checkpoint)
         cfg.load_from, cfg.resume = args.checkpoint, False
         runner = build_runner(cfg)
-    with friendly_errors(CheckpointError, DataError, ValueError):
-        rows = sweep(runner, args.thresholds)
-    print(table(rows))
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps([{k: float(v) for k, v in r.items()} for r in rows]))
+    with friendly_errors(CheckpointError, DataError, FileNotFoundError, ValueError):
+        loader = runner.build_dataloader(cfg.test_dataloader)
+        runner.load_or_resume()
+        model = getattr(runner.model, "module", runner.model)
+        key = "difficulty" if "difficulty" in cfg.get("meta_keys", ()) else None
+        rows = sweep(model, loader, args.thresholds, difficulty_key=key)
+    if rows:
+        print(table(rows))
+        save(rows, args.json, args.csv)
+    close_distributed(runner)
 
 
 if __name__ == "__main__":

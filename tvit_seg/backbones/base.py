@@ -1,5 +1,6 @@
 """What every thinking backbone shares: stages, gate, the two ways to run, loading weights."""
 
+import math
 from collections.abc import Sequence
 
 from mmengine.model import BaseModule
@@ -22,7 +23,8 @@ class ThinkingBackbone(BaseModule):
             training image's exit stage with these as probabilities: an unbiased estimate of the
             joint loss.
         init_cfg: As in mmengine; ``dict(type='Pretrained', checkpoint=path)`` reads DeiT, timm,
-            mmseg and the authors' weights.
+            mmseg and the authors' weights; ``prefix`` takes those below a name, ``ema=True`` the
+            averaged ones.
     """
 
     def __init__(
@@ -34,6 +36,8 @@ class ThinkingBackbone(BaseModule):
         init_cfg: dict | list | None = None,
     ):
         super().__init__(init_cfg)
+        if not isinstance(num_classes, int) or num_classes < 0:
+            raise ValueError(f"num_classes={num_classes!r} must be an integer >= 0")
         self.num_stages = num_stages
         self.num_classes = num_classes
         self.loss_weights = check_loss_weights(loss_weights, num_stages)
@@ -144,7 +148,7 @@ class ThinkingBackbone(BaseModule):
             self.init_cfg = others
             super().init_weights()
         for cfg in pretrained:
-            load_pretrained(self, cfg["checkpoint"], prefix=cfg.get("prefix"))
+            load_pretrained(self, cfg["checkpoint"], cfg.get("prefix"), cfg.get("ema", False))
         self._is_init = True
 
 
@@ -156,11 +160,13 @@ def check_loss_weights(weights: Sequence[float] | None, num_stages: int) -> list
     """
     if weights is None:
         return [1 / num_stages] * num_stages
+    if not isinstance(weights, Sequence) or isinstance(weights, str):
+        raise ValueError(f"loss_weights={weights!r} must be a list, one weight for each stage")
     if len(weights) != num_stages:
         raise ValueError(
             f"loss_weights={list(weights)} has {len(weights)} entries, one for each of the "
             f"{num_stages} thinking stages is needed"
         )
-    if min(weights) < 0 or sum(weights) <= 0:
-        raise ValueError(f"loss_weights={list(weights)} must be >= 0 and not all 0")
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+        raise ValueError(f"loss_weights={list(weights)} must be finite, >= 0 and not all 0")
     return [float(weight) for weight in weights]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
+from numbers import Integral
 
 import torch
 from mmcv.cnn import build_activation_layer
@@ -123,6 +124,14 @@ class ThinkingViT(ThinkingBackbone):
         **fixed,
     ):
         _check_fixed(fixed)
+        if interpolate_mode not in ("bicubic", "bilinear"):
+            raise ValueError(
+                f"interpolate_mode={interpolate_mode!r} must be 'bicubic' or 'bilinear'"
+            )
+        if not isinstance(patch_size, int) or patch_size < 1:
+            raise ValueError(f"patch_size={patch_size!r} must be an integer >= 1 (square patches)")
+        if not 0 <= drop_path_rate < 1:
+            raise ValueError(f"drop_path_rate={drop_path_rate} must lie in [0, 1)")
         heads = _check_stages(thinking_stages, num_heads)
         num_heads = num_heads or heads[-1]
         embed_dims = embed_dims or 64 * num_heads
@@ -248,7 +257,8 @@ class ThinkingViT(ThinkingBackbone):
     def _to_map(self, x: Tensor, size: Sequence[int]) -> Tensor:
         """Spatial tokens (n, 1 + h w, d) as a map (n, D, h, w), zero-padded to the full width."""
         x = F.pad(x[:, 1:], (0, self.embed_dims - x.shape[-1]))
-        return x.transpose(1, 2).unflatten(2, self.grid(size))
+        # contiguous as mmseg's own: some heads call view()
+        return x.transpose(1, 2).unflatten(2, self.grid(size)).contiguous()
 
     def _reset_parameters(self) -> None:
         """DeiT's initialisation."""
@@ -287,10 +297,12 @@ def _check_fixed(given: dict) -> None:
 
 
 def _check_stages(thinking_stages: Sequence[int], num_heads: int | None) -> tuple[int, ...]:
+    if not isinstance(thinking_stages, Sequence) or isinstance(thinking_stages, str):
+        raise ValueError(f"thinking_stages={thinking_stages!r} must list the heads of each stage")
     heads = tuple(thinking_stages)
     if not heads:
         raise ValueError("thinking_stages=() is empty; give the heads of at least one stage")
-    if not all(isinstance(h, int) and h >= 1 for h in heads):
+    if not all(isinstance(h, Integral) and h >= 1 for h in heads):
         raise ValueError(f"thinking_stages={heads} must be integers >= 1")
     if any(b <= a for a, b in pairwise(heads)):
         raise ValueError(f"thinking_stages={heads} must be increasing")

@@ -1,6 +1,7 @@
 """Check of one image and its label, decoded as mmseg decodes them."""
 
 import io
+import re
 import struct
 
 import cv2
@@ -95,7 +96,8 @@ def _open(path: str, data: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(data))
         image.load()
     except _PIL_ERRORS as error:
-        raise _BadSample(f"{path}: corrupt or truncated: {error}") from error
+        reason = re.sub(r" <.*>", "", str(error))  # PIL names the buffer it read from
+        raise _BadSample(f"{path}: corrupt or truncated: {reason}") from error
     return image
 
 

@@ -62,7 +62,21 @@ def check_config_data(cfg: Config) -> None:
             part_cfg.update(pipeline=[], lazy_init=True)
             part_cfg.setdefault("_scope_", cfg.get("default_scope") or "mmseg")
             for part in _parts(DATASETS.build(part_cfg)):
+                _check_classes(part, cfg.get("model") or {})
                 _check_unless_remembered(part)
+
+
+def _check_classes(dataset: BaseSegDataset, model: dict) -> None:
+    """The heads must have a class for every label."""
+    classes = len(dataset.metainfo.get("classes") or ())
+    for name in ("decode_head", "auxiliary_head"):
+        heads = model.get(name) or []
+        for head in heads if isinstance(heads, list | tuple) else [heads]:
+            if classes and head.get("num_classes", classes) < classes:
+                raise DataError(
+                    f"{name} has num_classes={head['num_classes']}, "
+                    f"but {_name(dataset)} has {classes} classes"
+                )
 
 
 def _parts(dataset) -> Iterator[BaseSegDataset]:

@@ -1,7 +1,9 @@
 """mmengine's runner with checkpoints that run no code and survive a crash."""
 
 import re
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
-from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint_to_model
 
 from tvit_seg.checkpoint_io import (
     CheckpointError,
@@ -56,6 +58,21 @@ def _without_functions(state: Any) -> Any:
     return state
 
 
+@contextmanager
+def strict_loading() -> Iterator[None]:
+    """Has mmengine's own loading functions read strictly, and local files only."""
+
+    def load_from_strict(filename: str, map_location: Any = None) -> dict[str, Any]:
+        return read_checkpoint(filename)
+
+    schemes = CheckpointLoader._schemes
+    CheckpointLoader._schemes = OrderedDict.fromkeys(schemes, load_from_strict)
+    try:
+        yield
+    finally:
+        CheckpointLoader._schemes = schemes
+
+
 @register("RUNNERS")
 class ThinkingRunner(Runner):
     """mmengine's ``Runner``; reads checkpoints strictly and writes them whole.
@@ -84,6 +101,10 @@ class ThinkingRunner(Runner):
         """
         self._resume = True  # hooks ask for it; mmengine sets it by the config only
         super().resume(filename, *args, **kwargs)
+
+    def _init_model_weights(self) -> None:
+        with strict_loading():  # of whatever an ``init_cfg`` names, in heads and necks too
+            super()._init_model_weights()
 
     def load_checkpoint(
         self,

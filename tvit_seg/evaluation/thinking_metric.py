@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ..registry import register
 
+LEVELS = ("easy", "medium", "hard")
+
 
 @register("METRICS")
 class ThinkingMetric(BaseMetric):
@@ -30,7 +32,6 @@ class ThinkingMetric(BaseMetric):
     """
 
     default_prefix = "thinking"
-    LEVELS = ("easy", "medium", "hard")
 
     def __init__(
         self,
@@ -110,20 +111,32 @@ class ThinkingMetric(BaseMetric):
             table.add_row([stage, count, f"{share:.1f}", f"{miou:.2f}"])
         metrics["gmacs"] = round(float(np.mean([r["gmacs"] for r in results])), 4)
         if self.difficulty_key:
-            metrics.update(self._by_difficulty(results))
+            exits, difficulties = ([r[key] for r in results] for key in ("exits", "difficulty"))
+            metrics.update(thinks_by_difficulty(exits, difficulties))
         logger = MMLogger.get_current_instance()
         print_log(f"\n{table}\naverage GMACs: {metrics['gmacs']}", logger)
         return metrics
 
-    def _by_difficulty(self, results: list[dict]) -> dict[str, float]:
-        """Per cent of the units of each level that thought beyond the first stage."""
-        levels = [min(int(3 * r["difficulty"]), 2) for r in results]
-        found = {}
-        for index, level in enumerate(self.LEVELS):
-            exits = [r["exits"] for r, at in zip(results, levels, strict=True) if at == index]
-            thinks = np.concatenate(exits) > 0 if exits else np.array([np.nan])
-            found[f"thinks.{level}"] = round(100 * float(thinks.mean()), 2)
-        return found
+
+def thinks_by_difficulty(
+    exits: Sequence[np.ndarray], difficulties: Sequence[float]
+) -> dict[str, float]:
+    """Share of images or windows that thought beyond the first stage, by difficulty.
+
+    Args:
+        exits: Exit stages of each image's windows.
+        difficulties: Of each image, in [0, 1].
+
+    Returns:
+        ``thinks.{level}`` in per cent for the easy, medium and hard third of the range.
+    """
+    thirds = np.array([min(int(3 * difficulty), 2) for difficulty in difficulties])
+    found = {}
+    for index, level in enumerate(LEVELS):
+        chosen = [e for e, third in zip(exits, thirds, strict=True) if third == index]
+        thinks = np.concatenate(chosen) > 0 if chosen else np.array([np.nan])
+        found[f"thinks.{level}"] = round(100 * float(thinks.mean()), 2)
+    return found
 
 
 def _pixels(window: Tensor, shape: Sequence[int]) -> tuple[slice, slice]:

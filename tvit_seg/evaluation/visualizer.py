@@ -44,6 +44,7 @@ class ThinkingVisualizer(SegLocalVisualizer):
         out_file: str | None = None,
         step: int = 0,
         with_labels: bool = False,
+        with_image: bool = True,
     ) -> None:
         """Draws a result and shows or saves it.
 
@@ -58,16 +59,19 @@ class ThinkingVisualizer(SegLocalVisualizer):
             out_file: Where to save it; None saves through the visualization backends.
             step: Step it is saved under.
             with_labels: Whether to write class names on the regions, as mmseg does (slow).
+            with_image: Whether to show the image beside them.
         """
-        panels = [image]
+        panels = [image] if with_image else []
         meta = (self.dataset_meta.get("classes"), self.dataset_meta.get("palette"))
         for wanted, field in ((draw_gt, "gt_sem_seg"), (draw_pred, "pred_sem_seg")):
             if wanted and data_sample is not None and field in data_sample:
                 regions = getattr(data_sample, field).cpu()
                 panels.append(self._draw_sem_seg(image, regions, *meta, with_labels))
+        panels = panels or [image]
         drawn = np.concatenate([self._enlarge(panel) for panel in panels], axis=1)
         if data_sample is not None and "exit_stage" in data_sample:
             drawn = self._tell(drawn, len(panels), data_sample)
+        self.set_image(drawn)
         if show:
             self.show(drawn, win_name=name, wait_time=wait_time)
         if out_file is not None:

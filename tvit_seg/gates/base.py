@@ -1,5 +1,6 @@
 """What every gate is."""
 
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -79,6 +80,6 @@ def build_gate(gate: Gate | dict | None) -> Gate:
 
 def check_threshold(threshold: float) -> float:
     """Returns the threshold in nats, or raises ValueError if it is negative, NaN or no number."""
-    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not threshold >= 0:
+    if isinstance(threshold, bool) or not isinstance(threshold, Real) or not threshold >= 0:
         raise ValueError(f"gate threshold={threshold!r} must be a number >= 0 (in nats)")
     return float(threshold)

@@ -1,5 +1,7 @@
 """The gate of ThinkingViT: stop when the class token is certain."""
 
+from numbers import Integral
+
 from torch import Tensor
 
 from ..registry import GATES
@@ -26,7 +28,7 @@ class EntropyGate(Gate):
         super().__init__()
         self.threshold = check_threshold(threshold)
         least = 1 if use_sigmoid else 2
-        if topk is not None and (not isinstance(topk, int) or topk < least):
+        if topk is not None and (not isinstance(topk, Integral) or topk < least):
             raise ValueError(f"gate topk={topk!r} must be None or an integer >= {least}")
         self.topk = topk
         self.use_sigmoid = use_sigmoid
@@ -36,6 +38,10 @@ class EntropyGate(Gate):
             raise ValueError(
                 "EntropyGate reads the class-token prediction, but the backbone has num_classes=0; "
                 "set num_classes, or use PixelEntropyGate, FixedGate or RandomGate"
+            )
+        if backbone.num_classes == 1 and not self.use_sigmoid:
+            raise ValueError(
+                "one class has no softmax entropy: set use_sigmoid=True in EntropyGate"
             )
         if self.topk is not None and self.topk > backbone.num_classes:
             raise ValueError(

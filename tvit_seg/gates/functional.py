@@ -42,12 +42,13 @@ def sigmoid_entropy(logits: Tensor, topk: int | None = None, dim: int = -1) -> T
 
 
 def pixel_entropy(seg_logits: Tensor) -> Tensor:
-    """Mean softmax entropy over the pixels of decoded logits.
+    """Mean entropy over the pixels of decoded logits: softmax, or sigmoid for a single channel.
 
     Args:
         seg_logits: (B, K, H, W).
 
     Returns:
-        (B,), in [0, ln K].
+        (B,), in [0, ln K], or [0, ln 2] for K = 1.
     """
-    return softmax_entropy(seg_logits, dim=1).mean(dim=(1, 2))
+    measure = sigmoid_entropy if seg_logits.shape[1] == 1 else softmax_entropy
+    return measure(seg_logits, dim=1).mean(dim=(1, 2))

@@ -22,7 +22,7 @@ class RandomGate(Gate):
             any batch, order or process. None draws afresh each time.
 
     Raises:
-        ValueError: If a probability is outside [0, 1].
+        ValueError: If a probability is outside [0, 1] or the seed is negative.
     """
 
     def __init__(self, p: float | Sequence[float], seed: int | None = None):
@@ -31,6 +31,8 @@ class RandomGate(Gate):
         values = self.p if isinstance(self.p, list) else [self.p]
         if not all(0 <= value <= 1 for value in values):
             raise ValueError(f"RandomGate p={p!r} must lie in [0, 1]")
+        if seed is not None and (not isinstance(seed, int) or seed < 0):
+            raise ValueError(f"RandomGate seed={seed!r} must be None or an integer >= 0")
         self.seed = seed
 
     @classmethod

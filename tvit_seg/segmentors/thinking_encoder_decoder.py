@@ -13,12 +13,13 @@ from torch import Tensor
 
 from ..backbones import ThinkingBackbone
 from ..backbones.base import check_loss_weights
+from ..checkpoint import load_pretrained
 from ..cost import stage_macs
 from ..gates import EntropyGate, Gate
 from ..registry import register
-from ..thinking import Thought
+from ..thinking import Decode, Thought
 from .image_loss import ImageLoss
-from .windows import check_slide, window_boxes
+from .windows import Windows, check_slide
 
 
 @register("MODELS")
@@ -35,13 +36,14 @@ class ThinkingEncoderDecoder(EncoderDecoder):
         neck: As in mmseg.
         auxiliary_head: As in mmseg; one or several, at every stage.
         loss_weights: Weight of each stage's losses; None for the backbone's own.
-        image_loss: Options of :class:`ImageLoss`, which trains the class token; None leaves the
+        image_loss: Options of :class:`ImageLoss`, which trains the class token; None freezes the
             image-level head as it was loaded.
         train_cfg: As in mmseg.
         test_cfg: As in mmseg, plus ``window_batch_size``: how many sliding windows run at once.
         data_preprocessor: As in mmseg.
         pretrained: As in mmseg.
-        init_cfg: As in mmseg.
+        init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` reads weights of a whole segmentor,
+            ours, the authors' or mmseg's Segmenter.
 
     Raises:
         TypeError: If the backbone does not think.
@@ -83,16 +85,33 @@ class ThinkingEncoderDecoder(EncoderDecoder):
         self.backbone.set_gate(gate, has_decode_head=True)
         if loss_weights is not None:
             self.backbone.loss_weights = check_loss_weights(loss_weights, self.num_stages)
-        self.image_loss = None if image_loss is None else ImageLoss(**image_loss)
-        self._check_image_head()
+        self.image_loss = None
+        if image_loss is not None:
+            ignore = dict(ignore_index=self.decode_head.ignore_index)
+            self.image_loss = ImageLoss(**{**ignore, **image_loss})
+            self._check_image_head()
+        elif self.backbone.head is not None:
+            self.backbone.head.requires_grad_(False)  # nothing trains it; it stays as loaded
         mode = self.test_cfg.get("mode", "whole")
         if mode not in ("whole", "slide"):
             raise ValueError(f"test_cfg mode={mode!r} must be 'whole' or 'slide'")
-        if mode == "slide":
+        if self._slides:
             check_slide(
                 self.test_cfg.get("crop_size"), self.test_cfg.get("stride"), self.window_batch_size
             )
         self._gmacs: dict[tuple, Tensor] = {}
+
+    def init_weights(self) -> None:
+        """As in mmseg; a checkpoint of the whole segmentor is converted to our names and shapes."""
+        init_cfg, self.init_cfg = self.init_cfg, None
+        super().init_weights()
+        self.init_cfg = init_cfg
+        if init_cfg:
+            if init_cfg.get("type") != "Pretrained":
+                raise ValueError(f"init_cfg={init_cfg} must have type='Pretrained'")
+            load_pretrained(
+                self, init_cfg["checkpoint"], init_cfg.get("prefix"), init_cfg.get("ema", False)
+            )
 
     @property
     def num_stages(self) -> int:
@@ -136,13 +155,11 @@ class ThinkingEncoderDecoder(EncoderDecoder):
         if not bottom and not right:
             return inputs, data_samples
         margin = (0, right, 0, bottom)
-        ignore = self.decode_head.ignore_index
-        padded = []
-        for sample in data_samples:
-            labels = F.pad(sample.gt_sem_seg.data, margin, value=ignore)
-            padded.append(
-                SegDataSample(metainfo=sample.metainfo, gt_sem_seg=PixelData(data=labels))
-            )
+        padded = [sample.clone() for sample in data_samples]
+        for sample in padded:
+            for name in [name for name in sample.keys() if name.startswith("gt_")]:  # noqa: SIM118
+                labels = F.pad(sample.get(name).data, margin, value=self.decode_head.ignore_index)
+                sample.set_data({name: PixelData(data=labels)})
         return F.pad(inputs, margin), padded
 
     def _padded(self, inputs: Tensor) -> list[int]:
@@ -160,19 +177,30 @@ class ThinkingEncoderDecoder(EncoderDecoder):
         Returns:
             The thought; its ``seg_logits`` are (B, K, H, W).
         """
-        padded = self._padded(images)
-
-        def decode(features: tuple[Tensor, ...]) -> Tensor:
-            # a torch.Size tells mmseg's heads to upsample to just this size
-            metas = [dict(img_shape=torch.Size(padded), pad_shape=torch.Size(padded))]
-            metas = metas * len(features[0])
-            return self.decode_head.predict(self._neck(features), metas, self.test_cfg)
-
+        decode = self.decoder(images)
         thought = self.backbone.think(images, gate, decode)
         if thought.seg_logits is None:
             thought.seg_logits = decode(thought.features)
         thought.seg_logits = thought.seg_logits[..., : images.shape[-2], : images.shape[-1]]
         return thought
+
+    def decoder(self, images: Tensor) -> Decode:
+        """The decode head for images of one size.
+
+        Args:
+            images: (B, 3, H, W).
+
+        Returns:
+            Maps features of n such images to logits (n, K, H', W') at the padded size.
+        """
+        padded = torch.Size(self._padded(images))
+
+        def decode(features: tuple[Tensor, ...]) -> Tensor:
+            # a torch.Size tells mmseg's heads to upsample to just this size
+            metas = [dict(img_shape=padded, pad_shape=padded)] * len(features[0])
+            return self.decode_head.predict(self._neck(features), metas, self.test_cfg)
+
+        return decode
 
     def predict(
         self, inputs: Tensor, data_samples: list[SegDataSample] | None = None
@@ -190,71 +218,72 @@ class ThinkingEncoderDecoder(EncoderDecoder):
             in ``whole`` mode; ``windows`` (W, 4) top, left, bottom, right as shares of the image;
             ``gmacs``, the multiply-accumulates spent on the image in 10^9.
         """
-        seg_logits, thought, boxes = self._infer(inputs)
+        windows = self.windows(inputs)
+        seg_logits, exits, entropies = self._segment(inputs, windows)
         results = self.postprocess_result(seg_logits, data_samples)
-        slide = self.test_cfg.get("mode", "whole") == "slide"
-        scale = torch.tensor(inputs.shape[-2:] * 2)
-        count = len(boxes)
-        costs = self._stage_gmacs(boxes[0])[thought.exit_stage.cpu()]
+        costs = self.stage_gmacs(windows)[exits.cpu()]  # (B, W)
         for i, sample in enumerate(results):
-            mine = slice(i * count, (i + 1) * count) if slide else i
-            sample.set_field(thought.exit_stage[mine].cpu(), "exit_stage")
-            sample.set_field(thought.entropy[mine].cpu(), "gate_entropy")
-            sample.set_field(boxes / scale, "windows")
-            sample.set_field(float(costs[mine].sum()), "gmacs")
+            mine = i if self._slides else (i, 0)
+            sample.set_field(exits[mine].cpu(), "exit_stage")
+            sample.set_field(entropies[mine].cpu(), "gate_entropy")
+            sample.set_field(_shares(windows, sample), "windows")
+            sample.set_field(float(costs[i].sum()), "gmacs")
         return results
+
+    def _segment(self, inputs: Tensor, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (B, K, H, W), and of all windows exits (B, W) and entropies (B, W, stages)."""
+        canvas, exits, entropies = None, [], []
+        for slots, crops in windows.crops(inputs, self.window_batch_size):
+            thought = self.think(crops)
+            canvas = windows.add(canvas, slots, thought.seg_logits, len(inputs))
+            exits.append(thought.exit_stage)
+            entropies.append(thought.entropy)
+        shape = (len(inputs), len(windows))
+        exits, entropies = (torch.cat(x).unflatten(0, shape) for x in (exits, entropies))
+        return windows.average(canvas), exits, entropies
+
+    def windows(self, inputs: Tensor) -> Windows:
+        """The windows that images (B, 3, H, W) are seen through; a single one in ``whole`` mode."""
+        cfg = self.test_cfg if self._slides else {}
+        return Windows(inputs.shape[-2:], cfg.get("crop_size"), cfg.get("stride"))
+
+    def stage_gmacs(self, windows: Windows) -> Tensor:
+        """Cost of a window, counted once for each size and kind of gate.
+
+        Args:
+            windows: Of one size.
+
+        Returns:
+            (number of stages,) GMACs when stopping after each stage.
+        """
+        size = tuple(self.backbone.padded_size(windows.shape))
+        key = (size, type(self.backbone.gate))
+        if key not in self._gmacs:
+            self._gmacs[key] = torch.tensor(stage_macs(self, size), dtype=torch.double) / 1e9
+        return self._gmacs[key]
 
     def inference(self, inputs: Tensor, batch_img_metas: list[dict] | None = None) -> Tensor:
         """Pixel logits (B, K, H, W) of images (B, 3, H, W)."""
-        return self._infer(inputs)[0]
+        return self._segment(inputs, self.windows(inputs))[0]
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict] | None = None) -> Tensor:
         """Pixel logits (B, K, H, W) of images (B, 3, H, W), without sliding windows."""
         return self.think(inputs).seg_logits
 
-    def _infer(self, inputs: Tensor) -> tuple[Tensor, Thought, Tensor]:
-        """Logits (B, K, H, W), the thought about each image's windows, and those windows (W, 4)."""
-        size = inputs.shape[-2:]
-        if self.test_cfg.get("mode", "whole") == "whole":
-            thought = self.think(inputs)
-            return thought.seg_logits, thought, torch.tensor([[0, 0, *size]])
-        boxes = window_boxes(size, self.test_cfg.crop_size, self.test_cfg.stride)
-        areas = [(..., slice(y1, y2), slice(x1, x2)) for y1, x1, y2, x2 in boxes]
-        jobs = [(i, area) for i in range(len(inputs)) for area in areas]
-        logits = inputs.new_zeros(len(inputs), self.out_channels, *size)
-        count = inputs.new_zeros(size)
-        for area in areas:
-            count[area] += 1
-        thoughts = []
-        for start in range(0, len(jobs), self.window_batch_size):
-            chunk = jobs[start : start + self.window_batch_size]
-            thought = self.think(torch.stack([inputs[i][area] for i, area in chunk]))
-            for (i, area), window in zip(chunk, thought.seg_logits, strict=True):
-                logits[i][area] += window
-            thoughts.append((thought.exit_stage, thought.entropy))
-        exits, entropies = (torch.cat(parts) for parts in zip(*thoughts, strict=True))
-        about = Thought(features=(), exit_stage=exits, entropy=entropies, logits=None)
-        return logits.div_(count), about, boxes
-
-    def _stage_gmacs(self, box: Tensor) -> Tensor:
-        """(number of stages,) cumulative GMACs for a window, counted once for each size."""
-        size = tuple(self.backbone.padded_size((int(box[2] - box[0]), int(box[3] - box[1]))))
-        key = (size, self.backbone.gate.needs_decode_head)
-        if key not in self._gmacs:
-            self._gmacs[key] = torch.tensor(stage_macs(self, size), dtype=torch.double) / 1e9
-        return self._gmacs[key]
-
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of the stage where each image stopped."""
-        return self._neck(self.backbone.think(inputs).features)
+        thought = self.backbone.think(inputs, decode=self.decoder(inputs))
+        return self._neck(thought.features)
+
+    @property
+    def _slides(self) -> bool:
+        return self.test_cfg.get("mode", "whole") == "slide"
 
     def _neck(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return self.neck(features) if self.with_neck else features
 
     def _check_image_head(self) -> None:
         """The class token must be trained for what the gate reads from it."""
-        if self.image_loss is None:
-            return
         if self.backbone.num_classes != self.num_classes:
             raise ValueError(
                 f"image_loss needs an image-level head over the {self.num_classes} classes of the "
@@ -268,6 +297,20 @@ class ThinkingEncoderDecoder(EncoderDecoder):
             )
 
 
-def _scale_losses(losses: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
+def _scale_losses(losses: dict, weight: float) -> dict:
     """Losses times a weight; other entries, such as accuracies, as they are."""
-    return {name: value * weight if "loss" in name else value for name, value in losses.items()}
+
+    def scale(value: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+        return [v * weight for v in value] if isinstance(value, list) else value * weight
+
+    return {name: scale(value) if "loss" in name else value for name, value in losses.items()}
+
+
+def _shares(windows: Windows, sample: SegDataSample) -> Tensor:
+    """Windows (W, 4) as shares of the image without the padding for testing."""
+    meta = sample.metainfo
+    left, right, top, bottom = meta.get("img_padding_size", meta.get("padding_size", [0] * 4))
+    height, width = windows.size
+    origin = torch.tensor([top, left] * 2)
+    extent = torch.tensor([height - top - bottom, width - left - right] * 2)
+    return ((windows.boxes - origin) / extent).clamp(0, 1)

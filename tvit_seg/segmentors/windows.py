@@ -1,9 +1,100 @@
-"""Where sliding windows lie, as plain functions."""
+"""Sliding windows: where they lie and how they add up. A whole image is a single window."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+
+Area = tuple[object, slice, slice]
+
+
+class Windows:
+    """Windows over images of one size, all windows of one size too, row by row.
+
+    Args:
+        size: (H, W) of the images in pixels.
+        crop: (h, w) of a window in pixels; cut to the image where that is smaller. None: one window
+            as large as the image.
+        stride: Steps down and right in pixels.
+
+    Attributes:
+        boxes: (W, 4) top, left, bottom, right in pixels.
+        shape: (h, w) of a window in pixels.
+    """
+
+    def __init__(
+        self,
+        size: Sequence[int],
+        crop: Sequence[int] | None = None,
+        stride: Sequence[int] | None = None,
+    ):
+        self.size = tuple(size)
+        height, width = self.shape = tuple(
+            self.size if crop is None else (min(c, s) for c, s in zip(crop, size, strict=True))
+        )
+        tops = [0] if crop is None else window_starts(size[0], height, stride[0])
+        lefts = [0] if crop is None else window_starts(size[1], width, stride[1])
+        self.areas: list[Area] = [
+            (..., slice(y, y + height), slice(x, x + width)) for y in tops for x in lefts
+        ]
+        self.boxes = torch.tensor([[y, x, y + height, x + width] for y in tops for x in lefts])
+
+    def __len__(self) -> int:
+        return len(self.areas)
+
+    def crops(self, images: Tensor, batch_size: int) -> Iterator[tuple[list, Tensor]]:
+        """Cuts images into batches of windows.
+
+        Args:
+            images: (B, 3, H, W).
+            batch_size: How many windows at once; whole images always run together.
+
+        Yields:
+            Which windows these are, as pairs of image and window number, and (n, 3, h, w).
+        """
+        slots = [(i, w) for i in range(len(images)) for w in range(len(self))]
+        if len(self) == 1:
+            yield slots, images
+            return
+        for start in range(0, len(slots), batch_size):
+            chunk = slots[start : start + batch_size]
+            yield chunk, torch.stack([images[i][self.areas[w]] for i, w in chunk])
+
+    def add(self, canvas: Tensor | None, slots: list, logits: Tensor, count: int) -> Tensor:
+        """Adds the logits of windows in place.
+
+        Args:
+            canvas: (count, K, H, W), or None for the first windows.
+            slots: Pairs of image and window number.
+            logits: (n, K, h, w).
+            count: Number of images.
+
+        Returns:
+            The canvas.
+        """
+        if len(self) == 1:
+            return logits
+        if canvas is None:
+            canvas = logits.new_zeros(count, logits.shape[1], *self.size)
+        for (i, w), window in zip(slots, logits, strict=True):
+            canvas[i][self.areas[w]] += window
+        return canvas
+
+    def average(self, canvas: Tensor) -> Tensor:
+        """Divides, in place, by how many windows cover each pixel.
+
+        Args:
+            canvas: (B, K, H, W) sums.
+
+        Returns:
+            (B, K, H, W).
+        """
+        if len(self) == 1:
+            return canvas
+        cover = canvas.new_zeros(self.size)
+        for area in self.areas:
+            cover[area] += 1
+        return canvas.div_(cover)
 
 
 def window_starts(length: int, crop: int, stride: int) -> list[int]:
@@ -20,23 +111,6 @@ def window_starts(length: int, crop: int, stride: int) -> list[int]:
     if length <= crop:
         return [0]
     return [*range(0, length - crop, stride), length - crop]
-
-
-def window_boxes(size: Sequence[int], crop: Sequence[int], stride: Sequence[int]) -> Tensor:
-    """Windows over an image, all of one size, row by row.
-
-    Args:
-        size: (H, W) of the image in pixels.
-        crop: (h, w) of a window; cut to the image where that is smaller.
-        stride: Steps down and right in pixels.
-
-    Returns:
-        (number of windows, 4) top, left, bottom, right in pixels.
-    """
-    height, width = (min(c, s) for c, s in zip(crop, size, strict=True))
-    tops = window_starts(size[0], height, stride[0])
-    lefts = window_starts(size[1], width, stride[1])
-    return torch.tensor([[y, x, y + height, x + width] for y in tops for x in lefts])
 
 
 def check_slide(crop: Sequence[int] | None, stride: Sequence[int] | None, batch: int) -> None:
