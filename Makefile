@@ -23,8 +23,9 @@ demo: install
 	$(RUN) tools/make_scenes.py data/scenes --size 96
 	$(RUN) tools/train.py $(QUICKSTART) --work-dir $(DEMO)
 	$(RUN) tools/test.py $(QUICKSTART) $$(cat $(DEMO)/last_checkpoint) --work-dir $(DEMO) --show-dir $(DEMO)/overlays
-	$(RUN) tools/analysis/sweep.py $(QUICKSTART) $$(cat $(DEMO)/last_checkpoint) --work-dir $(DEMO)
-	@echo "Overlays, with the stage each image used: $(DEMO)/overlays"
+	$(RUN) tools/analysis/sweep.py $(QUICKSTART) $$(cat $(DEMO)/last_checkpoint) --work-dir $(DEMO) \
+	    --plot $(DEMO)/sweep.png
+	@echo "Quality against cost: $(DEMO)/sweep.png. Overlays with the stage of each image: $(DEMO)/overlays"
 
 # one thread for each of the two test processes: more would wait for each other
 test: export OMP_NUM_THREADS = 1

@@ -2,12 +2,14 @@
 
 import math
 
+import cv2
 import pytest
 import torch
 from builders import LINEAR, MASK, SLIDE, batch, segmentor
 from mmseg.evaluation import IoUMetric
 
 from tvit_seg.evaluation import ThinkingMetric
+from tvit_seg.evaluation.plot import plot_sweep
 from tvit_seg.evaluation.sweep import choose_exits, sweep
 
 PREPROCESSOR = dict(type="SegDataPreProcessor")
@@ -56,8 +58,11 @@ def build(kind, test_cfg, head):
 @pytest.mark.parametrize("test_cfg", [dict(mode="whole"), SLIDE], ids=["whole", "slide"])
 def test_equals_separate_evaluations(kind, test_cfg, head):
     model, loader = build(kind, test_cfg, head), Loader(5, (50, 61))
-    rows = sweep(model, loader, difficulty_key="difficulty")
+    found = sweep(model, loader, difficulty_key="difficulty")
+    rows = found.rows
     assert len(rows) == 5
+    assert found.single[1]["mIoU"] == rows[0]["mIoU"]
+    assert found.single[0]["gmacs"] == rows[-1]["gmacs"]
     shares = [row["stage0.share"] for row in rows]
     assert shares == sorted(shares)
     assert shares[0] == 0 and shares[-1] == 100 and 0 < shares[2] < 100
@@ -73,8 +78,8 @@ def test_given_thresholds_run_each_stage_once():
     model.predict(torch.randn(1, 3, 32, 32))  # counts the cost, by running the model without data
     seen = []
     model.backbone.blocks[0].register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
-    rows = sweep(model, loader, [0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
-    assert len(rows) == 6
+    found = sweep(model, loader, [0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
+    assert len(found.rows) == 6
     assert sum(seen) == 2 * 3
 
 
@@ -96,3 +101,10 @@ def test_bad_thresholds(threshold):
     model = build("EntropyGate", dict(mode="whole"), LINEAR)
     with pytest.raises(ValueError, match=f"threshold={threshold} must be"):
         sweep(model, Loader(1, (32, 32)), [threshold])
+
+
+def test_picture(tmp_path):
+    model = build("EntropyGate", dict(mode="whole"), LINEAR)
+    found = sweep(model, Loader(4, (32, 32)))
+    plot_sweep(found, tmp_path / "new" / "sweep.png", "title")
+    assert cv2.imread(str(tmp_path / "new" / "sweep.png")).shape[2] == 3

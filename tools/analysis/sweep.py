@@ -17,7 +17,8 @@ from tvit_seg.engine.launch import (
     load_config,
     require_file,
 )
-from tvit_seg.evaluation.sweep import sweep
+from tvit_seg.evaluation.plot import plot_sweep
+from tvit_seg.evaluation.sweep import Sweep, sweep
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,7 +33,8 @@ def parse_args() -> argparse.Namespace:
         help="in nats; default: 0, the quartiles of the first stage's entropies, and infinity",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw quality against cost there")
     return parser.parse_args()
 
 
@@ -45,18 +47,20 @@ def table(rows: list[dict]) -> PrettyTable:
     return table
 
 
-def save(rows: list[dict], json_file: Path | None, csv_file: Path | None) -> None:
-    for path in (json_file, csv_file):
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-    if json_file:  # JSON has no infinity
-        plain = [{**row, "threshold": str(row["threshold"])} for row in rows]
-        json_file.write_text(json.dumps(plain, indent=2))
-    if csv_file:
-        with csv_file.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
+def save(found: Sweep, args: argparse.Namespace) -> None:
+    for path in filter(None, (args.json, args.csv)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if args.json:  # JSON has no infinity
+        rows = [{**row, "threshold": str(row["threshold"])} for row in found.rows]
+        curves = {name: getattr(found, name) for name in ("single", "random", "oracle", "gap")}
+        args.json.write_text(json.dumps({"rows": rows, **curves}, indent=2))
+    if args.csv:
+        with args.csv.open("w", newline="") as file:
+            writer = csv.DictWriter(file, found.rows[0])
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows(found.rows)
+    if args.plot:
+        plot_sweep(found, args.plot, title=Path(args.config).stem)
 
 
 def main() -> None:
@@ -71,10 +75,11 @@ def main() -> None:
         runner.load_or_resume()
         model = getattr(runner.model, "module", runner.model)
         key = "difficulty" if "difficulty" in cfg.get("meta_keys", ()) else None
-        rows = sweep(model, loader, args.thresholds, difficulty_key=key)
-    if rows:
-        print(table(rows))
-        save(rows, args.json, args.csv)
+        found = sweep(model, loader, args.thresholds, difficulty_key=key)
+    if found:
+        print(table(found.rows))
+        print(f"area between gate and oracle: {found.gap:.2f} points of mIoU")
+        save(found, args)
     close_distributed(runner)
 
 

@@ -5,6 +5,7 @@ what an evaluation at each threshold would give.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,7 +19,38 @@ from ..gates import FixedGate
 from ..gates.base import check_threshold
 from ..segmentors import ThinkingEncoderDecoder
 from ..segmentors.windows import Windows
+from .curves import Curve, gap, oracle_gate, quality, random_gate, single_stages
 from .thinking_metric import thinks_by_difficulty
+
+
+@dataclass
+class Sweep:
+    """Quality against cost.
+
+    Attributes:
+        rows: For each threshold ``threshold``, ``mIoU``, ``aAcc``, ``mAcc``, ``stage{i}.share``
+            (all per cent, shares of images or windows), ``gmacs`` (average of an image, 10^9) and,
+            with a difficulty, ``thinks.{level}``.
+        single: Each stage for all images.
+        random: A gate that draws lots.
+        oracle: A gate that knows which images gain.
+    """
+
+    rows: list[dict[str, float]]
+    single: Curve
+    random: Curve
+    oracle: Curve
+
+    @property
+    def gate(self) -> Curve:
+        """The gate that was swept, cheapest first."""
+        points = sorted((row["gmacs"], row["mIoU"]) for row in self.rows)
+        return [dict(gmacs=gmacs, mIoU=miou) for gmacs, miou in points]
+
+    @property
+    def gap(self) -> float:
+        """Area between gate and oracle: mIoU points, averaged over the costs they share."""
+        return gap(self.gate, self.oracle)
 
 
 def choose_exits(entropy: Tensor, threshold: float) -> Tensor:
@@ -43,7 +75,7 @@ def sweep(
     thresholds: Sequence[float] | None = None,
     ignore_index: int = 255,
     difficulty_key: str | None = None,
-) -> list[dict[str, float]]:
+) -> "Sweep | None":
     """Evaluates a segmentor at several thresholds.
 
     Args:
@@ -55,9 +87,7 @@ def sweep(
         difficulty_key: Entry of the metainfo with a difficulty in [0, 1], if there is one.
 
     Returns:
-        For each threshold ``threshold``, ``mIoU``, ``aAcc``, ``mAcc``, ``stage{i}.share`` (per cent
-        of images or windows), ``gmacs`` (average of an image, 10^9) and, with a difficulty,
-        ``thinks.{level}``. On the main process; empty on others.
+        The figures, on the main process; None on others.
 
     Raises:
         ValueError: If the model has no gate with a threshold, or a threshold is negative or NaN.
@@ -70,13 +100,16 @@ def sweep(
         thresholds = [0.0, *_quartiles(model, loader), float("inf")]
     thresholds = [check_threshold(threshold) for threshold in thresholds]
     classes = len(loader.dataset.metainfo["classes"])
+    stages = torch.arange(model.num_stages)
     results = []
     for batch in tqdm(loader, desc="sweep", disable=not is_main_process()):
         batch = model.data_preprocessor(batch, False)
         for sample, entropy, logits, windows in _look(model, **batch):
-            exits = torch.stack([choose_exits(entropy, t) for t in thresholds])  # (T, W)
+            exits = [choose_exits(entropy, t) for t in thresholds]
+            # then what all windows in one stage would give
+            exits = torch.stack([*exits, *stages[:, None].expand(-1, len(windows))])  # (T + n, W)
             areas = _judge(model, sample, exits, logits, windows, classes, ignore_index)
-            costs = model.stage_gmacs(windows)[exits].sum(1)  # (T,)
+            costs = model.stage_gmacs(windows)[exits].sum(1)  # (T + n,)
             results.append(
                 dict(
                     exits=exits.numpy(),
@@ -86,7 +119,7 @@ def sweep(
                 )
             )
     results = collect_results(results, len(loader.dataset), "cpu")
-    return _summarise(thresholds, results, model.num_stages) if is_main_process() else []
+    return _summarise(thresholds, results, model.num_stages) if is_main_process() else None
 
 
 def _quartiles(model: ThinkingEncoderDecoder, loader: Iterable) -> list[float]:
@@ -141,7 +174,7 @@ def _judge(
     classes: int,
     ignore_index: int,
 ) -> np.ndarray:
-    """(T, 4, K) intersection, union, prediction, label areas; thresholds of equal exits share."""
+    """(T + n, 4, K) intersection, union, prediction, label areas; equal exits are judged once."""
     found = {}
     for chosen in map(tuple, exits.tolist()):
         if chosen in found:
@@ -157,22 +190,26 @@ def _judge(
     return np.stack([found[tuple(chosen)] for chosen in exits.tolist()])
 
 
-def _summarise(thresholds: list[float], results: list[dict], num_stages: int) -> list[dict]:
-    areas = torch.from_numpy(np.sum([r["areas"] for r in results], axis=0))  # (T, 4, K)
+def _summarise(thresholds: list[float], results: list[dict], num_stages: int) -> Sweep:
+    areas = np.stack([r["areas"] for r in results])  # (images, T + n, 4, K)
+    costs = np.stack([r["gmacs"] for r in results])  # (images, T + n)
     rows = []
     for t, threshold in enumerate(thresholds):
-        quality = IoUMetric.total_area_to_metrics(*areas[t])
         exits = [r["exits"][t] for r in results]
         every = np.concatenate(exits)
         row = dict(
             threshold=threshold,
-            mIoU=100 * float(np.nanmean(quality["IoU"])),
-            aAcc=100 * float(quality["aAcc"]),
-            mAcc=100 * float(np.nanmean(quality["Acc"])),
+            **quality(areas[:, t].sum(0)),
             **{f"stage{i}.share": 100 * float((every == i).mean()) for i in range(num_stages)},
-            gmacs=float(np.mean([r["gmacs"][t] for r in results])),
+            gmacs=float(costs[:, t].mean()),
         )
         if results[0]["difficulty"] is not None:
             row.update(thinks_by_difficulty(exits, [r["difficulty"] for r in results]))
         rows.append(row)
-    return rows
+    singles = (areas[:, len(thresholds) :], costs[:, len(thresholds) :])
+    return Sweep(
+        rows=rows,
+        single=single_stages(*singles),
+        random=random_gate(*singles),
+        oracle=oracle_gate(*singles),
+    )

@@ -1,0 +1,65 @@
+"""What other gates would reach."""
+
+import numpy as np
+import pytest
+
+from tvit_seg.evaluation.curves import gap, oracle_gate, quality, random_gate, single_stages
+
+
+def areas(*correct, pixels=10):
+    """One class: correct pixels of each image in each stage, as (images, stages, 4, 1)."""
+    correct = np.array(correct, float)[..., None]
+    full = np.full_like(correct, pixels)
+    return np.stack([correct, full, full, full], axis=2)
+
+
+# the second stage helps a lot, a bit, not, and harms
+AREAS = areas([2, 10], [8, 9], [5, 5], [9, 8])
+COSTS = np.tile([1.0, 4.0], (4, 1))
+
+
+def test_quality():
+    found = quality(np.array([[2.0, 0], [4, 0], [4, 0], [2, 0]]))
+    assert found == dict(mIoU=50.0, aAcc=100.0, mAcc=100.0)
+
+
+def test_single_stages():
+    points = single_stages(AREAS, COSTS)
+    assert [p["gmacs"] for p in points] == [1, 4]
+    assert [p["mIoU"] for p in points] == pytest.approx([60, 80])
+
+
+def test_random_gate_runs_between_the_single_stages():
+    curve = random_gate(AREAS, COSTS)
+    assert (curve[0], curve[-1]) == tuple(single_stages(AREAS, COSTS))
+    assert curve[5]["gmacs"] == pytest.approx(2.5)
+    assert curve[5]["mIoU"] == pytest.approx(70)
+
+
+def test_random_gate_over_three_stages():
+    curve = random_gate(areas([0, 5, 10]), np.array([[1.0, 2.0, 3.0]]))
+    # half stop at once, half of the rest after the second stage
+    assert curve[5]["gmacs"] == pytest.approx(0.5 * 1 + 0.25 * 2 + 0.25 * 3)
+
+
+def test_oracle_lets_think_who_gains_most():
+    curve = oracle_gate(AREAS, COSTS)
+    found = {round(p["gmacs"], 2): p["mIoU"] for p in curve}
+    assert found[1.75] == pytest.approx(80)  # the first image alone
+    assert found[2.5] == pytest.approx(82.5)  # and the second: better than thinking always
+    single = single_stages(AREAS, COSTS)
+    assert min(found) == single[0]["gmacs"]
+
+
+def test_oracle_is_never_below_the_random_gate():
+    rng = np.random.default_rng(0)
+    correct = rng.integers(0, 100, (50, 3))
+    costs = np.tile([1.0, 2.0, 5.0], (50, 1))
+    some = areas(*correct, pixels=100)
+    assert gap(random_gate(some, costs), oracle_gate(some, costs)) > 0
+
+
+def test_one_stage():
+    curve = oracle_gate(areas([3], [4]), np.ones((2, 1)))
+    assert curve == single_stages(areas([3], [4]), np.ones((2, 1)))
+    assert gap(curve, curve) == 0
