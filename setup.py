@@ -22,6 +22,7 @@ setup(
     install_requires=[
         "torch>=2.5",
         "timm>=1.0.23",
+        "matplotlib",
         "numpy",
         "pillow",
         "prettytable",

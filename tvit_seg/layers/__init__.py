@@ -1,6 +1,7 @@
 """Nested layers: each takes its slice from the width of its input."""
 
 from .attention import NestedAttention
+from .fused_attention import fuse_attention
 from .mlp import NestedMlp
 from .nested import NestedLayerNorm, NestedLinear
 from .patch_embed import NestedPatchEmbed
@@ -13,4 +14,5 @@ __all__ = [
     "NestedMlp",
     "NestedPatchEmbed",
     "Recycle",
+    "fuse_attention",
 ]

@@ -16,6 +16,7 @@ from ..backbones.base import check_loss_weights
 from ..checkpoint import load_pretrained
 from ..cost import stage_macs
 from ..gates import EntropyGate, Gate
+from ..layers import fuse_attention
 from ..registry import register
 from ..thinking import Decode, Thought
 from .image_loss import ImageLoss
@@ -83,6 +84,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
                 "ThinkingEncoderDecoder takes ThinkingViT"
             )
         self.backbone.set_gate(gate, has_decode_head=True)
+        fuse_attention(self.decode_head)
         if loss_weights is not None:
             self.backbone.loss_weights = check_loss_weights(loss_weights, self.num_stages)
         self.image_loss = None
