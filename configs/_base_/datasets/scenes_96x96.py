@@ -1,18 +1,11 @@
 # The embedded dataset: python tools/make_scenes.py data/scenes --size 96
+_base_ = "./common.py"
 dataset_type = "SceneDataset"
 data_root = "data/scenes"
 num_classes = 7
 crop_size = (96, 96)
 inference = dict(mode="whole")
-data_preprocessor = dict(
-    type="SegDataPreProcessor",
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
-    bgr_to_rgb=True,
-    pad_val=0,
-    seg_pad_val=255,
-    size=crop_size,
-)
+data_preprocessor = dict(size=crop_size)
 
 meta_keys = (
     "img_path",
@@ -56,8 +49,6 @@ tta_pipeline = [
 train_dataloader = dict(
     batch_size=32,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -68,8 +59,6 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=16,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -78,7 +67,6 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-
 val_evaluator = [
     dict(type="IoUMetric", iou_metrics=["mIoU"]),
     dict(type="ThinkingMetric", difficulty_key="difficulty"),
