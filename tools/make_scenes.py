@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("root", nargs="?", default="data/scenes", help="folder to create")
     parser.add_argument("--num-train", type=int, default=4000)
     parser.add_argument("--num-val", type=int, default=400)
-    parser.add_argument("--size", type=int, default=128, help="side of an image in pixels")
+    parser.add_argument("--size", type=int, default=96, help="side of an image in pixels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--preview", metavar="FILE", help="only draw a contact sheet to FILE")
     args = parser.parse_args()

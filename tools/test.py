@@ -1,18 +1,18 @@
 """Tests a segmentor: metrics, and on request predictions and painted images."""
 
 import argparse
+import os
 from pathlib import Path
 
 import tvit_seg  # noqa: F401, first of all: it says what is missing
-from tvit_seg.checkpoint_io import CheckpointError
-from tvit_seg.datasets.check import DataError
+from tvit_seg.checkpoint_io import CheckpointError, read_checkpoint
+from tvit_seg.datasets.check import DataError, require_data
 from tvit_seg.engine.distributed import close_distributed
 from tvit_seg.engine.launch import (
     add_common_arguments,
     build_runner,
     friendly_errors,
     load_config,
-    require_file,
 )
 
 
@@ -65,8 +65,11 @@ def main() -> None:
     args = parse_args()
     with friendly_errors():
         cfg = load_config(args)
-        require_file(args.checkpoint)
+        read_checkpoint(args.checkpoint)  # bad ones end here, before the model is built
+        require_data(cfg)
         cfg.load_from, cfg.resume = args.checkpoint, False
+        if args.show and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            raise ValueError("--show needs a display; --show-dir DIR saves the images")
         if args.show or args.show_dir:
             paint(cfg, args)
         if args.tta:

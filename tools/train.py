@@ -12,6 +12,7 @@ from tvit_seg.engine.launch import (
     friendly_errors,
     is_first_process,
     load_config,
+    require_weights,
     set_resume,
     use_amp,
 )
@@ -42,6 +43,7 @@ def main() -> None:
         set_resume(cfg, args.resume)
         if args.amp:
             use_amp(cfg)
+        require_weights(cfg)
         if not args.skip_data_check and is_first_process():
             check_config_data(cfg)
         runner = build_runner(cfg)

@@ -5,10 +5,15 @@ Importing this package registers its modules with mmengine and mmseg.
 
 __version__ = "0.1.0"
 
+import warnings
+
 try:
-    import mmcv  # noqa: F401
-    import mmengine  # noqa: F401
-    import mmseg  # noqa: F401
+    with warnings.catch_warnings():
+        # no compiled operator is needed here
+        warnings.filterwarnings("ignore", message=".*MultiScaleDeformableAttention")
+        import mmcv  # noqa: F401
+        import mmengine  # noqa: F401
+        import mmseg.models  # noqa: F401
 except ImportError as error:
     raise ImportError(
         f"tvit_seg needs mmengine, mmcv and mmsegmentation ({error}). In a new environment run, "

@@ -38,7 +38,10 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
             more than weights.
     """
     if "://" in str(path):
-        raise CheckpointError(f"checkpoint {path}: only local files are read, download it first")
+        raise CheckpointError(
+            f"checkpoint {path}: only local files are read. "
+            "Download it and name the file, or set None to start from random weights"
+        )
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"checkpoint {path} does not exist")
@@ -63,6 +66,8 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
 
 def _broken(path: Path, error: Exception) -> CheckpointError:
     cause = (str(error) or type(error).__name__).splitlines()[0][:200]
+    if isinstance(error, OSError):
+        cause = "incomplete archive"
     if isinstance(error, pickle.UnpicklingError):
         cause = "unreadable pickle"  # torch's own text advises to load it unsafely
     size = path.stat().st_size

@@ -149,8 +149,9 @@ def test_errors_before_work_starts(config, run, tmp_path):
         run("train", "typo.py")
     (tmp_path / "plain.py").write_text(config.read_text().replace("tta_", "no_tta_"))
     Path("w.pth").touch()
+    torch.save({"state_dict": {"x": torch.zeros(1)}}, "good.pth")
     with pytest.raises(SystemExit, match="error: --tta needs tta_model and tta_pipeline"):
-        run("test", "plain.py", "w.pth", "--tta")
+        run("test", "plain.py", "good.pth", "--tta")
     with pytest.raises(SystemExit, match=r"error: w\.pth \(0 bytes\) is truncated"):
         run("test", config, "w.pth")
 

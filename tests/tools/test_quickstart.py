@@ -143,3 +143,38 @@ def test_publish(trained, tmp_path):
     assert set(checkpoint) == {"meta", "state_dict"}
     assert checkpoint["meta"]["dataset_meta"]["classes"][0] == "background"
     assert "mIoU" in run("tools/test.py", CONFIG, small, *options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["model.backbone.gate.treshold=0.5"], "unexpected keyword argument 'treshold'"),
+        (["model.backbone.thinking_stage=(2,4)"], "no argument 'thinking_stage'"),
+        (["model.backbone.thinking_stages=(4,2)"], "must be increasing"),
+        (["model.backbone.gate.threshold=-1"], "must be a number >= 0"),
+        (["model.decode_head.num_classes=3", "model.image_loss=None"], "num_classes=3"),
+        (["model.pretrained=https://host/vit.pth"], "only local files are read"),
+        (["model.pretrained=nowhere.pth"], "nowhere.pth does not exist"),
+    ],
+)
+def test_mistakes_end_in_one_line(trained, options, message):
+    given, _ = trained
+    printed = run("tools/train.py", CONFIG, *given, *options, ok=False)
+    last = printed.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message in last
+
+
+def test_an_option_for_nothing_is_pointed_out(trained):
+    given, work = trained
+    printed = run("tools/test.py", CONFIG, work / "iter_4.pth", *given, "modell.backbone.x=2")
+    assert "the config has no 'modell'" in printed
+
+
+def test_missing_data_is_named_before_work(trained):
+    _, work = trained
+    option = "test_dataloader.dataset.data_root=nowhere"
+    for tool in ("tools/test.py", "tools/analysis/sweep.py"):
+        printed = run(tool, CONFIG, work / "iter_4.pth", "--cfg-options", option, ok=False)
+        assert "not found: 'nowhere/img_dir/val'" in printed
+        assert "python tools/make_scenes.py data/scenes --size 96" in printed

@@ -7,15 +7,14 @@ from pathlib import Path
 
 from prettytable import PrettyTable
 
-from tvit_seg.checkpoint_io import CheckpointError
-from tvit_seg.datasets import DataError
+from tvit_seg.checkpoint_io import CheckpointError, read_checkpoint
+from tvit_seg.datasets.check import DataError, require_data
 from tvit_seg.engine.distributed import close_distributed
 from tvit_seg.engine.launch import (
     add_common_arguments,
     build_runner,
     friendly_errors,
     load_config,
-    require_file,
 )
 from tvit_seg.evaluation.plot import plot_sweep
 from tvit_seg.evaluation.sweep import Sweep, sweep
@@ -67,7 +66,8 @@ def main() -> None:
     args = parse_args()
     with friendly_errors():
         cfg = load_config(args)
-        require_file(args.checkpoint)
+        read_checkpoint(args.checkpoint)  # bad ones end here, before the model is built
+        require_data(cfg)
         cfg.load_from, cfg.resume = args.checkpoint, False
         runner = build_runner(cfg)
     with friendly_errors(CheckpointError, DataError, FileNotFoundError, ValueError):

@@ -56,14 +56,32 @@ def check_config_data(cfg: Config) -> None:
         TypeError: As ``check_dataset``.
     """
     for name in ("train_dataloader", "val_dataloader"):
-        loader = copy.deepcopy(cfg.get(name))
-        for part_cfg in _part_configs(loader["dataset"]) if loader else ():
-            # Lazy: mmengine's own errors for empty and missing folders do not say which.
-            part_cfg.update(pipeline=[], lazy_init=True)
-            part_cfg.setdefault("_scope_", cfg.get("default_scope") or "mmseg")
-            for part in _parts(DATASETS.build(part_cfg)):
-                _check_classes(part, cfg.get("model") or {})
-                _check_unless_remembered(part)
+        for part in _datasets(cfg, name):
+            _check_classes(part, cfg.get("model") or {})
+            _check_unless_remembered(part)
+
+
+def require_data(cfg: Config, loader: str = "test_dataloader") -> None:
+    """Checks that the folders of a dataloader exist, without reading what is in them.
+
+    Args:
+        cfg: It is not changed.
+        loader: Name of the dataloader.
+
+    Raises:
+        DataError: A folder does not exist.
+    """
+    for part in _datasets(cfg, loader):
+        _require_folders(part, [path for path in part.data_prefix.values() if path])
+
+
+def _datasets(cfg: Config, loader: str) -> Iterator[BaseSegDataset]:
+    """The datasets of a dataloader, not loaded: mmengine does not say which folder is bad."""
+    loader = copy.deepcopy(cfg.get(loader))
+    for part_cfg in _part_configs(loader["dataset"]) if loader else ():
+        part_cfg.update(pipeline=[], lazy_init=True)
+        part_cfg.setdefault("_scope_", cfg.get("default_scope") or "mmseg")
+        yield from _parts(DATASETS.build(part_cfg))
 
 
 def _check_classes(dataset: BaseSegDataset, model: dict) -> None:
@@ -120,7 +138,7 @@ def _has_name_list(dataset: BaseSegDataset) -> bool:
 
 def _list_pairs(dataset: BaseSegDataset) -> list[tuple[str, str]]:
     """Returns the (image, label) paths in use, after ``filter_cfg`` and ``indices``."""
-    _require_folders(dataset)
+    _require_folders(dataset, _needed_folders(dataset))
     listed = dataset.load_data_list()
     used = _used_infos(dataset) if listed else []
     if not used:
@@ -131,7 +149,7 @@ def _list_pairs(dataset: BaseSegDataset) -> list[tuple[str, str]]:
     return pairs
 
 
-def _require_folders(dataset: BaseSegDataset) -> None:
+def _needed_folders(dataset: BaseSegDataset) -> list[str]:
     needed = [dataset.data_prefix.get(key) for key in ("img_path", "seg_map_path")]
     if None in needed:
         raise DataError(
@@ -141,11 +159,16 @@ def _require_folders(dataset: BaseSegDataset) -> None:
     if _has_name_list(dataset):
         # A list may hold whole paths; then no folder is given.
         needed = [dataset.ann_file, *filter(None, needed)]
+    return needed
+
+
+def _require_folders(dataset: BaseSegDataset, needed: list[str]) -> None:
     for path in needed:
         if not fileio.exists(path, backend_args=dataset.backend_args):
             raise DataError(
                 f"{_name(dataset)}: not found: {path!r} (working folder {os.getcwd()}); expected "
                 f"layout: {_searched(dataset)}, each label named as its image"
+                f"{getattr(dataset, 'HINT', '')}"
             )
 
 

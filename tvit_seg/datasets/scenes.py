@@ -277,6 +277,7 @@ class SceneDataset(BaseSegDataset):
     """
 
     METAINFO = {"classes": CLASSES, "palette": PALETTE}
+    HINT = "; to make them: python tools/make_scenes.py data/scenes --size 96"
 
     def __init__(self, data_root: str = "data/scenes", img_suffix: str = ".png", **kwargs) -> None:
         super().__init__(data_root=data_root, img_suffix=img_suffix, **kwargs)
@@ -286,9 +287,7 @@ class SceneDataset(BaseSegDataset):
         index = Path(self.data_root) / INDEX_FILE
         for path in (index, Path(self.data_prefix["img_path"])):
             if not path.exists():
-                raise FileNotFoundError(
-                    f"{path} does not exist: run `python tools/make_scenes.py {self.data_root}`"
-                )
+                raise FileNotFoundError(f"{path} does not exist{self.HINT}")
         difficulty = json.loads(index.read_text())["difficulty"]
         data_list = super().load_data_list()
         for data_info in data_list:

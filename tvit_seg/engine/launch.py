@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
+from tvit_seg.checkpoint_io import read_checkpoint
 from tvit_seg.engine.distributed import prepare_distributed
 from tvit_seg.registry import RUNNERS
 
@@ -77,6 +79,10 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg = Config.fromfile(args.config)
     except (SyntaxError, OSError) as error:  # an OSError is about the file type or a base file
         raise ValueError(f"config {args.config} cannot be read: {error}") from error
+    for option in args.cfg_options:
+        name = option.split(".")[0]
+        if name not in cfg and "." in option:
+            warnings.warn(f"--cfg-options {option}: the config has no {name!r}", stacklevel=2)
     try:
         cfg.merge_from_dict(args.cfg_options)
     except (KeyError, TypeError, AssertionError) as error:  # a path through something not a dict
@@ -123,7 +129,7 @@ def set_resume(cfg: Config, resume: str | None) -> None:
         elif is_first_process():
             print(f"nothing to resume in {cfg.work_dir}: training starts at the beginning")
         return
-    require_file(resume)
+    read_checkpoint(resume)
     cfg.resume, cfg.load_from = True, resume
 
 
@@ -146,17 +152,29 @@ def latest_checkpoint(work_dir: str | Path) -> Path | None:
     return max(saved, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def require_file(path: str) -> None:
-    """Checks a path before work starts.
+def require_weights(cfg: Config) -> None:
+    """Reads the weights that a model config starts from, before longer work does.
 
     Args:
-        path: A checkpoint.
+        cfg: ``pretrained`` and ``init_cfg`` are looked for anywhere in its ``model``.
 
     Raises:
         FileNotFoundError: There is no such file.
+        CheckpointError: It is damaged, holds more than weights, or is a URL.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"checkpoint {path} does not exist")
+
+    def walk(part: Any) -> None:
+        if isinstance(part, (list, tuple)):
+            for inner in part:
+                walk(inner)
+        elif isinstance(part, dict):
+            named = part.get("checkpoint" if part.get("type") == "Pretrained" else "pretrained")
+            if isinstance(named, str):
+                read_checkpoint(named)
+            for inner in part.values():
+                walk(inner)
+
+    walk(cfg.get("model"))
 
 
 def use_amp(cfg: Config) -> None:
@@ -192,8 +210,8 @@ def friendly_errors(*kinds: type[Exception]) -> Iterator[None]:
     With ``TVIT_DEBUG=1`` in the environment they keep their traceback.
 
     Args:
-        *kinds: What counts as such an error; by default ``ValueError``, ``FileNotFoundError`` and
-            names missing in a registry.
+        *kinds: What counts as such an error; by default ``ValueError``, ``FileNotFoundError``,
+            unknown arguments and names missing in a registry.
     """
     try:
         yield
@@ -209,4 +227,6 @@ def _is_friendly(error: Exception, kinds: tuple[type[Exception], ...]) -> bool:
         return isinstance(error, kinds)
     if isinstance(error, KeyError):
         return "registry" in str(error)
+    if isinstance(error, TypeError):  # a misspelt argument in the config
+        return "unexpected keyword argument" in str(error) or "has no argument" in str(error)
     return isinstance(error, (ValueError, FileNotFoundError))

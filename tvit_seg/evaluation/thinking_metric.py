@@ -101,7 +101,7 @@ class ThinkingMetric(BaseMetric):
         areas = np.sum([r["areas"] for r in results], axis=0)
         num_stages = results[0]["num_stages"]
         metrics = {}
-        table = PrettyTable(["stage", "exits", "share (%)", "mIoU (%)"])
+        table = PrettyTable(["stage", "exits", "share (%)", "mIoU of these (%)"])
         for stage in range(num_stages):
             count = int((exits == stage).sum())
             share = 100 * count / len(exits)
