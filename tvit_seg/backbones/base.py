@@ -1,6 +1,7 @@
 """What every thinking backbone shares: stages, gate, the two ways to run, loading weights."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 
 from mmengine.model import BaseModule
@@ -62,6 +63,7 @@ class ThinkingBackbone(BaseModule):
         gate.check(self)
         self.gate = gate
 
+    @abstractmethod
     def embed(self, images: Tensor, stage: int, embedding: Tensor | None = None) -> Tensor:
         """Embedding at the width of a stage. What an earlier stage has computed of it is reused.
 
@@ -74,8 +76,8 @@ class ThinkingBackbone(BaseModule):
         Returns:
             The embedding, images along dimension 0.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def run_stage(
         self, stage: int, embedding: Tensor, tokens: Tensor | None, size: Sequence[int]
     ) -> StageOutput:
@@ -90,11 +92,10 @@ class ThinkingBackbone(BaseModule):
         Returns:
             What the stage says about the n images.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def padded_size(self, size: Sequence[int]) -> list[int]:
         """Size in pixels that images of (H, W) pixels are padded to, on the right and bottom."""
-        raise NotImplementedError
 
     def think(
         self, images: Tensor, gate: Gate | None = None, decode: Decode | None = None

@@ -1,5 +1,6 @@
 """What every gate is."""
 
+from abc import ABC, abstractmethod
 from numbers import Real
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from ..thinking import StageOutput
 
 
-class Gate(nn.Module):
+class Gate(nn.Module, ABC):
     """Decides after each thinking stage, image by image, who stops.
 
     A new gate overrides :meth:`stop`, and :meth:`entropy` if it measures uncertainty its own way.
@@ -43,6 +44,7 @@ class Gate(nn.Module):
             return output.tokens.new_full((len(output.tokens),), float("nan"))
         return softmax_entropy(output.logits)
 
+    @abstractmethod
     def stop(self, output: "StageOutput", entropy: Tensor) -> Tensor:
         """Who stops here. Not asked after the last stage, where all do.
 
@@ -53,7 +55,6 @@ class Gate(nn.Module):
         Returns:
             (n,) bool.
         """
-        raise NotImplementedError
 
 
 def build_gate(gate: Gate | dict | None) -> Gate:
