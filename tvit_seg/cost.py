@@ -13,7 +13,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from .gates import Gate
+from .gates import Gate, ProbeGate
 
 
 def stage_macs(model: nn.Module, size: Sequence[int]) -> list[float]:
@@ -44,7 +44,7 @@ def stage_macs(model: nn.Module, size: Sequence[int]) -> list[float]:
 
 def _count(model: nn.Module, images: Tensor, stage: int) -> float:
     gate = getattr(model, "backbone", model).gate
-    runner = _StopAfter(model, _StageGate(gate, stage))
+    runner = _StopAfter(model, ProbeGate(gate, stage))
     tensors = chain(runner.named_parameters(), runner.named_buffers())
     weights = {name: x.to("meta") for name, x in tensors}
     # fused attention is missing from some versions' tables; the plain one is products alone
@@ -63,18 +63,3 @@ class _StopAfter(nn.Module):
 
     def forward(self, images: Tensor) -> object:
         return self.model.think(images, self.gate)
-
-
-class _StageGate(Gate):
-    """Measures what the model's own gate measures, at its cost, but stops at a given stage."""
-
-    def __init__(self, gate: Gate, stage: int):
-        super().__init__()
-        self.gate = gate
-        self.stage = stage
-
-    def entropy(self, output) -> Tensor:
-        return self.gate.entropy(output)
-
-    def stop(self, output, entropy: Tensor) -> Tensor:
-        return torch.full((len(output.tokens),), output.stage >= self.stage)

@@ -15,7 +15,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 from tqdm import tqdm
 
-from ..gates import FixedGate
+from ..gates import ProbeGate
 from ..gates.base import check_threshold
 from ..segmentors import ThinkingEncoderDecoder
 from ..segmentors.windows import Windows
@@ -124,22 +124,15 @@ def sweep(
 
 def _quartiles(model: ThinkingEncoderDecoder, loader: Iterable) -> list[float]:
     """Of the entropies after the first stage, the only one that runs."""
-    entropies = []
+    probe, entropies = ProbeGate(model.backbone.gate, stage=0), []
     for batch in tqdm(loader, desc="entropies", disable=not is_main_process()):
         inputs = model.data_preprocessor(batch, False)["inputs"]
         for _, crops in model.windows(inputs).crops(inputs, model.window_batch_size):
-            thought = model.backbone.think(crops, _first(model.backbone.gate), model.decoder(crops))
+            thought = model.backbone.think(crops, probe, model.decoder(crops))
             entropies += thought.entropy[:, 0].tolist()
     found = [np.quantile(entropies, (0.25, 0.5, 0.75)).tolist()]
     broadcast_object_list(found)  # the main process speaks for its part of the data
     return found[0]
-
-
-def _first(gate) -> FixedGate:
-    """Measures as a gate does, and stops everything at once."""
-    first = FixedGate(0)
-    first.entropy = gate.entropy
-    return first
 
 
 def _look(model: ThinkingEncoderDecoder, inputs: Tensor, data_samples: list[SegDataSample]):

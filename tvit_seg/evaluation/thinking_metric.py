@@ -11,6 +11,7 @@ from prettytable import PrettyTable
 from torch import Tensor
 
 from ..registry import register
+from .curves import quality
 
 LEVELS = ("easy", "medium", "hard")
 
@@ -105,7 +106,7 @@ class ThinkingMetric(BaseMetric):
         for stage in range(num_stages):
             count = int((exits == stage).sum())
             share = 100 * count / len(exits)
-            miou = _mean_iou(areas[stage]) if count else float("nan")
+            miou = quality(areas[stage])["mIoU"] if count else float("nan")
             metrics[f"stage{stage}.share"] = round(share, 2)
             metrics[f"stage{stage}.mIoU"] = round(miou, 2)
             table.add_row([stage, count, f"{share:.1f}", f"{miou:.2f}"])
@@ -144,10 +145,3 @@ def _pixels(window: Tensor, shape: Sequence[int]) -> tuple[slice, slice]:
     height, width = shape
     top, left, bottom, right = (window * torch.tensor([height, width] * 2)).round().int().tolist()
     return slice(top, bottom), slice(left, right)
-
-
-def _mean_iou(areas: np.ndarray) -> float:
-    """Mean over the classes that occur, per cent."""
-    intersection, union = areas[0], areas[1]
-    occurs = union > 0
-    return 100 * float((intersection[occurs] / union[occurs]).mean()) if occurs.any() else np.nan

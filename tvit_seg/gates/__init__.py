@@ -2,8 +2,16 @@
 
 from .base import Gate, build_gate
 from .entropy import EntropyGate
-from .fixed import FixedGate
+from .fixed import FixedGate, ProbeGate
 from .pixel_entropy import PixelEntropyGate
 from .random import RandomGate
 
-__all__ = ["EntropyGate", "FixedGate", "Gate", "PixelEntropyGate", "RandomGate", "build_gate"]
+__all__ = [
+    "EntropyGate",
+    "FixedGate",
+    "Gate",
+    "PixelEntropyGate",
+    "ProbeGate",
+    "RandomGate",
+    "build_gate",
+]

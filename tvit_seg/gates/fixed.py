@@ -33,3 +33,19 @@ class FixedGate(Gate):
 
     def extra_repr(self) -> str:
         return f"stage={self.stage}"
+
+
+class ProbeGate(FixedGate):
+    """Measures what another gate measures, at its cost, but stops every image at a given stage.
+
+    Args:
+        gate: The gate that measures.
+        stage: Index of the last stage to run, counted from 0; negative counts from the end.
+    """
+
+    def __init__(self, gate: Gate, stage: int):
+        super().__init__(stage)
+        self.gate = gate
+
+    def entropy(self, output) -> Tensor:
+        return self.gate.entropy(output)
