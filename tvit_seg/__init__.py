@@ -25,11 +25,12 @@ from . import datasets, engine, evaluation  # noqa: F401, registers them
 from .backbones import ThinkingViT
 from .checkpoint import convert_state_dict
 from .cost import stage_macs
-from .gates import EntropyGate, FixedGate, Gate, PixelEntropyGate, RandomGate
+from .gates import BudgetGate, EntropyGate, FixedGate, Gate, PixelEntropyGate, RandomGate
 from .segmentors import ThinkingEncoderDecoder, ThinkingTTAModel
 from .thinking import StageOutput, Thought
 
 __all__ = [
+    "BudgetGate",
     "EntropyGate",
     "FixedGate",
     "Gate",

@@ -3,7 +3,31 @@
 import numpy as np
 import pytest
 
-from tvit_seg.evaluation.curves import gap, oracle_gate, quality, random_gate, single_stages
+from tvit_seg.evaluation import curves
+from tvit_seg.evaluation.judges import SegmentationJudge
+
+quality, correct = SegmentationJudge.quality, SegmentationJudge.correct
+
+
+def both(gmacs):
+    """Costs in GMACs, and in milliseconds ten times as many."""
+    return np.stack((gmacs, 10 * np.asarray(gmacs)), axis=-1)
+
+
+def single_stages(scores, gmacs):
+    return curves.single_stages(scores, both(gmacs), quality)
+
+
+def random_gate(scores, gmacs):
+    return curves.random_gate(scores, both(gmacs), quality)
+
+
+def oracle_gate(scores, gmacs):
+    return curves.oracle_gate(scores, both(gmacs), quality, correct)
+
+
+def gap(gate, oracle):
+    return curves.gap(gate, oracle, "mIoU")
 
 
 def areas(*correct, pixels=10):
@@ -26,6 +50,7 @@ def test_quality():
 def test_single_stages():
     points = single_stages(AREAS, COSTS)
     assert [p["gmacs"] for p in points] == [1, 4]
+    assert [p["ms"] for p in points] == [10, 40]
     assert [p["mIoU"] for p in points] == pytest.approx([60, 80])
 
 

@@ -3,6 +3,7 @@
 import math
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from builders import LINEAR, MASK, SLIDE, batch, segmentor
@@ -10,7 +11,7 @@ from mmseg.evaluation import IoUMetric
 
 from tvit_seg.evaluation import ThinkingMetric
 from tvit_seg.evaluation.plot import plot_sweep
-from tvit_seg.evaluation.sweep import choose_exits, sweep
+from tvit_seg.evaluation.sweep import check_thresholds, choose_exits, sweep
 
 PREPROCESSOR = dict(type="SegDataPreProcessor")
 META = dict(classes=tuple("abcde"), palette=[[i] * 3 for i in range(5)])
@@ -59,7 +60,7 @@ def build(kind, test_cfg, head):
 def test_equals_separate_evaluations(kind, test_cfg, head):
     model, loader = build(kind, test_cfg, head), Loader(5, (50, 61))
     found = sweep(model, loader, difficulty_key="difficulty")
-    rows = found.rows
+    rows = [found.row(threshold) for threshold in found.thresholds()]
     assert len(rows) == 5
     assert found.single[1]["mIoU"] == rows[0]["mIoU"]
     assert found.single[0]["gmacs"] == rows[-1]["gmacs"]
@@ -69,42 +70,81 @@ def test_equals_separate_evaluations(kind, test_cfg, head):
     for row in rows:
         model.backbone.gate.threshold = row["threshold"]
         expected = evaluate(model, loader)
-        for name in set(row) - {"threshold"}:
+        for name in set(row) - {"threshold", "ms", "fps"}:
             assert row[name] == pytest.approx(expected[name], abs=0.006, nan_ok=True), name
 
 
-def test_given_thresholds_run_each_stage_once():
+def test_three_stages_equal_separate_evaluations():
+    """Here a window may go from the last stage to the middle to the first."""
+    model = segmentor(
+        backbone=dict(thinking_stages=(1, 2, 4)), test_cfg=SLIDE, data_preprocessor=PREPROCESSOR
+    )
+    model.backbone.set_gate(dict(type="EntropyGate", threshold=0.0))
+    loader = Loader(3, (50, 61))
+    found = sweep(model, loader)
+    for threshold in found.thresholds(9):
+        model.backbone.gate.threshold = threshold
+        expected, row = evaluate(model, loader), found.row(threshold)
+        for name in ("mIoU", "stage0.share", "stage1.share", "stage2.share", "gmacs"):
+            assert row[name] == pytest.approx(expected[name], abs=0.006), name
+
+
+def test_each_stage_runs_once_for_any_number_of_thresholds():
     model, loader = build("EntropyGate", dict(mode="whole"), LINEAR), Loader(3, (32, 32))
     model.predict(torch.randn(1, 3, 32, 32))  # counts the cost, by running the model without data
     seen = []
     model.backbone.blocks[0].register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
-    found = sweep(model, loader, [0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
-    assert len(found.rows) == 6
+    found = sweep(model, loader)
+    assert len([found.row(threshold) for threshold in (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)]) == 6
     assert sum(seen) == 2 * 3
+
+
+def test_time_is_that_of_the_stages_that_ran():
+    found = sweep(build("EntropyGate", dict(mode="whole"), LINEAR), Loader(4, (32, 32)))
+    think, stop = found.row(0.0), found.row(math.inf)
+    middle = found.row(found.thresholds(3)[1])
+    assert 0 < stop["ms"] < middle["ms"] < think["ms"]
+    assert middle["ms"] == pytest.approx((think["ms"] + stop["ms"]) / 2)  # half of the images
+    assert think["fps"] == pytest.approx(1000 / think["ms"])
 
 
 def test_choose_exits():
     nan = float("nan")
-    entropy = torch.tensor([[0.5, 0.1, 0.2], [0.1, nan, nan], [0.9, 0.9, 0.9]])
+    entropy = np.array([[0.5, 0.1, 0.2], [0.1, nan, nan], [0.9, 0.9, 0.9]], np.float32)
     assert choose_exits(entropy, 0.3).tolist() == [1, 0, 2]
     assert choose_exits(entropy, 0.0).tolist() == [2, 2, 2]
     assert choose_exits(entropy, math.inf).tolist() == [0, 0, 0]
 
 
+def test_a_threshold_is_rounded_as_torch_does():
+    entropy = torch.tensor([[0.1, 0.0]])
+    for threshold in (0.1, 0.1 + 1e-9, 0.1 + 1e-8):
+        expected = 0 if entropy[0, 0] < threshold else 1
+        assert choose_exits(entropy.numpy(), threshold).tolist() == [expected]
+
+
 def test_a_gate_without_a_threshold():
     with pytest.raises(ValueError, match="a gate with a threshold is needed"):
-        sweep(segmentor(), Loader(1, (32, 32)), [0.5])
+        sweep(segmentor(), Loader(1, (32, 32)))
 
 
-@pytest.mark.parametrize("threshold", [-1.0, float("nan")])
-def test_bad_thresholds(threshold):
-    model = build("EntropyGate", dict(mode="whole"), LINEAR)
-    with pytest.raises(ValueError, match=f"threshold={threshold} must be"):
-        sweep(model, Loader(1, (32, 32)), [threshold])
+@pytest.mark.parametrize(
+    ("thresholds", "message"),
+    [
+        ([-1.0], "threshold=-1.0 must be"),
+        ([0.1, math.nan], "threshold=nan must be"),
+        ([0.5, 0.2], r"thresholds \[0.5, 0.2\] must be increasing"),
+        ([0.2, 0.2], "must be increasing"),
+        ([], "at least one"),
+    ],
+)
+def test_bad_thresholds(thresholds, message):
+    with pytest.raises(ValueError, match=message):
+        check_thresholds(thresholds)
 
 
 def test_picture(tmp_path):
     model = build("EntropyGate", dict(mode="whole"), LINEAR)
     found = sweep(model, Loader(4, (32, 32)))
-    plot_sweep(found, tmp_path / "new" / "sweep.png", "title")
+    plot_sweep(found, [found.row(0.5)], tmp_path / "new" / "sweep.png", "title")
     assert cv2.imread(str(tmp_path / "new" / "sweep.png")).shape[2] == 3

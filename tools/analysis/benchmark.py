@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 import tvit_seg
 from tvit_seg import EntropyGate, FixedGate, ThinkingViT
-from tvit_seg.timing import Contestants, Row, alternate, compare, machine, spread
+from tvit_seg.timing import Contestants, Row, alternate, compare, machine, spread, waiter
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 HEADS = (3, 6)
@@ -144,7 +144,7 @@ def early_exit(setting: Setting, size: int, batch: int, half: bool = False) -> C
 
 def measure(row: Row, args: argparse.Namespace, tick: Callable[[], object]) -> dict:
     """Times a row; the result is ready for JSON."""
-    synchronize = torch.cuda.synchronize if torch.device(args.device).type == "cuda" else None
+    synchronize = waiter(args.device)
     clock = CLOCKS[args.clock]
     seconds = alternate(row.contestants(), args.rounds, args.warmup, synchronize, tick, clock)
     ratio, ratio_iqr = compare(seconds, row.ratio)

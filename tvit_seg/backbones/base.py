@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from mmengine.model import BaseModule
 from torch import Tensor
@@ -118,12 +118,20 @@ class ThinkingBackbone(BaseModule):
         Returns:
             One output for each stage.
         """
-        embedding, tokens, outputs = None, None, []
+        return list(self.iter_stages(images))
+
+    def iter_stages(self, images: Tensor) -> Iterator[StageOutput]:
+        """Like :meth:`forward_stages`, but a stage runs when its output is asked for.
+
+        Args:
+            images: (B, 3, H, W).
+        """
+        embedding = tokens = None
         for stage in range(self.num_stages):
             embedding = self.embed(images, stage, embedding)
-            outputs.append(self.run_stage(stage, embedding, tokens, images.shape[-2:]))
-            tokens = outputs[-1].tokens
-        return outputs
+            output = self.run_stage(stage, embedding, tokens, images.shape[-2:])
+            tokens = output.tokens
+            yield output
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Feature maps for any decode head, each image's from the stage where it stopped.

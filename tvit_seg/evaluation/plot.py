@@ -1,40 +1,53 @@
 """A sweep as a picture."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .sweep import Sweep
 
+_COSTS = {"gmacs": "GMACs per image", "ms": "measured ms per image"}
+_CURVES = {
+    "oracle": dict(color="tab:green", linestyle="--"),
+    "gate": dict(color="tab:blue"),
+    "random": dict(color="tab:gray", linestyle=":"),
+}
 
-def plot_sweep(sweep: Sweep, path: str | Path, title: str = "") -> None:
-    """Draws quality against cost, with what a random gate and an oracle would reach.
+
+def plot_sweep(
+    sweep: Sweep, rows: Sequence[dict[str, float]], path: str | Path, title: str = ""
+) -> None:
+    """Draws quality against cost and time, with what a random gate and an oracle would reach.
 
     Args:
         sweep: The figures.
+        rows: Points of the gate to mark, from ``sweep.row``.
         path: Picture to write; its ending says the format.
         title: Written above.
     """
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    styles = {
-        "oracle": dict(color="tab:green", linestyle="--"),
-        "gate": dict(color="tab:blue", marker="o"),
-        "random": dict(color="tab:gray", linestyle=":"),
-    }
-    for name, style in styles.items():
-        curve = getattr(sweep, name)
-        axes.plot([p["gmacs"] for p in curve], [p["mIoU"] for p in curve], label=name, **style)
-    for stage, point in enumerate(sweep.single):
-        axes.plot(point["gmacs"], point["mIoU"], "ks", markersize=8, fillstyle="none")
-        axes.annotate(
-            f"stage {stage}",
-            (point["gmacs"], point["mIoU"]),
-            textcoords="offset points",
-            xytext=(8, -12),
-        )
-    axes.set(xlabel="GMACs per image", ylabel="mIoU (%)", title=title)
-    axes.grid(alpha=0.3)
-    axes.legend(title=f"gate to oracle: {sweep.gap:.2f} points", loc="lower right")
+    figure = Figure(figsize=(12, 4.5), layout="constrained")
+    panels = figure.subplots(1, len(_COSTS), sharey=True)
+    for axes, cost in zip(panels, _COSTS, strict=True):
+        _draw(axes, sweep, rows, cost)
+    panels[0].set_ylabel(f"{sweep.judge.headline} (%)")
+    panels[-1].legend(title=f"gate to oracle: {sweep.gap:.2f} points", loc="lower right")
+    figure.suptitle(title)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=100)
+
+
+def _draw(axes: Axes, sweep: Sweep, rows: Sequence[dict[str, float]], cost: str) -> None:
+    metric = sweep.judge.headline
+    for name, style in _CURVES.items():
+        curve = getattr(sweep, name)
+        axes.plot([p[cost] for p in curve], [p[metric] for p in curve], label=name, **style)
+    axes.plot([row[cost] for row in rows], [row[metric] for row in rows], "o", color="tab:blue")
+    for stage, point in enumerate(sweep.single):
+        at = (point[cost], point[metric])
+        axes.plot(*at, "ks", markersize=8, fillstyle="none")
+        offset = dict(textcoords="offset points", xytext=(8, -12))
+        axes.annotate(f"stage {stage}", at, **offset)
+    axes.set_xlabel(_COSTS[cost])
+    axes.grid(alpha=0.3)

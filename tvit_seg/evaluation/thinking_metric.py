@@ -11,7 +11,7 @@ from prettytable import PrettyTable
 from torch import Tensor
 
 from ..registry import register
-from .curves import quality
+from .judges import SegmentationJudge
 
 LEVELS = ("easy", "medium", "hard")
 
@@ -106,7 +106,7 @@ class ThinkingMetric(BaseMetric):
         for stage in range(num_stages):
             count = int((exits == stage).sum())
             share = 100 * count / len(exits)
-            miou = quality(areas[stage])["mIoU"] if count else float("nan")
+            miou = SegmentationJudge.quality(areas[stage])["mIoU"] if count else float("nan")
             metrics[f"stage{stage}.share"] = round(share, 2)
             metrics[f"stage{stage}.mIoU"] = round(miou, 2)
             table.add_row([stage, count, f"{share:.1f}", f"{miou:.2f}"])

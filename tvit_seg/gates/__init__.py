@@ -1,12 +1,14 @@
 """Gates say which images stop after a thinking stage."""
 
 from .base import Gate, build_gate
+from .budget import BudgetGate
 from .entropy import EntropyGate
 from .fixed import FixedGate, ProbeGate
 from .pixel_entropy import PixelEntropyGate
 from .random import RandomGate
 
 __all__ = [
+    "BudgetGate",
     "EntropyGate",
     "FixedGate",
     "Gate",

@@ -20,6 +20,7 @@ from ..layers import fuse_attention
 from ..registry import register
 from ..thinking import Decode, Thought
 from .image_loss import ImageLoss
+from .postprocess import class_map, restore
 from .windows import Windows, check_slide
 
 
@@ -243,6 +244,30 @@ class ThinkingEncoderDecoder(EncoderDecoder):
         shape = (len(inputs), len(windows))
         exits, entropies = (torch.cat(x).unflatten(0, shape) for x in (exits, entropies))
         return windows.average(canvas), exits, entropies
+
+    def postprocess_result(
+        self, seg_logits: Tensor, data_samples: list[SegDataSample] | None = None
+    ) -> list[SegDataSample]:
+        """As in mmseg, without copies of what keeps its size.
+
+        Args:
+            seg_logits: (B, K, H, W).
+            data_samples: Results are added to them; None makes new ones of the size given.
+        """
+        if data_samples is None:
+            data_samples = [
+                SegDataSample(metainfo=dict(ori_shape=tuple(seg_logits.shape[-2:])))
+                for _ in seg_logits
+            ]
+        for logits, sample in zip(seg_logits, data_samples, strict=True):
+            scores = restore(logits, sample.metainfo, self.align_corners)
+            if len(scores) == 1:
+                scores = scores.sigmoid()
+            labels = class_map(scores, self.decode_head.threshold)
+            sample.set_data(
+                dict(seg_logits=PixelData(data=scores), pred_sem_seg=PixelData(data=labels))
+            )
+        return data_samples
 
     def windows(self, inputs: Tensor) -> Windows:
         """The windows that images (B, 3, H, W) are seen through; a single one in ``whole`` mode."""

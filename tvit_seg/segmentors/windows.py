@@ -89,12 +89,14 @@ class Windows:
         Returns:
             (B, K, H, W).
         """
-        if len(self) == 1:
-            return canvas
-        cover = canvas.new_zeros(self.size)
+        return canvas if len(self) == 1 else canvas.div_(self.cover(canvas))
+
+    def cover(self, like: Tensor) -> Tensor:
+        """(H, W) how many windows cover each pixel, of the type of a tensor."""
+        cover = like.new_zeros(self.size)
         for area in self.areas:
             cover[area] += 1
-        return canvas.div_(cover)
+        return cover
 
 
 def window_starts(length: int, crop: int, stride: int) -> list[int]:

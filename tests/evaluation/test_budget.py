@@ -1,0 +1,105 @@
+"""Thresholds for budgets, and what they promise."""
+
+import numpy as np
+import pytest
+
+from tvit_seg.evaluation.budget import Budget, Steps, plan
+from tvit_seg.evaluation.judges import Look, SegmentationJudge
+from tvit_seg.evaluation.splits import try_splits
+from tvit_seg.evaluation.sweep import Seen, Sweep
+
+
+def image(rng, windows=1, stages=2, classes=3):
+    """An image of which later stages get more pixels right."""
+    entropy = rng.uniform(0, 1, (windows, stages)).astype(np.float32)
+    right = rng.integers(20, 60, windows)
+
+    def score(exits):
+        hits = sum(right + 15 * np.array(exits)) / windows
+        areas = np.array([hits, 200 - hits, 100, 100]) / classes
+        return np.repeat(areas[:, None], classes, axis=1)
+
+    return Seen.judge(
+        Look(
+            metainfo={},
+            shape=(8, 8),
+            entropy=entropy,
+            gmacs=np.array([1.0, 4.0, 9.0])[:stages],
+            seconds=np.array([0.01, 0.03, 0.1])[:stages],
+            score=score,
+        )
+    )
+
+
+def data(count=40, seed=0, **kwargs):
+    rng = np.random.default_rng(seed)
+    return Sweep([image(rng, **kwargs) for _ in range(count)], SegmentationJudge)
+
+
+@pytest.mark.parametrize("kwargs", [{}, dict(windows=3), dict(windows=2, stages=3)])
+def test_every_step_is_what_the_sweep_says_at_its_threshold(kwargs):
+    found = data(10, **kwargs)
+    steps = Steps(found)
+    totals = steps.totals(np.ones(10))
+    assert len(steps) == len(totals)
+    for threshold, total in zip(steps.thresholds, totals, strict=True):
+        row = found.row(threshold)
+        for name, value in steps.averages(total).items():
+            assert value == pytest.approx(row[name]), (threshold, name)
+
+
+@pytest.mark.parametrize(("kind", "value"), [("gmacs", 2.6), ("ms", 21.0)])
+def test_cost_is_kept_and_used(kind, value):
+    found = data()
+    chosen = plan(found, Budget(kind, value), resamples=20)
+    assert found.row(chosen.threshold)[kind] == pytest.approx(chosen.expected[kind].mean)
+    step = {"gmacs": 3, "ms": 20}[kind] / 40  # of one image
+    assert value - step < chosen.expected[kind].mean <= value
+    share = found.row(chosen.threshold)["stage1.share"] / 100
+    assert chosen.think_shares == pytest.approx([share])
+
+
+def test_drop():
+    found = data()
+    best = found.row(0.0)["mIoU"]
+    chosen = plan(found, Budget("drop", 3.0), resamples=20)
+    assert best - 3 <= found.row(chosen.threshold)["mIoU"] < best
+    assert plan(found, Budget("drop", 100.0), resamples=2).expected["gmacs"].mean == 1.0
+
+
+def test_interval_covers_new_data():
+    budget = Budget("gmacs", 2.5)
+    chosen = plan(data(100), budget)
+    expected = chosen.expected["gmacs"]
+    assert expected.low < expected.mean < expected.high
+    new = [data(100, seed).row(chosen.threshold)["gmacs"] for seed in range(1, 61)]
+    inside = np.mean([expected.low <= value <= expected.high for value in new])
+    assert inside >= 0.9
+
+
+def test_held_out_halves():
+    """The running quantile keeps the budget on every split, the fixed threshold on average."""
+    found = try_splits(data(100), Budget("gmacs", 2.5), 20)
+    deviations = found.deviations()
+    assert abs(deviations["fixed threshold"].mean()) < 0.03
+    assert abs(deviations["BudgetGate"]).max() < 0.03
+    assert "20 random halves" in str(found)
+    assert "BudgetGate" not in str(try_splits(data(20), Budget("drop", 1.0), 2))
+
+
+@pytest.mark.parametrize("value", [0.9, 4.1])
+def test_out_of_reach(value):
+    message = r"out of reach: an image costs from 1 \(all stop at once\) to 4 \(all think"
+    with pytest.raises(ValueError, match=message):
+        plan(data(), Budget("gmacs", value))
+
+
+def test_one_image_is_no_calibration_set():
+    with pytest.raises(ValueError, match="at least 2 are needed"):
+        plan(data(1), Budget("gmacs", 2.0))
+
+
+@pytest.mark.parametrize(("kind", "value"), [("gmacs", -1), ("ms", float("nan")), ("watts", 1)])
+def test_bad_budgets(kind, value):
+    with pytest.raises(ValueError, match="must be"):
+        Budget(kind, value)

@@ -1,0 +1,53 @@
+"""Windows from mixed stages, put together step by step, give what the segmentor gives."""
+
+import pytest
+import torch
+from builders import SLIDE, segmentor
+
+from tvit_seg.evaluation.mosaic import Mosaic
+
+
+@pytest.mark.parametrize(
+    "metainfo",
+    [
+        dict(ori_shape=(50, 61)),
+        dict(ori_shape=(70, 40)),
+        dict(ori_shape=(50, 61), flip=True, flip_direction="horizontal"),
+        dict(ori_shape=(47, 61), img_padding_size=(0, 0, 1, 2)),
+        dict(ori_shape=(50, 61), padding_size=(3, 2, 0, 0)),
+    ],
+    ids=["same size", "resized", "flipped", "padded", "padded and resized"],
+)
+@pytest.mark.parametrize("classes", [1, 5])
+def test_any_order_of_choices(metainfo, classes):
+    model = segmentor(test_cfg=SLIDE)
+    model.decode_head.threshold = 0.5
+    windows = model.windows(torch.zeros(1, 3, 50, 61))
+    count = len(windows)
+    logits = [list(torch.randn(count, classes, 32, 32)) for _ in range(3)]
+    mosaic = Mosaic(model, logits, windows, metainfo)
+    for _ in range(6):
+        exits = torch.randint(0, 3, (count,)).tolist()
+        parts = torch.stack([logits[stage][w] for w, stage in enumerate(exits)])
+        slots = [(0, w) for w in range(count)]
+        canvas = windows.average(windows.add(None, slots, parts, 1))
+        sample = model.postprocess_result(canvas, None)[0].clone()
+        sample.set_metainfo(metainfo)
+        expected = model.postprocess_result(canvas, [sample])[0].pred_sem_seg.data[0]
+        assert torch.equal(mosaic.predict(exits), expected)
+
+
+def test_only_what_changes_is_added_up(monkeypatch):
+    model = segmentor(test_cfg=SLIDE)
+    windows = model.windows(torch.zeros(1, 3, 50, 61))
+    logits = [list(torch.randn(len(windows), 5, 32, 32)) for _ in range(2)]
+    mosaic = Mosaic(model, logits, windows, dict(ori_shape=(50, 61)))
+    seen = []
+    renew = mosaic._renew
+    monkeypatch.setattr(mosaic, "_renew", lambda area: (seen.append(area), renew(area)))
+    exits = [0] * len(windows)
+    mosaic.predict(exits)
+    exits[2] = 1
+    mosaic.predict(exits)
+    mosaic.predict(exits)
+    assert seen == [(slice(0, 50), slice(0, 61)), windows.areas[2][-2:]]
