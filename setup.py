@@ -20,7 +20,7 @@ setup(
     # Neither mm* distribution, nor opencv (mmcv brings it): both would break environments that
     # have another one of the same import name.
     install_requires=[
-        "torch>=2.5",
+        "torch>=2.6",
         "timm>=1.0.23",
         "matplotlib",
         "numpy",

@@ -1,9 +1,16 @@
 """Cost: counted on the model, against published figures and against paper and pencil."""
 
 import pytest
+import timm
 import torch
 
-from tvit_seg import PixelEntropyGate, ThinkingEncoderDecoder, ThinkingViT, stage_macs
+from tvit_seg import (
+    PixelEntropyGate,
+    ThinkingEncoderDecoder,
+    ThinkingViT,
+    stage_macs,
+    stage_parameters,
+)
 
 LINEAR = dict(
     type="FCNHead", num_convs=0, concat_input=False, in_channels=384, channels=384, num_classes=150
@@ -69,3 +76,28 @@ def test_the_model_is_left_as_it_was():
     for name, value in model.state_dict().items():
         assert value.device.type == "cpu"
         assert torch.equal(value, before[name])
+
+
+def test_parameters_of_a_stage_are_those_of_timms_model_of_that_width():
+    model = ThinkingViT(thinking_stages=(3, 6), num_classes=1000)
+    tiny = timm.create_model("deit_tiny_patch16_224")
+    found = stage_parameters(model, (224, 224))
+    assert found == [parameters(tiny), parameters(model)]
+    assert found[1] == pytest.approx(22.0e6, rel=0.01)  # published
+
+
+def test_parameters_at_any_size_and_with_a_decode_head():
+    model = segmentor(num_layers=1)
+    backbone, whole = (stage_parameters(m, (70, 64)) for m in (model.backbone, model))
+    head = parameters(model.decode_head)
+    assert [b - a for a, b in zip(backbone, whole, strict=True)] == [head] * 2
+    assert whole[-1] == parameters(model)
+
+
+def test_parameters_that_no_stage_reads_do_not_count():
+    model = ThinkingViT(embed_dims=64, num_heads=4, num_layers=1, thinking_stages=(1, 2))
+    assert stage_parameters(model, (32, 32))[-1] < parameters(model)
+
+
+def parameters(model):
+    return sum(x.numel() for x in model.parameters())

@@ -24,7 +24,7 @@ except ImportError as error:
 from . import datasets, engine, evaluation  # noqa: F401, registers them
 from .backbones import ThinkingViT
 from .checkpoint import convert_state_dict
-from .cost import stage_macs
+from .cost import stage_macs, stage_parameters
 from .gates import BudgetGate, EntropyGate, FixedGate, Gate, PixelEntropyGate, RandomGate
 from .segmentors import ThinkingEncoderDecoder, ThinkingTTAModel
 from .thinking import StageOutput, Thought
@@ -43,4 +43,5 @@ __all__ = [
     "Thought",
     "convert_state_dict",
     "stage_macs",
+    "stage_parameters",
 ]

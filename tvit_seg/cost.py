@@ -1,16 +1,18 @@
-"""Multiply-accumulates of a thinking model, counted operator by operator on the model itself.
+"""Multiply-accumulates and parameters of a thinking model, counted on the operators it runs.
 
 Convention: one multiply-accumulate (MAC) for each product in a matrix multiplication or
-convolution, attention's included; biases, norms, activations, softmax and resizing do not count.
+convolution, attention's included; biases, norms, activations, softmax and resizing do not count. A
+parameter counts, once, if an operator reads it.
 """
 
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from .gates import Gate, ProbeGate
@@ -30,27 +32,89 @@ def stage_macs(model: nn.Module, size: Sequence[int]) -> list[float]:
     Returns:
         MACs when stopping after each stage, increasing.
     """
-    backbone = getattr(model, "backbone", model)
-    in_channels = backbone.patch_embed.proj.in_channels
-    images = torch.empty(1, in_channels, *size, device="meta")
-    modes = {module: module.training for module in model.modules()}
+    counters = _run(model, size, lambda _: FlopCounterMode(display=False))
+    return [counter.get_total_flops() / 2 for counter in counters]
+
+
+def stage_parameters(model: nn.Module, size: Sequence[int]) -> list[int]:
+    """How many parameters take part when an image stops after each thinking stage.
+
+    Args:
+        model: A thinking backbone, segmentor or classifier.
+        size: (H, W) of the image in pixels.
+
+    Returns:
+        Numbers of parameters, increasing; what only training uses (auxiliary heads) is left out.
+    """
+    return [reads.count() for reads in _run(model, size, _ParameterReads)]
+
+
+def _backbone(model: nn.Module) -> nn.Module:
+    return getattr(model, "backbone", model)
+
+
+def _run(
+    model: nn.Module, size: Sequence[int], watch: Callable[[Iterable[Tensor]], TorchDispatchMode]
+) -> list:
+    """Thinks about one image without data, up to each stage, while a mode watches operators.
+
+    Args:
+        model: As above.
+        size: (H, W) of the image in pixels.
+        watch: Makes a mode, given the parameters that will be used.
+
+    Returns:
+        The modes, one for each stage.
+    """
+    images = torch.empty(1, _backbone(model).patch_embed.proj.in_channels, *size, device="meta")
+    training = {module: module.training for module in model.modules()}
     model.eval()
+    modes = []
     try:
-        return [_count(model, images, stage) for stage in range(backbone.num_stages)]
+        for stage in range(_backbone(model).num_stages):
+            runner = _StopAfter(model, ProbeGate(_backbone(model).gate, stage))
+            parameters = {name: x.to("meta") for name, x in runner.named_parameters()}
+            buffers = {name: x.to("meta") for name, x in runner.named_buffers()}
+            modes.append(watch(parameters.values()))
+            # fused attention is missing from some versions' tables; the plain one is products alone
+            with (
+                torch.no_grad(),
+                torch.compiler.set_stance("force_eager"),
+                sdpa_kernel(SDPBackend.MATH),
+                modes[-1],
+            ):
+                functional_call(runner, {**parameters, **buffers}, (images,))
     finally:
-        for module, mode in modes.items():
-            module.training = mode
+        for module, was in training.items():
+            module.training = was
+    return modes
 
 
-def _count(model: nn.Module, images: Tensor, stage: int) -> float:
-    gate = getattr(model, "backbone", model).gate
-    runner = _StopAfter(model, ProbeGate(gate, stage))
-    tensors = chain(runner.named_parameters(), runner.named_buffers())
-    weights = {name: x.to("meta") for name, x in tensors}
-    # fused attention is missing from some versions' tables; the plain one is products alone
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        functional_call(runner, weights, (images,))
-    return counter.get_total_flops() / 2
+class _ParameterReads(TorchDispatchMode):
+    """Marks the parts of parameters that operators read, however they were sliced before."""
+
+    def __init__(self, parameters: Iterable[Tensor]):
+        super().__init__()
+        self._read = {
+            x.untyped_storage()._cdata: torch.zeros(x.numel(), dtype=torch.bool) for x in parameters
+        }
+
+    def count(self) -> int:
+        return sum(int(read.sum()) for read in self._read.values())
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if not func.is_view:  # a view reads nothing yet
+            for x in tree_leaves((args, kwargs)):
+                if isinstance(x, Tensor) and x.untyped_storage()._cdata in self._read:
+                    self._mark(x)
+        return func(*args, **kwargs)
+
+    def _mark(self, view: Tensor) -> None:
+        # an expanded dimension reads the same elements again
+        size = [1 if step == 0 else n for n, step in zip(view.shape, view.stride(), strict=True)]
+        read = self._read[view.untyped_storage()._cdata]
+        read.as_strided(size, view.stride(), view.storage_offset()).fill_(True)
 
 
 class _StopAfter(nn.Module):

@@ -22,6 +22,7 @@ from tvit_seg.checkpoint_io import (
     read_checkpoint,
     replacing,
 )
+from tvit_seg.compile import compile_blocks
 from tvit_seg.registry import register
 
 
@@ -90,6 +91,17 @@ class ThinkingRunner(Runner):
         """
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(PlainCheckpointHook())
+
+    def _maybe_compile(self, target: str) -> None:
+        """Compiles blocks: mmengine would compile a whole step, again for each number of images."""
+        options = self.cfg.get("compile") or None
+        if options is not None:
+            compile_blocks(self.model, **({} if options is True else options))
+
+    def test(self) -> dict[str, float]:
+        """Tests the model, compiled if the config has ``compile``."""
+        self._maybe_compile("test_step")
+        return super().test()
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Continues a training run.

@@ -1,0 +1,57 @@
+"""``torch.compile`` for thinking models, whose batches shrink from stage to stage."""
+
+import re
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+
+_BLOCK = re.compile(r"(?:^|\.)blocks\.\d+$")
+# graphs that the blocks of one model may need: for each stage a few batch and image sizes
+_RECOMPILES = 64
+
+
+def compile_blocks(model: nn.Module, **options: Any) -> bool:
+    """Compiles the transformer blocks, in place; names of parameters stay.
+
+    All blocks share their graphs, and the number of images is a symbol from the second one seen on:
+    each stage compiles at most three times (the first batch, a single image, any other number), and
+    as often again where image sizes vary. Without a working compiler the model stays as it is.
+
+    Args:
+        model: A thinking backbone, segmentor or classifier.
+        **options: Of ``torch.compile``.
+
+    Returns:
+        Whether it was compiled.
+    """
+    device = next(model.parameters()).device
+    reason = why_not(device, **options)
+    if reason is not None:
+        warnings.warn(f"not compiled, everything runs as before: {reason}", stacklevel=2)
+        return False
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, _RECOMPILES)
+    for name, module in model.named_modules():
+        if _BLOCK.search(name):
+            module.compile(**options)
+    return True
+
+
+def why_not(device: torch.device, **options: Any) -> str | None:
+    """Why nothing can be compiled for a device, found out by trying; None if it can.
+
+    Args:
+        device: Where the model is.
+        **options: Of ``torch.compile``.
+    """
+    try:
+        torch.compile(_probe, **options)(torch.ones(4, device=device))
+    except torch._dynamo.exc.BackendCompilerFailed as error:
+        return str(error).splitlines()[0]
+    return None
+
+
+def _probe(x: torch.Tensor) -> torch.Tensor:
+    return x.sin() + 1
