@@ -4,6 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 
+import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
@@ -109,11 +110,15 @@ class ThinkingBackbone(BaseModule):
         """
         return think(self, images, self.gate if gate is None else gate, decode)
 
-    def forward_stages(self, images: Tensor) -> list[StageOutput]:
+    def forward_stages(
+        self, images: Tensor, supervised: Sequence[bool] | None = None
+    ) -> list[StageOutput]:
         """Runs every stage on every image, as training does.
 
         Args:
             images: (B, 3, H, W).
+            supervised: For each stage whether it gets gradients; None for all. The others run all
+                the same, since their tokens are recycled.
 
         Returns:
             One output for each stage.
@@ -121,7 +126,9 @@ class ThinkingBackbone(BaseModule):
         embedding, tokens, outputs = None, None, []
         for stage in range(self.num_stages):
             embedding = self.embed(images, stage, embedding)
-            outputs.append(self.run_stage(stage, embedding, tokens, images.shape[-2:]))
+            learns = torch.is_grad_enabled() and (supervised is None or supervised[stage])
+            with torch.set_grad_enabled(learns):
+                outputs.append(self.run_stage(stage, embedding, tokens, images.shape[-2:]))
             tokens = outputs[-1].tokens
         return outputs
 
