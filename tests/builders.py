@@ -2,10 +2,10 @@
 
 import numpy as np
 import torch
-from mmengine.structures import PixelData
+from mmengine.structures import BaseDataElement, PixelData
 from mmseg.structures import SegDataSample
 
-from tvit_seg import ThinkingEncoderDecoder
+from tvit_seg import ThinkingClassifier, ThinkingEncoderDecoder
 
 VIT = dict(
     type="ThinkingViT",
@@ -49,10 +49,25 @@ def segmentor(gate=None, head=LINEAR, test_cfg=dict(mode="whole"), backbone=(), 
         test_cfg=test_cfg,
         **kwargs,
     )
+    return lively(model)
+
+
+def classifier(gate=None, backbone=(), **kwargs):
+    """A small classifier whose recycling does something."""
+    return lively(ThinkingClassifier({**VIT, "gate": gate, **dict(backbone)}, **kwargs))
+
+
+def lively(model):
+    """The model in eval mode, with recycling that does something."""
     with torch.no_grad():
         for recycle in model.backbone.recycle:
             recycle.scale.fill_(0.7)
     return model.eval()
+
+
+def class_samples(labels):
+    """Data samples of images with these labels."""
+    return [BaseDataElement(gt_label=torch.tensor(label)) for label in labels]
 
 
 def samples(labels):

@@ -12,6 +12,7 @@ PUBLIC = [
     "FixedGate",
     "PixelEntropyGate",
     "RandomGate",
+    "ThinkingClassifier",
     "ThinkingEncoderDecoder",
     "ThinkingViT",
     "convert_state_dict",

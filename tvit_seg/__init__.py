@@ -24,6 +24,7 @@ except ImportError as error:
 from . import datasets, engine, evaluation  # noqa: F401, registers them
 from .backbones import ThinkingViT
 from .checkpoint import convert_state_dict
+from .classifiers import ThinkingClassifier
 from .cost import stage_macs, stage_parameters
 from .gates import BudgetGate, EntropyGate, FixedGate, Gate, PixelEntropyGate, RandomGate
 from .segmentors import ThinkingEncoderDecoder, ThinkingTTAModel
@@ -37,6 +38,7 @@ __all__ = [
     "PixelEntropyGate",
     "RandomGate",
     "StageOutput",
+    "ThinkingClassifier",
     "ThinkingEncoderDecoder",
     "ThinkingTTAModel",
     "ThinkingViT",

@@ -14,9 +14,13 @@ from mmengine.registry import Registry
 _KINDS = (
     "MODELS",
     "DATASETS",
+    "DATA_SAMPLERS",
+    "HOOKS",
+    "LOOPS",
     "METRICS",
     "VISUALIZERS",
     "OPTIM_WRAPPERS",
+    "OPTIM_WRAPPER_CONSTRUCTORS",
     "RUNNERS",
 )
 
@@ -43,8 +47,7 @@ def register(kind: str) -> Callable[[type], type]:
     """Registers a class under its name, in this scope and in mmseg's.
 
     Args:
-        kind: Name of the registry, one of ``MODELS``, ``DATASETS``, ``METRICS``, ``VISUALIZERS``,
-            ``OPTIM_WRAPPERS``, ``RUNNERS``.
+        kind: Name of the registry, such as ``MODELS``; those above are known.
 
     Returns:
         The decorator for the class.

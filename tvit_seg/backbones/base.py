@@ -4,6 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 
+import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
@@ -109,27 +110,31 @@ class ThinkingBackbone(BaseModule):
         """
         return think(self, images, self.gate if gate is None else gate, decode)
 
-    def forward_stages(self, images: Tensor) -> list[StageOutput]:
+    def forward_stages(
+        self, images: Tensor, supervised: Sequence[bool] | None = None
+    ) -> list[StageOutput]:
         """Runs every stage on every image, as training does.
 
         Args:
             images: (B, 3, H, W).
+            supervised: For each stage whether it gets gradients; None for all. The others run all
+                the same, since their tokens are recycled.
 
         Returns:
             One output for each stage.
         """
-        return list(self.iter_stages(images))
+        return list(self.iter_stages(images, supervised))
 
-    def iter_stages(self, images: Tensor) -> Iterator[StageOutput]:
-        """Like :meth:`forward_stages`, but a stage runs when its output is asked for.
-
-        Args:
-            images: (B, 3, H, W).
-        """
+    def iter_stages(
+        self, images: Tensor, supervised: Sequence[bool] | None = None
+    ) -> Iterator[StageOutput]:
+        """Like :meth:`forward_stages`, but a stage runs when its output is asked for."""
         embedding = tokens = None
         for stage in range(self.num_stages):
             embedding = self.embed(images, stage, embedding)
-            output = self.run_stage(stage, embedding, tokens, images.shape[-2:])
+            learns = torch.is_grad_enabled() and (supervised is None or supervised[stage])
+            with torch.set_grad_enabled(learns):
+                output = self.run_stage(stage, embedding, tokens, images.shape[-2:])
             tokens = output.tokens
             yield output
 
