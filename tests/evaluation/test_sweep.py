@@ -6,8 +6,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from builders import LINEAR, MASK, SLIDE, batch, segmentor
+from builders import LINEAR, MASK, SLIDE, VIT, batch, classifier, segmentor
+from mmengine.structures import BaseDataElement
 from mmseg.evaluation import IoUMetric
+from mmseg.registry import MODELS
 
 from tvit_seg.evaluation import ThinkingMetric
 from tvit_seg.evaluation.plot import plot_sweep
@@ -87,6 +89,34 @@ def test_three_stages_equal_separate_evaluations():
         expected, row = evaluate(model, loader), found.row(threshold)
         for name in ("mIoU", "stage0.share", "stage1.share", "stage2.share", "gmacs"):
             assert row[name] == pytest.approx(expected[name], abs=0.006), name
+
+
+@torch.no_grad()
+def test_classifier_equals_separate_evaluations():
+    model = classifier(gate=dict(type="EntropyGate", threshold=0.0))
+    model.eval()
+    images, labels = torch.randn(12, 3, 32, 32), torch.arange(12) % 5
+    samples = [BaseDataElement(gt_label=label, metainfo=dict(img_path="")) for label in labels]
+    loader = Loader(0, (32, 32))
+    loader += [dict(inputs=images[i : i + 4], data_samples=samples[i : i + 4]) for i in (0, 4, 8)]
+    loader.dataset = type("Data", (), {"metainfo": META, "__len__": lambda _: 12})()
+    found = sweep(model, loader)
+    for threshold in found.thresholds(7):
+        model.backbone.gate.threshold = threshold
+        results = model.predict(images)
+        right = [int(r.pred_label == label) for r, label in zip(results, labels, strict=True)]
+        row = found.row(threshold)
+        assert row["top1"] == pytest.approx(100 * np.mean(right))
+        assert row["top5"] == 100  # of five classes
+        assert row["gmacs"] == pytest.approx(np.mean([r.gmacs for r in results]))
+        assert row["stage1.share"] == pytest.approx(100 * np.mean([r.exit_stage for r in results]))
+    assert found.oracle[-1]["top1"] >= found.row(0.0)["top1"]
+
+
+def test_a_model_that_does_not_think():
+    plain = MODELS.build(dict(type="EncoderDecoder", backbone=VIT, decode_head=LINEAR))
+    with pytest.raises(ValueError, match="EncoderDecoder keeps no account of thinking"):
+        sweep(plain, Loader(1, (32, 32)))
 
 
 def test_each_stage_runs_once_for_any_number_of_thresholds():

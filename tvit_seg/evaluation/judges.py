@@ -1,15 +1,18 @@
 """Judges look at all stages of an image at once, and score any choice among them afterwards."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
+from mmengine.structures import BaseDataElement
 from mmseg.evaluation import IoUMetric
 from mmseg.structures import SegDataSample
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..classifiers import ThinkingClassifier
 from ..segmentors import ThinkingEncoderDecoder
 from ..timing import Stopwatch
 from .mosaic import Mosaic
@@ -36,21 +39,50 @@ class Look:
     score: Callable[[Sequence[int]], np.ndarray]
 
 
-class SegmentationJudge:
-    """Counts pixels: scores are (4, K) intersection, union, prediction, label area of each class.
+class Judge(ABC):
+    """What a sweep needs to know about a task.
 
     Args:
-        model: The segmentor.
-        num_classes: K of the dataset.
-        ignore_index: Label of pixels to leave out.
+        model: Model whose backbone thinks.
+        num_classes: Of the dataset.
+        ignore_index: Label to leave out.
     """
 
-    headline = "mIoU"
+    headline: str
+    """The quality that counts first."""
 
-    def __init__(self, model: ThinkingEncoderDecoder, num_classes: int, ignore_index: int = 255):
+    def __init__(self, model: nn.Module, num_classes: int, ignore_index: int = 255):
         self.model = model
         self.num_classes = num_classes
         self.ignore_index = ignore_index
+
+    @staticmethod
+    @abstractmethod
+    def quality(scores: np.ndarray) -> dict[str, float]:
+        """Qualities in per cent, of scores summed over images."""
+
+    @staticmethod
+    @abstractmethod
+    def correct(scores: np.ndarray) -> np.ndarray:
+        """How right images are, in [0, 1], of scores (images, stages, ...)."""
+
+    @abstractmethod
+    def look(self, inputs: Tensor, data_samples: list) -> Iterator[Look]:
+        """Runs all stages of all windows.
+
+        Args:
+            inputs: (B, 3, H, W) after the data preprocessor.
+            data_samples: With labels.
+
+        Yields:
+            A look at each image.
+        """
+
+
+class SegmentationJudge(Judge):
+    """Counts pixels: scores (4, K) are intersection, union, prediction and label areas."""
+
+    headline = "mIoU"
 
     @staticmethod
     def quality(scores: np.ndarray) -> dict[str, float]:
@@ -68,15 +100,6 @@ class SegmentationJudge:
         return scores[..., 0, :].sum(-1) / scores[..., 3, :].sum(-1).clip(min=1)
 
     def look(self, inputs: Tensor, data_samples: list[SegDataSample]) -> Iterator[Look]:
-        """Runs all stages of all windows.
-
-        Args:
-            inputs: (B, 3, H, W) after the data preprocessor.
-            data_samples: With label maps.
-
-        Yields:
-            A look at each image.
-        """
         model, stages = self.model, range(self.model.num_stages)
         windows = model.windows(inputs)
         entropies, logits = ([[] for _ in stages] for _ in range(2))
@@ -113,3 +136,69 @@ class SegmentationJudge:
             prediction, labels.to(prediction), self.num_classes, self.ignore_index
         )
         return torch.stack(areas).double().numpy()
+
+
+class ClassificationJudge(Judge):
+    """Counts images: scores are (3,) right at first, right among five, all."""
+
+    headline = "top1"
+
+    @staticmethod
+    def quality(scores: np.ndarray) -> dict[str, float]:
+        """Accuracy in per cent, of scores (3,) summed over images."""
+        top1, top5, count = scores.tolist()
+        return dict(top1=100 * top1 / count, top5=100 * top5 / count)
+
+    @staticmethod
+    def correct(scores: np.ndarray) -> np.ndarray:
+        """Whether the image is right: scores (..., 3) to (...)."""
+        return scores[..., 0]
+
+    def look(self, inputs: Tensor, data_samples: list[BaseDataElement]) -> Iterator[Look]:
+        gate, size = self.model.backbone.gate, tuple(inputs.shape[-2:])
+        labels = torch.stack([sample.gt_label for sample in data_samples]).to(inputs.device)
+        entropies, counts, seconds = [], [], []
+        watch = Stopwatch(inputs.device)
+        for output in self.model.backbone.iter_stages(inputs):
+            output.images = inputs
+            entropies.append(gate.entropy(output).float())
+            seconds.append(watch.lap())
+            best = output.logits.topk(min(5, self.num_classes)).indices == labels[:, None]
+            hits = (best[:, 0], best.any(1), torch.ones_like(labels))
+            counts.append(torch.stack(hits, dim=-1).double())  # (B, 3)
+            watch.lap()
+        entropies = torch.stack(entropies, dim=-1).cpu().numpy()  # (B, stages)
+        counts = torch.stack(counts, dim=1).cpu().numpy()  # (B, stages, 3)
+        for i, sample in enumerate(data_samples):
+            yield Look(
+                metainfo=sample.metainfo,
+                shape=size,
+                entropy=entropies[i : i + 1],
+                gmacs=self.model.stage_gmacs(size).numpy(),
+                seconds=np.cumsum(seconds) / len(inputs),
+                score=partial(_counts_of, counts[i]),
+            )
+
+
+def _counts_of(stages: np.ndarray, exits: Sequence[int]) -> np.ndarray:
+    return stages[exits[0]]
+
+
+def judge_for(model: nn.Module, num_classes: int) -> Judge:
+    """The judge for a model.
+
+    Args:
+        model: A thinking segmentor or classifier.
+        num_classes: Of the dataset.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if isinstance(model, ThinkingClassifier):
+        return ClassificationJudge(model, num_classes)
+    if isinstance(model, ThinkingEncoderDecoder):
+        return SegmentationJudge(model, num_classes, model.decode_head.ignore_index)
+    raise ValueError(
+        f"{type(model).__name__} keeps no account of thinking: a sweep needs a "
+        "ThinkingEncoderDecoder or a ThinkingClassifier"
+    )

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ..gates.base import check_threshold
 from .curves import Curve, gap, oracle_gate, point, random_gate, single_stages
-from .judges import Look, SegmentationJudge
+from .judges import Judge, Look, judge_for
 from .thinking_metric import thinks_by_difficulty
 
 
@@ -90,7 +90,7 @@ class Sweep:
     """
 
     images: list[Seen]
-    judge: type[SegmentationJudge]
+    judge: type[Judge]
     difficulty_key: str | None = None
 
     @property
@@ -198,28 +198,26 @@ def check_thresholds(thresholds: Sequence[float]) -> list[float]:
 def sweep(
     model: torch.nn.Module,
     loader: Iterable,
-    ignore_index: int = 255,
     difficulty_key: str | None = None,
 ) -> Sweep | None:
-    """Evaluates a segmentor at all thresholds.
+    """Evaluates a segmentor or classifier at all thresholds.
 
     Args:
-        model: Segmentor whose gate has a threshold.
+        model: Its gate has a threshold.
         loader: Test data, on every process its part.
-        ignore_index: Label of pixels to leave out.
         difficulty_key: Entry of the metainfo with a difficulty in [0, 1], if there is one.
 
     Returns:
         The figures, on the main process; None on others.
 
     Raises:
-        ValueError: If the model has no gate with a threshold.
+        ValueError: If the model does not think, or has no gate with a threshold.
     """
-    gate = getattr(getattr(model, "backbone", None), "gate", None)
+    judge = judge_for(model, len(loader.dataset.metainfo["classes"]))
+    gate = model.backbone.gate
     if not hasattr(gate, "threshold"):
         raise ValueError(f"a gate with a threshold is needed to sweep, the model has {gate!r}")
     model.eval()
-    judge = SegmentationJudge(model, len(loader.dataset.metainfo["classes"]), ignore_index)
     seen = []
     for batch in tqdm(loader, desc="sweep", disable=not is_main_process()):
         batch = model.data_preprocessor(batch, False)
