@@ -78,6 +78,11 @@ def test_the_model_is_left_as_it_was():
         assert torch.equal(value, before[name])
 
 
+def test_half_precision():
+    model = segmentor(num_layers=1)
+    assert gmacs(model, 64) == gmacs(model.bfloat16(), 64)
+
+
 def test_parameters_of_a_stage_are_those_of_timms_model_of_that_width():
     model = ThinkingViT(thinking_stages=(3, 6), num_classes=1000)
     tiny = timm.create_model("deit_tiny_patch16_224")

@@ -66,7 +66,9 @@ def _run(
     Returns:
         The modes, one for each stage.
     """
-    images = torch.empty(1, _backbone(model).patch_embed.proj.in_channels, *size, device="meta")
+    proj = _backbone(model).patch_embed.proj
+    options = dict(device="meta", dtype=proj.weight.dtype)
+    images = torch.empty(1, proj.in_channels, *size, **options)
     training = {module: module.training for module in model.modules()}
     model.eval()
     modes = []

@@ -1,12 +1,15 @@
 import importlib.util
 import json
+import platform
 import sys
 from itertools import count
 from pathlib import Path
 
 import pytest
+import torch
 
-from tvit_seg.timing import alternate, compare, machine, spread
+from tvit_seg.benchmark.memory import peak_memory
+from tvit_seg.benchmark.timing import alternate, compare, machine, spread
 
 TOOL = Path(__file__).parents[2] / "tools" / "analysis" / "benchmark.py"
 
@@ -68,33 +71,76 @@ def test_machine():
     assert {"cpu", "cores", "threads"} == machine().keys()
 
 
-@pytest.mark.parametrize("rows", [[3], [1, 2, 4]])
+@pytest.mark.parametrize("rows", [[3], [1, 2, 4, 5], [6, 7], [8]])
 def test_tool(benchmark, tmp_path, capsys, rows):
     file = tmp_path / "times.json"
     options = ["--rounds", "1", "--warmup", "0", "--size", "32", "--layers", "1"]
-    benchmark.main([*options, "--json", str(file), "--rows", *map(str, rows)])
+    dtypes = ["--dtype", "float32", "bfloat16"]
+    benchmark.main([*options, *dtypes, "--json", str(file), "--rows", *map(str, rows)])
 
     said = json.loads(file.read_text())
-    assert {row["row"] for row in said["rows"]} == set(rows)
-    printed = capsys.readouterr().out.splitlines()[-len(said["rows"]) :]
-    for line, row in zip(printed, said["rows"], strict=True):
-        assert row["name"] in line
-        assert ("PASS" if row["passed"] else "FAIL") in line
-        assert row["passed"] == (row["ratio"] <= row["target"])
-        assert all(len(times["seconds"]) == 1 for times in row["times"].values())
-    conditions = said["conditions"]
-    assert conditions["versions"].keys() == {"torch", "timm", "mmseg", "tvit_seg"}
-    assert (conditions["dtype"], conditions["device"]) == ("float32", "cpu")
-    assert {"cpu", "cores", "threads", "clock", "rounds"} <= conditions.keys()
+    assert [one["conditions"]["dtype"] for one in said] == ["float32", "bfloat16"]
+    printed = capsys.readouterr().out
+    for one in said:
+        assert {row["row"] for row in one["rows"]} == set(rows)
+        for row in one["rows"]:
+            for ratio in row["ratios"]:
+                assert ratio["name"] in printed
+                target = ratio["target"]
+                assert (target is None) == (row["row"] == 8)
+                assert ratio["passed"] == (None if target is None else ratio["ratio"] <= target)
+            assert all(len(times["seconds"]) == 1 for times in row["times"].values())
+        conditions = one["conditions"]
+        assert conditions["versions"].keys() == {"torch", "timm", "mmseg", "tvit_seg"}
+        assert {"cpu", "cores", "threads", "clock", "rounds", "compile"} <= conditions.keys()
+        assert conditions["device"] == "cpu"
+    assert ("PASS" in printed or "FAIL" in printed) == (rows != [8])
 
 
-def test_rounds_must_be_positive(benchmark, capsys):
+@pytest.mark.slow
+def test_compiled(benchmark, capsys):
+    options = ["--rounds", "1", "--warmup", "1", "--size", "32", "--layers", "1", "--rows", "3"]
+    benchmark.main([*options, "--compile", "no", "yes"])
+    assert "compile True" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rounds", "0"], "--rounds must be at least 1"),
+        (["--rows", "9"], "invalid choice: 9"),
+        (["--dtype", "float16"], "invalid choice: 'float16'"),
+    ],
+)
+def test_mistakes(benchmark, capsys, options, message):
     with pytest.raises(SystemExit):
-        benchmark.main(["--rounds", "0"])
-    assert "--rounds must be at least 1" in capsys.readouterr().err
+        benchmark.main(options)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one here")
+def test_no_cuda(benchmark, capsys):
+    with pytest.raises(SystemExit):
+        benchmark.main(["--device", "cuda"])
+    assert "this machine has no CUDA device" in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+def test_cuda(benchmark, capsys):
+    options = ["--rounds", "1", "--warmup", "0", "--size", "32", "--layers", "1"]
+    benchmark.main([*options, "--device", "cuda", "--dtype", "float32", "bfloat16"])
+    assert "gpu" in capsys.readouterr().out
 
 
 def test_targets(benchmark):
-    rows = list(benchmark.build_rows(benchmark.Setting()))
-    assert [row.target for row in rows if row.group == 1] == [1.10] * 4
-    assert [row.target for row in rows if row.group > 1] == [0.90, 0.30, 1.10]
+    rows = benchmark.choose_rows(benchmark.Setting(), list(range(1, 9)))
+    targets = {row.group: {ratio.target for ratio in row.ratios} for row in rows}
+    assert targets == {
+        1: {1.10}, 2: {0.90}, 3: {0.30}, 4: {1.10}, 5: {1.10}, 6: {1.25}, 7: {0.50}, 8: {None}
+    }  # fmt: skip
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="only Linux tells")
+def test_peak_memory():
+    assert peak_memory(lambda: torch.ones(2**26)) == pytest.approx(2**28, rel=0.1)
+    assert peak_memory(lambda: None) < 2**22

@@ -12,9 +12,9 @@ from mmseg.evaluation import IoUMetric
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from ..benchmark.timing import Stopwatch
 from ..classifiers import ThinkingClassifier
 from ..segmentors import ThinkingEncoderDecoder
-from ..timing import Stopwatch
 from .mosaic import Mosaic
 
 

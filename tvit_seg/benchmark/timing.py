@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -14,22 +14,33 @@ Contestants = dict[str, Callable[[], object]]
 
 
 @dataclass(frozen=True)
+class Ratio:
+    """A ratio of times.
+
+    Attributes:
+        name: What is compared.
+        compute: Gives the ratio from one time for each contestant.
+        target: The most that it should be; None where there is nothing to reach.
+    """
+
+    name: str
+    compute: Callable[[dict[str, float]], float]
+    target: float | None = None
+
+
+@dataclass(frozen=True)
 class Row:
-    """One ratio to measure.
+    """Contestants that are measured together.
 
     Attributes:
         group: Number by which it is selected, with others of its kind.
-        name: What is compared.
-        target: The most that the ratio should be.
         contestants: Builds what is timed, by name.
-        ratio: Computes the ratio from one time for each contestant.
+        ratios: What comes out.
     """
 
     group: int
-    name: str
-    target: float
     contestants: Callable[[], Contestants]
-    ratio: Callable[[dict[str, float]], float]
+    ratios: Sequence[Ratio]
 
 
 def alternate(

@@ -1,0 +1,1 @@
+"""Speed of thinking models against others, measured side by side."""

@@ -1,0 +1,47 @@
+"""The most memory a piece of work takes at a time."""
+
+import ctypes
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+_PROCESS = Path("/proc/self")
+
+
+def peak_memory(run: Callable[[], object], device: str | torch.device = "cpu") -> int | None:
+    """Memory that work needs beyond what was there before.
+
+    On a GPU it is what torch's allocator handed out. On the CPU it is the growth of the resident
+    set, which Linux alone tells, after the C allocator has returned what it keeps.
+
+    Args:
+        run: The work.
+        device: Where it runs.
+
+    Returns:
+        Bytes at the peak, or None where the system does not tell.
+    """
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        (_PROCESS / "clear_refs").write_text("5")  # the peak starts anew
+        before = _status("VmRSS")
+        run()
+        return max(0, _status("VmHWM") - before)
+    except (OSError, AttributeError, LookupError):
+        return None
+
+
+def _status(name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB$", (_PROCESS / "status").read_text(), re.MULTILINE)
+    if found is None:
+        raise LookupError(name)
+    return 1024 * int(found[1])
