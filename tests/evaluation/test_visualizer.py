@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 import torch
 from builders import SLIDE, batch, segmentor
+from mmseg.structures import SegDataSample
 
 from tvit_seg import RandomGate
 from tvit_seg.evaluation import ThinkingVisualizer
+from tvit_seg.evaluation.window_map import draw_window_map, stage_colour
 
 META = dict(classes=tuple("abcde"), palette=[[i, i, 9 * i] for i in range(5)])
 
@@ -23,8 +25,9 @@ def test_overlay(tmp_path, test_cfg):
     image = np.zeros((50, 60, 3), np.uint8)
     visualizer.add_datasample("x", image, result, out_file=str(tmp_path / "x.png"))
     drawn = cv2.imread(str(tmp_path / "x.png"))
-    # image, labels and prediction six times as large, and a caption
-    assert drawn.shape == (300 + 28, 3 * 360, 3)
+    # image, labels, prediction and for windows their map, six times as large, and a caption
+    panels = 3 if test_cfg["mode"] == "whole" else 4
+    assert drawn.shape == (300 + 28, panels * 360, 3)
     assert (drawn[-28:] == 0).any()
 
 
@@ -35,3 +38,22 @@ def test_without_an_account_of_thinking(tmp_path):
     image = np.zeros((300, 40, 3), np.uint8)
     visualizer.add_datasample("x", image, data_samples[0], out_file=str(tmp_path / "x.png"))
     assert cv2.imread(str(tmp_path / "x.png")).shape == (300, 80, 3)
+
+
+def test_window_map():
+    """Four windows that overlap by half; each cell has the colour of its stage."""
+    boxes = [[y, x, y + 2 / 3, x + 2 / 3] for y in (0, 1 / 3) for x in (0, 1 / 3)]
+    sample = SegDataSample(metainfo={})
+    for name, value in dict(
+        exit_stage=torch.tensor([0, 1, 2, 0]),
+        windows=torch.tensor(boxes),
+        gate_entropy=torch.rand(4, 3),
+    ).items():
+        sample.set_field(value, name)
+    drawn = draw_window_map(np.zeros((120, 180, 3), np.uint8), sample)
+    assert drawn.shape == (120, 180, 3)
+    corners = [drawn[8, 8], drawn[8, -8], drawn[-8, 8], drawn[-8, -8]]
+    for colour, stage in zip(corners, (0, 1, 2, 0), strict=True):
+        expected = 0.55 * 100 + 0.45 * np.array(stage_colour(stage))
+        np.testing.assert_allclose(colour, expected, atol=1)
+    np.testing.assert_array_equal(drawn[1, 10], stage_colour(0))  # the frame

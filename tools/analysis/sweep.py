@@ -23,9 +23,11 @@ from tvit_seg.engine.launch import (
     load_config,
 )
 from tvit_seg.evaluation.budget import KINDS, Budget, Plan, plan
+from tvit_seg.evaluation.contact_sheet import draw_contact_sheet
 from tvit_seg.evaluation.plot import plot_sweep
 from tvit_seg.evaluation.splits import try_splits
 from tvit_seg.evaluation.sweep import Sweep, check_thresholds, sweep
+from tvit_seg.evaluation.visualizer import ThinkingVisualizer
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -42,6 +44,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw quality against cost there")
+    parser.add_argument(
+        "--sheet", type=Path, metavar="FILE", help="draw the easiest and the hardest images there"
+    )
     budgets = parser.add_argument_group("budget").add_mutually_exclusive_group()
     budgets.add_argument("--budget-gmacs", type=float, help="average GMACs of an image")
     budgets.add_argument("--budget-ms", type=float, help="average milliseconds of an image")
@@ -190,6 +195,10 @@ def main() -> None:
         found = sweep(model, loader, difficulty_key=key)
         if found:
             report(found, cfg, args)
+        if found and args.sheet:
+            visualizer = ThinkingVisualizer(alpha=cfg.get("visualizer", {}).get("alpha", 0.6))
+            visualizer.dataset_meta = loader.dataset.metainfo
+            draw_contact_sheet(found, model, loader.dataset, visualizer, args.sheet)
     close_distributed(runner)
 
 

@@ -1,4 +1,4 @@
-"""Overlays that say which stage each image used."""
+"""Overlays that say which stage each image, or each of its windows, used."""
 
 import cv2
 import mmcv
@@ -8,17 +8,16 @@ from mmseg.structures import SegDataSample
 from mmseg.visualization import SegLocalVisualizer
 
 from ..registry import register
-
-# RGB, from cool (stopped early) to warm (thought long)
-_STAGE_COLOURS = ((60, 160, 220), (240, 130, 40), (220, 50, 60), (150, 40, 150))
+from .window_map import draw_window_map, stage_colour
 
 
 @register("VISUALIZERS")
 class ThinkingVisualizer(SegLocalVisualizer):
     """mmseg's visualizer without class names in the picture, but with the account of thinking.
 
-    Image, label map (where there is one) and prediction stand side by side; windows are framed in
-    the colour of their stage; a caption gives stages, entropy and GMACs.
+    Image, label map (where there is one) and prediction stand side by side. A whole image is framed
+    in the colour of its stage; beside sliding windows stands a map of their stages and entropies. A
+    caption gives stages, entropy and GMACs.
 
     Args:
         name: As in mmseg's ``SegLocalVisualizer``.
@@ -61,16 +60,7 @@ class ThinkingVisualizer(SegLocalVisualizer):
             with_labels: Whether to write class names on the regions, as mmseg does (slow).
             with_image: Whether to show the image beside them.
         """
-        panels = [image] if with_image else []
-        meta = (self.dataset_meta.get("classes"), self.dataset_meta.get("palette"))
-        for wanted, field in ((draw_gt, "gt_sem_seg"), (draw_pred, "pred_sem_seg")):
-            if wanted and data_sample is not None and field in data_sample:
-                regions = getattr(data_sample, field).cpu()
-                panels.append(self._draw_sem_seg(image, regions, *meta, with_labels))
-        panels = panels or [image]
-        drawn = np.concatenate([self._enlarge(panel) for panel in panels], axis=1)
-        if data_sample is not None and "exit_stage" in data_sample:
-            drawn = self._tell(drawn, len(panels), data_sample)
+        drawn = self.paint(image, data_sample, draw_gt, draw_pred, with_labels, with_image)
         self.set_image(drawn)
         if show:
             self.show(drawn, win_name=name, wait_time=wait_time)
@@ -79,25 +69,61 @@ class ThinkingVisualizer(SegLocalVisualizer):
         else:
             self.add_image(name, drawn, step)
 
+    def paint(
+        self,
+        image: np.ndarray,
+        data_sample: SegDataSample | None = None,
+        draw_gt: bool = True,
+        draw_pred: bool = True,
+        with_labels: bool = False,
+        with_image: bool = True,
+    ) -> np.ndarray:
+        """Draws a result.
+
+        Args:
+            image: (H, W, 3) RGB.
+            data_sample: Labels, prediction and the account of thinking.
+            draw_gt: Whether to draw the label map.
+            draw_pred: Whether to draw the prediction.
+            with_labels: Whether to write class names on the regions.
+            with_image: Whether to show the image beside them.
+
+        Returns:
+            (H', W', 3) RGB, all panels side by side, with the caption.
+        """
+        panels = [image] if with_image else []
+        meta = (self.dataset_meta.get("classes"), self.dataset_meta.get("palette"))
+        for wanted, field in ((draw_gt, "gt_sem_seg"), (draw_pred, "pred_sem_seg")):
+            if wanted and data_sample is not None and field in data_sample:
+                regions = getattr(data_sample, field).cpu()
+                panels.append(self._draw_sem_seg(image, regions, *meta, with_labels))
+        panels = [self._enlarge(panel) for panel in panels or [image]]
+        thinks = data_sample is not None and "exit_stage" in data_sample
+        if thinks and data_sample.exit_stage.numel() > 1:
+            panels.append(draw_window_map(self._enlarge(image), data_sample))
+        elif thinks:
+            panels[-1] = _frame(panels[-1], stage_colour(data_sample.exit_stage.item()))
+        drawn = np.concatenate(panels, axis=1)
+        if thinks:
+            drawn = np.concatenate((drawn, _caption(data_sample, drawn.shape[1])), axis=0)
+        return drawn
+
     def _enlarge(self, panel: np.ndarray) -> np.ndarray:
         factor = max(1, -(-self.min_height // panel.shape[0]))
         return np.repeat(np.repeat(panel, factor, axis=0), factor, axis=1)
 
-    def _tell(self, drawn: np.ndarray, panels: int, sample: SegDataSample) -> np.ndarray:
-        """Frames the windows in the last panel and adds the caption below."""
-        height, width = drawn.shape[0], drawn.shape[1] // panels
-        drawn = np.ascontiguousarray(drawn)
-        exits = sample.exit_stage.reshape(-1).tolist()
-        for stage, window in zip(exits, sample.windows, strict=True):
-            top, left, bottom, right = window.tolist()
-            first = (drawn.shape[1] - width + int(left * width) + 1, int(top * height) + 1)
-            last = (drawn.shape[1] - width + int(right * width) - 2, int(bottom * height) - 2)
-            cv2.rectangle(drawn, first, last, _STAGE_COLOURS[stage % 4], 2)
-        caption = np.full((28, drawn.shape[1], 3), 255, np.uint8)
-        text = f"{_describe(exits)}, H {_last_entropy(sample):.3f}, {sample.gmacs:.3g} GMACs"
-        font, black = cv2.FONT_HERSHEY_SIMPLEX, (0, 0, 0)
-        cv2.putText(caption, text, (6, 20), font, 0.5, black, 1, cv2.LINE_AA)
-        return np.concatenate((drawn, caption), axis=0)
+
+def _frame(panel: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    height, width = panel.shape[:2]
+    return cv2.rectangle(panel.copy(), (1, 1), (width - 2, height - 2), colour, 2)
+
+
+def _caption(sample: SegDataSample, width: int) -> np.ndarray:
+    caption = np.full((28, width, 3), 255, np.uint8)
+    exits = sample.exit_stage.reshape(-1).tolist()
+    text = f"{_describe(exits)}, H {_last_entropy(sample):.3f}, {sample.gmacs:.3g} GMACs"
+    font, black = cv2.FONT_HERSHEY_SIMPLEX, (0, 0, 0)
+    return cv2.putText(caption, text, (6, 20), font, 0.5, black, 1, cv2.LINE_AA)
 
 
 def _describe(exits: list[int]) -> str:

@@ -1,0 +1,130 @@
+"""Segments pictures or a video and draws where the model thought, and how long."""
+
+import argparse
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.config import Config
+from prettytable import PrettyTable
+from tqdm import tqdm
+
+import tvit_seg  # noqa: F401, first of all: it says what is missing
+from tvit_seg import EntropyGate
+from tvit_seg.checkpoint_io import CheckpointError
+from tvit_seg.engine.launch import ConfigOptions, friendly_errors
+from tvit_seg.evaluation import ThinkingVisualizer
+from tvit_seg.inference import Predictor
+from tvit_seg.media import VIDEOS, Frames, VideoWriter, find_pictures, read_picture
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "configs/quickstart/thinkingvit_scenes-96x96.py"
+CHECKPOINT = ROOT / "checkpoints/quickstart.pth"
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("input", type=Path, help="picture, folder of pictures, or video")
+    parser.add_argument("config", nargs="?", help="config file (the quickstart's)")
+    parser.add_argument("checkpoint", nargs="?", help="checkpoint file (the quickstart's)")
+    parser.add_argument(
+        "--out-dir", type=Path, default=Path("work_dirs/demo_out"), metavar="DIR",
+        help="folder for what is drawn (work_dirs/demo_out)",
+    )  # fmt: skip
+    parser.add_argument("--threshold", type=float, help="of the gate, in nats (the config's)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
+    parser.add_argument("--opacity", type=float, default=0.6, help="of the classes (0.6)")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=ConfigOptions, default={}, metavar="KEY=VALUE"
+    )
+    args = parser.parse_args(argv)
+    if (args.config is None) != (args.checkpoint is None):
+        parser.error("a config needs its checkpoint")
+    if not 0 <= args.opacity <= 1:
+        parser.error(f"--opacity {args.opacity} must lie in [0, 1]")
+    return args
+
+
+def load(args: argparse.Namespace) -> Predictor:
+    config = Path(args.config or CONFIG)
+    if not config.is_file():
+        raise FileNotFoundError(f"config {config} does not exist")
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(args.cfg_options)
+    predictor = Predictor(cfg, args.checkpoint or CHECKPOINT, args.device)
+    backbone = getattr(predictor.model, "backbone", None)
+    gate = getattr(backbone, "gate", None)
+    if gate is None:
+        raise ValueError(f"{config} has no thinking backbone")
+    if args.threshold is not None:
+        if not hasattr(gate, "threshold"):
+            raise ValueError(f"--threshold: the config's gate has none, it is {gate}")
+        gate.threshold = EntropyGate(args.threshold).threshold  # checked there
+    return predictor
+
+
+class Sketcher:
+    """Draws results and keeps count of them."""
+
+    def __init__(self, predictor: Predictor, opacity: float):
+        self.predictor = predictor
+        self.visualizer = ThinkingVisualizer(alpha=opacity)
+        self.visualizer.dataset_meta = predictor.dataset_meta
+        self.exits: list[int] = []
+        self.gmacs: list[float] = []
+
+    def draw(self, picture: np.ndarray) -> np.ndarray:
+        result = self.predictor(picture)
+        self.exits += result.exit_stage.reshape(-1).tolist()
+        self.gmacs.append(result.gmacs)
+        drawn = self.visualizer.paint(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), result)
+        return cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
+
+    def summary(self) -> str:
+        table = PrettyTable(["stage", "stopped there", "share (%)"])
+        for stage in range(self.predictor.model.num_stages):
+            count = self.exits.count(stage)
+            table.add_row([stage, count, f"{100 * count / len(self.exits):.1f}"])
+        return f"{table}\naverage GMACs of a picture: {np.mean(self.gmacs):.4g}"
+
+
+def draw_pictures(paths: list[Path], root: Path, out_dir: Path, draw: Callable) -> None:
+    for path in tqdm(paths, desc="pictures"):
+        target = (out_dir / path.relative_to(root)).with_suffix(".png")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not cv2.imwrite(str(target), draw(read_picture(path))):
+            raise OSError(f"{target} cannot be written")
+
+
+def draw_video(frames: Frames, target: Path, draw: Callable) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with VideoWriter(target, frames.fps) as video:
+        bar: Iterable = tqdm(frames, desc="frames", total=len(frames))
+        for frame in bar:
+            video.write(draw(frame))
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    with friendly_errors(ValueError, FileNotFoundError, CheckpointError, OSError):
+        if not args.input.exists():
+            raise FileNotFoundError(f"{args.input} does not exist")
+        video = Frames(args.input) if args.input.suffix.lower() in VIDEOS else None
+        if video is None:
+            paths = find_pictures(args.input) if args.input.is_dir() else [args.input]
+            for path in paths:
+                read_picture(path)  # bad ones end here, before work starts
+        sketcher = Sketcher(load(args), args.opacity)
+        if video is not None:
+            target = args.out_dir / f"{args.input.stem}.mp4"
+            draw_video(video, target, sketcher.draw)
+        else:
+            root = args.input if args.input.is_dir() else args.input.parent
+            draw_pictures(paths, root, args.out_dir, sketcher.draw)
+    print(sketcher.summary())
+    print(f"drawn into {args.out_dir}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""A map of sliding windows: which stage each one used, and how uncertain it was."""
+
+import cv2
+import numpy as np
+from mmseg.structures import SegDataSample
+
+# RGB, from cool (stopped early) to warm (thought long)
+_STAGE_COLOURS = ((60, 160, 220), (240, 130, 40), (220, 50, 60), (150, 40, 150))
+
+
+def stage_colour(stage: int) -> tuple[int, int, int]:
+    """The colour of a thinking stage in all pictures, RGB."""
+    return _STAGE_COLOURS[stage % len(_STAGE_COLOURS)]
+
+
+def draw_window_map(image: np.ndarray, sample: SegDataSample) -> np.ndarray:
+    """Draws each window as the cell around its centre, up to halfway to its neighbours.
+
+    Args:
+        image: (H, W, 3) RGB.
+        sample: Result with ``exit_stage`` (W,), ``windows`` (W, 4) and ``gate_entropy`` (W, number
+            of stages).
+
+    Returns:
+        (H, W, 3): a pale image, cells in the colour of their stage, and in each its stage and the
+        entropy at which it stopped, in nats.
+    """
+    height, width = image.shape[:2]
+    boxes = sample.windows.numpy() * np.array([height, width] * 2)
+    rows, columns = (_cells(boxes[:, i], boxes[:, i + 2], (height, width)[i]) for i in (0, 1))
+    drawn = image // 2 + 100
+    for box, stage, entropies in zip(boxes, sample.exit_stage, sample.gate_entropy, strict=True):
+        (top, bottom), (left, right) = rows[box[0]], columns[box[1]]
+        colour = stage_colour(int(stage))
+        cell = drawn[top:bottom, left:right]
+        cell[:] = (0.55 * cell + 0.45 * np.array(colour)).astype(np.uint8)
+        cv2.rectangle(drawn, (left + 1, top + 1), (right - 2, bottom - 2), colour, 2)
+        _label(drawn, f"{int(stage)}: {entropies[stage]:.2f}", (left + right, top + bottom))
+    return drawn
+
+
+def _cells(starts: np.ndarray, ends: np.ndarray, length: int) -> dict[float, tuple[int, int]]:
+    """For each start of a window, where its cell starts and ends."""
+    starts, first = np.unique(starts, return_index=True)
+    centres = (starts + ends[first]) / 2
+    borders = [0, *((centres[:-1] + centres[1:]) / 2).round().astype(int).tolist(), length]
+    return {start: (borders[i], borders[i + 1]) for i, start in enumerate(starts)}
+
+
+def _label(drawn: np.ndarray, text: str, twice_centre: tuple[int, int]) -> None:
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.45
+    (width, height), _ = cv2.getTextSize(text, font, scale, 1)
+    at = ((twice_centre[0] - width) // 2, (twice_centre[1] + height) // 2)
+    cv2.putText(drawn, text, at, font, scale, (0, 0, 0), 1, cv2.LINE_AA)

@@ -1,0 +1,71 @@
+"""A trained segmentor as a function of images."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmcv.transforms import Compose
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import DATASETS, MODELS
+from mmseg.structures import SegDataSample
+
+from .checkpoint_io import CheckpointError, check_compatible, get_state_dict, read_checkpoint
+
+
+class Predictor:
+    """Segments images with a config's model, its test pipeline, and a checkpoint.
+
+    Unlike mmseg's ``init_model`` it reads weights only, from local files, and runs no config that a
+    checkpoint brings along.
+
+    Args:
+        cfg: Config of a segmentor.
+        checkpoint: Its weights, a local file.
+        device: Where to run.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        CheckpointError: If it is damaged, holds more than weights, or is of another model.
+    """
+
+    def __init__(self, cfg: Config, checkpoint: str | Path, device: str = "cpu"):
+        init_default_scope(cfg.get("default_scope", "mmseg"))
+        saved = read_checkpoint(str(checkpoint))
+        weights = get_state_dict(saved)
+        self.model = MODELS.build(cfg.model)
+        check_compatible(self.model, weights, str(checkpoint))
+        try:
+            self.model.load_state_dict(weights)
+        except RuntimeError as error:  # torch names what is missing or of another shape
+            raise CheckpointError(f"checkpoint {checkpoint}: {error}") from error
+        self.model.to(device).eval()
+        self.dataset_meta = saved.get("meta", {}).get("dataset_meta") or _dataset_meta(cfg)
+        self._pipeline = Compose(_pipeline(cfg))
+
+    @torch.no_grad()
+    def __call__(self, image: np.ndarray) -> SegDataSample:
+        """Segments an image.
+
+        Args:
+            image: (H, W, 3) BGR, as OpenCV reads it.
+
+        Returns:
+            The result at the size of the image, on the CPU.
+        """
+        data = self._pipeline(dict(img=image))
+        batch = dict(inputs=[data["inputs"]], data_samples=[data["data_samples"]])
+        return self.model.test_step(batch)[0].cpu()
+
+
+def _pipeline(cfg: Config) -> list[dict]:
+    """The test pipeline for images in memory, without labels."""
+    steps = [dict(step) for step in cfg.test_dataloader.dataset.pipeline]
+    loaders = ("LoadImageFromFile", "LoadAnnotations")
+    kept = [step for step in steps if str(step["type"]).split(".")[-1] not in loaders]
+    return [dict(type="mmseg.LoadImageFromNDArray"), *kept]
+
+
+def _dataset_meta(cfg: Config) -> dict:
+    kind = DATASETS.get(cfg.test_dataloader.dataset.type)
+    return dict(kind.METAINFO)
