@@ -87,7 +87,8 @@ def test_tool(benchmark, tmp_path, capsys, rows):
             for ratio in row["ratios"]:
                 assert ratio["name"] in printed
                 target = ratio["target"]
-                assert (target is None) == (row["row"] == 8)
+                free = row["row"] == 8 or one["conditions"]["dtype"] == "bfloat16"
+                assert (target is None) == free
                 assert ratio["passed"] == (None if target is None else ratio["ratio"] <= target)
             assert all(len(times["seconds"]) == 1 for times in row["times"].values())
         conditions = one["conditions"]
