@@ -22,7 +22,7 @@ except ImportError as error:
     ) from error
 
 from . import datasets, engine, evaluation  # noqa: F401, registers them
-from .backbones import ThinkingViT
+from .backbones import ThinkingSwin, ThinkingViT
 from .checkpoint import convert_state_dict
 from .cost import stage_macs
 from .gates import EntropyGate, FixedGate, Gate, PixelEntropyGate, RandomGate
@@ -37,6 +37,7 @@ __all__ = [
     "RandomGate",
     "StageOutput",
     "ThinkingEncoderDecoder",
+    "ThinkingSwin",
     "ThinkingTTAModel",
     "ThinkingViT",
     "Thought",
