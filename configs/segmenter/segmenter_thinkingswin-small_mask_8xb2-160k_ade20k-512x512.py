@@ -8,7 +8,7 @@ _base_ = [
 model = dict(
     type="ThinkingEncoderDecoder",
     data_preprocessor=_base_.data_preprocessor,
-    backbone=dict(num_classes=_base_.num_classes, **_base_.backbone),
+    backbone=dict(num_classes=_base_.num_classes, out_indices=(3,), **_base_.backbone),
     decode_head=dict(
         in_channels=_base_.out_channels[-1],
         channels=_base_.out_channels[-1],

@@ -1,5 +1,5 @@
 _base_ = [
-    "../_base_/backbones/thinkingswin_mini.py",
+    "../_base_/backbones/thinkingswin_nano.py",
     "../_base_/heads/upernet-mini.py",
     "../_base_/datasets/scenes_96x96.py",
     "../_base_/schedules/adamw_700.py",

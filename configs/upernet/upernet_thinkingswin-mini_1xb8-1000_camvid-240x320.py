@@ -2,7 +2,7 @@ _base_ = [
     "../_base_/backbones/thinkingswin_mini.py",
     "../_base_/heads/upernet-mini.py",
     "../_base_/datasets/camvid_240x320.py",
-    "../_base_/schedules/adamw_1500.py",
+    "../_base_/schedules/adamw_1000.py",
     "../_base_/runtime/default.py",
 ]
 model = dict(
@@ -20,3 +20,4 @@ model = dict(
     image_loss=dict(target="presence", loss_weight=0.5),
     test_cfg=_base_.inference,
 )
+train_dataloader = dict(batch_size=8)
