@@ -13,6 +13,7 @@ PUBLIC = [
     "PixelEntropyGate",
     "RandomGate",
     "ThinkingEncoderDecoder",
+    "ThinkingSwin",
     "ThinkingViT",
     "convert_state_dict",
     "stage_macs",
