@@ -151,6 +151,41 @@ def test_default_partition_differs_from_mmseg_on_small_levels():
     assert not torch.allclose(ours(images)[-1], theirs(images)[-1], atol=1e-3)
 
 
+def test_takes_mmsegs_arguments():
+    """Those of mmseg's UPerNet Swin configs, all at once."""
+    backbone = MODELS.build(
+        dict(
+            type="ThinkingSwin",
+            pretrain_img_size=224,
+            embed_dims=96,
+            patch_size=4,
+            window_size=7,
+            mlp_ratio=4,
+            depths=[1, 1, 1, 1],
+            num_heads=[3, 6, 12, 24],
+            strides=(4, 2, 2, 2),
+            out_indices=(0, 1, 2, 3),
+            qkv_bias=True,
+            qk_scale=None,
+            patch_norm=True,
+            drop_rate=0.0,
+            attn_drop_rate=0.0,
+            drop_path_rate=0.3,
+            use_abs_pos_embed=False,
+            act_cfg=dict(type="GELU"),
+            norm_cfg=dict(type="LN", requires_grad=True),
+        )
+    )
+    assert backbone.stage_dims == ((96, 96, 192, 384), (96, 192, 384, 768))
+
+
+def test_heads_double_from_level_to_level():
+    """A narrow stage alone is the narrow stage of the same model."""
+    backbone = ThinkingSwin(depths=(1, 1, 1, 1), thinking_stages=((3, 3, 6, 12),))
+    assert backbone.level_dims == (96, 192, 384, 768)
+    assert backbone.stage_dims == ((96, 96, 192, 384),)
+
+
 @torch.no_grad()
 def test_drop_in_for_mmseg():
     """In a segmentor that knows nothing of stages."""

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from ..gates import Gate
 from ..layers import (
+    NestedLayerNorm,
     NestedLinear,
     NestedPatchEmbed,
     NestedPatchMerging,
@@ -59,8 +60,8 @@ class ThinkingSwin(ThinkingBackbone):
         window_size: Rows and columns of an attention window, in tokens.
         mlp_ratio: Hidden width of the perceptrons over their width.
         depths: Number of blocks at each level.
-        num_heads: Attention heads of each level at full width; None for those of the last thinking
-            stage.
+        num_heads: Attention heads of each level at full width; None to double from level to level,
+            starting with those of the last thinking stage.
         strides: As in mmseg: ``patch_size``, then 2 for each further level. None for just that.
         out_indices: Levels returned as maps, each after a norm of its own; None for all, -1 is the
             last.
@@ -161,9 +162,9 @@ class ThinkingSwin(ThinkingBackbone):
         self.slicing = slicing
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
-        self.out_indices = check_out_indices(
-            range(levels) if out_indices is None else out_indices, levels, "the number of levels"
-        )
+        out_indices = range(levels) if out_indices is None else out_indices
+        out_indices = check_out_indices(out_indices, levels, "the number of levels")
+        self.out_indices = tuple(sorted(out_indices))
         norm = norm_layer(norm_cfg)
         qkv_groups, merging_groups = _GROUPS[slicing]
 
@@ -255,16 +256,12 @@ class ThinkingSwin(ThinkingBackbone):
         x = self.pos_drop(self.patch_embed.norm(embedding))
         if stage > 0:
             x = x + self.recycle[stage - 1](tokens, x.shape[1:3])
-        last, maps = len(self.layers) - 1, []
-        for level, (layer, width) in enumerate(
-            zip(self.layers, self.stage_dims[stage], strict=True)
-        ):
-            x = layer(x, width, self._run)  # (n, h_l, w_l, d_l)
-            if level in self.out_indices and level < last:
-                maps.append(getattr(self, f"norm{level}")(x))
-        tokens = self.norm(x)
-        if last in self.out_indices:
-            maps.append(tokens)
+        maps = []
+        for level, layer in enumerate(self.layers):
+            x = layer(x, self.stage_dims[stage][level], self._run)  # (n, h_l, w_l, d_l)
+            if level in self.out_indices:
+                maps.append(self._map_norm(level)(x))
+        tokens = maps[-1] if level in self.out_indices else self.norm(x)
         logits = None
         if self.head is not None:
             logits = self.head(tokens.mean(dim=(1, 2)), self.num_classes)
@@ -272,7 +269,7 @@ class ThinkingSwin(ThinkingBackbone):
             stage=stage,
             num_stages=self.num_stages,
             tokens=tokens,
-            features=tuple(map(self._to_map, maps, sorted(self.out_indices))),
+            features=tuple(map(self._to_map, maps, self.out_indices)),
             logits=logits,
         )
 
@@ -281,6 +278,10 @@ class ThinkingSwin(ThinkingBackbone):
         super().train(mode)
         self._freeze()
         return self
+
+    def _map_norm(self, level: int) -> NestedLayerNorm:
+        """The norm before a map; the last level's is the one that classifies."""
+        return self.norm if level == len(self.layers) - 1 else getattr(self, f"norm{level}")
 
     def _to_map(self, x: Tensor, level: int) -> Tensor:
         """Tokens (n, h, w, d) as a map (n, D, h, w), zero-padded to the level's full width."""
@@ -293,15 +294,8 @@ class ThinkingSwin(ThinkingBackbone):
         if count < 0:
             return
         frozen = [self.patch_embed, *self.layers[:count]]
-        if count < len(self.layers) and count > 0:
-            frozen.append(self.layers[count].downsample)
-        frozen += [
-            getattr(self, name)
-            for name in (f"norm{level}" for level in range(count))
-            if hasattr(self, name)
-        ]
-        if count == len(self.layers):
-            frozen.append(self.norm)
+        frozen += [layer.downsample for layer in self.layers[1 : count + 1]]
+        frozen += [self._map_norm(level) for level in self.out_indices if level < count]
         for module in frozen:
             module.eval()
             module.requires_grad_(False)
@@ -336,7 +330,9 @@ def _check_stages(
         )
     named = [(f"thinking_stages[{i}]", heads) for i, heads in enumerate(thinking_stages)]
     stages = tuple(_integers(name, heads) for name, heads in named)
-    full = stages[-1] if num_heads is None else _integers("num_heads", num_heads)
+    if num_heads is None:
+        num_heads = [stages[-1][0] * 2**level for level in range(levels)]
+    full = _integers("num_heads", num_heads)
     for name, heads in [("num_heads", full), *zip(dict(named), stages, strict=True)]:
         if len(heads) != levels:
             raise ValueError(

@@ -77,8 +77,9 @@ class NestedWindowAttention(NestedAttention):
         windows = window_partition(x, window).flatten(1, 2)  # (B W, N, d), N = positions in one
         bias = self.position_bias(window, channels // self.head_dim)  # (1, heads, N, N)
         if any(shift):
-            mask = shift_mask(size, window, shift, x.device)  # (W, 1, N, N)
-            bias = (bias + mask.to(bias.dtype)).repeat(len(x), 1, 1, 1)  # (B W, heads, N, N)
+            apart = shift_mask(size, window, shift, x.device)  # (W, 1, N, N)
+            bias = bias.masked_fill(apart, float("-inf"))  # (W, heads, N, N)
+            bias = bias.repeat(len(x), 1, 1, 1)  # (B W, heads, N, N)
         windows = super().forward(windows, attn_mask=bias)
         x = window_reverse(windows, window, *size)  # (B, h, w, d) of the completed map
         if any(shift):
@@ -115,7 +116,7 @@ class NestedWindowAttention(NestedAttention):
         return bias.T.reshape(1, heads, area, area)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=32)
 @torch.inference_mode(False)  # else the first prediction would leave a mask no training can use
 def shift_mask(
     size: tuple[int, int], window: tuple[int, int], shift: tuple[int, int], device: torch.device
@@ -129,13 +130,12 @@ def shift_mask(
         device: Where to put the mask.
 
     Returns:
-        (W, 1, N, N), one for each of the W windows: 0 where both positions were neighbours before
-        the shift, -inf elsewhere.
+        (W, 1, N, N) bool, for each of the W windows whether two of its N positions came together
+        by the shift alone.
     """
     wrapped = []
     for length, step in zip(size, shift, strict=True):
         wrapped.append(torch.arange(length, device=device) >= length - step)
     region = 2 * wrapped[0][:, None].int() + wrapped[1].int()  # (h, w)
     region = window_partition(region[None, ..., None], window).flatten(1)  # (W, N)
-    apart = region[:, None] != region[..., None]  # (W, N, N)
-    return torch.zeros(apart.shape, device=device).masked_fill(apart, float("-inf"))[:, None]
+    return (region[:, None] != region[..., None])[:, None]  # (W, 1, N, N)
