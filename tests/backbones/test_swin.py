@@ -186,27 +186,42 @@ def test_heads_double_from_level_to_level():
     assert backbone.stage_dims == ((96, 96, 192, 384),)
 
 
-@torch.no_grad()
-def test_drop_in_for_mmseg():
-    """In a segmentor that knows nothing of stages."""
-    levels = [16, 32]
+def upernet(kind, **test_cfg):
+    """A segmentor of that kind in which half of the images think on."""
     head = dict(
         type="UPerHead",
-        in_channels=levels,
+        in_channels=[16, 32],
         in_index=[0, 1],
         channels=8,
         num_classes=3,
         norm_cfg=dict(type="GN", num_groups=4),
     )
     gate = dict(type="RandomGate", p=0.5, seed=0)
-    model = MODELS.build(
-        dict(
-            type="EncoderDecoder",
-            backbone=dict(type="tvit_seg.ThinkingSwin", gate=gate, **SMALL),
-            decode_head=head,
-            test_cfg=ConfigDict(mode="whole"),
-        )
-    ).eval()
+    backbone = dict(type="tvit_seg.ThinkingSwin", gate=gate, **SMALL)
+    cfg = dict(type=kind, backbone=backbone, decode_head=head, test_cfg=ConfigDict(test_cfg))
+    return MODELS.build(cfg).eval()
+
+
+@pytest.mark.parametrize(
+    "test_cfg", [dict(mode="whole"), dict(mode="slide", crop_size=(32, 32), stride=(24, 24))]
+)
+@torch.no_grad()
+def test_thinking_segmentor_does_not_depend_on_batch_mates(test_cfg):
+    model = upernet("ThinkingEncoderDecoder", **test_cfg)
+    images = torch.randn(4, 3, 50, 41)
+    results = model.predict(images)
+    assert {stage for result in results for stage in result.exit_stage.flatten().tolist()} == {0, 1}
+    for image, result in zip(images, results, strict=True):
+        alone = model.predict(image[None])[0]
+        assert torch.equal(alone.exit_stage, result.exit_stage)
+        assert result.seg_logits.data.shape == (3, 50, 41)
+        close(alone.seg_logits.data, result.seg_logits.data)
+
+
+@torch.no_grad()
+def test_drop_in_for_mmseg():
+    """In a segmentor that knows nothing of stages."""
+    model = upernet("EncoderDecoder", mode="whole")
     images = torch.randn(4, 3, 50, 41)
     assert len(set(model.backbone.think(images).exit_stage.tolist())) > 1
     assert model.predict(images)[0].seg_logits.data.shape == (3, 50, 41)
