@@ -16,7 +16,7 @@ from tvit_seg.layers import NestedLayerNorm
 def test_fixed_arguments():
     fixed = dict(pad="corner", sizes=(1, 2))
     check_fixed("Net", dict(pad="corner", sizes=[1, 2]), fixed)
-    with pytest.raises(ValueError, match="pad='same' is not possible .*, only 'corner'"):
+    with pytest.raises(ValueError, match=r"pad='same' is not possible .*, only 'corner'"):
         check_fixed("Net", dict(pad="same"), fixed)
     with pytest.raises(TypeError, match="Net has no argument 'depth', 'width'"):
         check_fixed("Net", dict(width=1, depth=2), fixed)
