@@ -8,6 +8,7 @@ from builders import samples
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.runner import Runner
+from mmseg.registry import MODELS
 
 from tvit_seg import ThinkingEncoderDecoder, stage_macs
 
@@ -56,6 +57,28 @@ def test_published_size():
     assert cfg.model.backbone.embed_dims == cfg.model.decode_head.in_channels == 384
     assert cfg.model.test_cfg.crop_size == (512, 512)
     assert cfg.model.backbone.num_classes == cfg.model.decode_head.num_classes == 150
+
+
+def test_published_swin_size():
+    path = CONFIGS / "upernet/upernet_thinkingswin-small_8xb2-160k_ade20k-512x512.py"
+    cfg = Config.fromfile(path)
+    assert tuple(cfg.model.backbone.depths) == (2, 2, 18, 2)
+    stages = [tuple(heads) for heads in cfg.model.backbone.thinking_stages]
+    assert stages == [(3, 3, 6, 12), (3, 6, 12, 24)]
+    assert cfg.model.decode_head.in_channels == [96, 192, 384, 768]
+    assert cfg.model.auxiliary_head.in_channels == 384
+    assert cfg.train_dataloader.batch_size == 2
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "_base_/backbones").glob("*swin_*.py")), ids=ids)
+def test_swin_fragments(path):
+    """The channels that heads are wired with are those of the levels."""
+    cfg = Config.fromfile(path)
+    with torch.device("meta"):
+        backbone = MODELS.build(cfg.backbone | dict(num_classes=3))
+    assert cfg.out_channels == list(backbone.level_dims)
+    assert backbone.stage_dims[-1] == backbone.level_dims
+    assert backbone.stage_dims[0][-1] == backbone.level_dims[-1] // 2
 
 
 @pytest.mark.parametrize("path", sorted((CONFIGS / "_base_/backbones").glob("*_*h.py")), ids=ids)

@@ -7,6 +7,7 @@ import torch
 from tvit_seg import (
     PixelEntropyGate,
     ThinkingEncoderDecoder,
+    ThinkingSwin,
     ThinkingViT,
     stage_macs,
     stage_parameters,
@@ -34,6 +35,12 @@ def test_published_classifier_figures():
     assert gmacs(model, 224) == pytest.approx([1.25, 5.85], rel=0.01)
 
 
+def test_published_swin_figures():
+    with torch.device("meta"):
+        model = ThinkingSwin(depths=(2, 2, 18, 2), num_classes=1000)
+    assert gmacs(model, 224) == pytest.approx([2.82, 11.68], rel=0.01)
+
+
 @pytest.mark.parametrize(("size", "expected"), [(512, [10.4, 42.2]), (1024, [100, 343])])
 def test_published_segmentation_figures(size, expected):
     assert gmacs(segmentor(), size) == pytest.approx(expected, rel=0.01)
@@ -54,6 +61,24 @@ def test_against_a_formula(size):
         total += analytic(width, 3, tokens, width - previous) + tokens * previous * width
         expected.append(total)
     assert stage_macs(model, size) == pytest.approx(expected, rel=1e-9)
+
+
+def test_swin_against_a_formula():
+    """Levels of 16 x 24 and 8 x 12 tokens in windows of 4 x 4; both stages have both levels."""
+    model = ThinkingSwin(
+        embed_dims=16, depths=(2, 1), num_heads=(2, 4), window_size=4,
+        thinking_stages=((1, 2), (2, 3)), num_classes=5,
+    )  # fmt: skip
+    tokens, expected, total = (16 * 24, 8 * 12), [], 0
+    for (first, last), new in zip(((8, 16), (16, 24)), (8, 8), strict=True):
+        total += tokens[0] * 4 * 4 * 3 * new  # patches
+        for count, depth, width in zip(tokens, (2, 1), (first, last), strict=True):
+            total += depth * count * (12 * width**2 + 2 * 4 * 4 * width)
+        total += tokens[1] * 4 * first * last + last * 5  # merging, classes
+        if expected:
+            total += tokens[0] * 16 * (1 + first)  # recycling from 16 channels
+        expected.append(total)
+    assert stage_macs(model, (64, 96)) == pytest.approx(expected, rel=1e-9)
 
 
 def test_decode_head_counts_once_for_the_class_token_and_every_stage_for_pixels():

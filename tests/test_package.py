@@ -14,6 +14,7 @@ PUBLIC = [
     "RandomGate",
     "ThinkingClassifier",
     "ThinkingEncoderDecoder",
+    "ThinkingSwin",
     "ThinkingViT",
     "convert_state_dict",
     "stage_macs",

@@ -22,7 +22,7 @@ except ImportError as error:
     ) from error
 
 from . import datasets, engine, evaluation  # noqa: F401, registers them
-from .backbones import ThinkingViT
+from .backbones import ThinkingSwin, ThinkingViT
 from .checkpoint import convert_state_dict
 from .classifiers import ThinkingClassifier
 from .cost import stage_macs, stage_parameters
@@ -40,6 +40,7 @@ __all__ = [
     "StageOutput",
     "ThinkingClassifier",
     "ThinkingEncoderDecoder",
+    "ThinkingSwin",
     "ThinkingTTAModel",
     "ThinkingViT",
     "Thought",

@@ -2,7 +2,7 @@
 
 Our names are timm's (``blocks.N.attn.qkv``, ...) plus ``recycle.I.{proj,scale}``; decode heads keep
 mmseg's. Read are checkpoints of the authors (classification and segmentation), DeiT and timm ViTs,
-mmseg ViTs, and our own.
+mmseg ViTs, Swin transformers (``checkpoint_swin.py`` has their names), and our own.
 """
 
 import re
@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 
 import torch
 from mmengine.logging import print_log
-from timm.layers import resample_abs_pos_embed, resample_patch_embed
+from timm.layers import resample_abs_pos_embed, resample_patch_embed, resize_rel_pos_bias_table
 from torch import Tensor, nn
 
 from .checkpoint_io import CheckpointError, get_state_dict, read_checkpoint
+from .checkpoint_swin import SIGNS as SWIN_SIGNS
+from .checkpoint_swin import is_swin, rename_swin
+from .layers import NestedLayerNorm, NestedLinear
 
 # timm's name of a block's parts <-> mmseg's
 _BLOCK = {
@@ -56,7 +59,8 @@ class Report:
         loaded: Names that got values, in part or whole.
         cropped: Those of them that were larger than the model's.
         partial: Those of them that fill only a leading slice of the model's.
-        resized: Those of them that were interpolated (position and patch embedding).
+        resized: Those of them that were interpolated (position and patch embedding, tables of
+            relative positions).
         missing: The model's names that keep their initial values.
         dropped: The checkpoint's names that were not used, with the reason.
     """
@@ -90,13 +94,13 @@ class ConvertedStateDict(OrderedDict):
 def convert_state_dict(
     state_dict: Mapping, model: nn.Module | None = None, prefix: str | None = None
 ) -> ConvertedStateDict:
-    """Gives weights of the authors, DeiT, timm or mmseg our names, and a model's shapes.
+    """Gives weights of the authors, DeiT, timm, Microsoft or mmseg our names, and a model's shapes.
 
     Args:
         state_dict: The weights, or a checkpoint that holds them under ``state_dict`` or ``model``.
         model: A thinking backbone or segmentor to fit the weights to: smaller ones fill the leading
-            slices of its parameters, larger ones are cropped, the position embedding is resized.
-            None only renames.
+            slices of its parameters, larger ones are cropped, the position embedding and
+            tables of relative positions are resized. None only renames.
         prefix: Only the entries whose names start so, without it.
 
     Returns:
@@ -112,7 +116,11 @@ def convert_state_dict(
         prefix = prefix.rstrip(".") + "."
         weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
     report = Report(source=_recognise(weights))
-    converted = _rename(weights, report)
+    if is_swin(weights):
+        converted = rename_swin(weights, report.dropped)
+    else:
+        converted = _rename_vit(weights, report)
+    _drop_scalars(converted, report)
     if model is not None:
         converted = _fit(_address(converted, model, report), model, report)
     result = ConvertedStateDict(converted)
@@ -156,22 +164,23 @@ def _recognise(weights: Mapping[str, Tensor]) -> str:
     """Which family of checkpoints the names belong to."""
     signs = {
         "our weights": r"(^|\.)recycle\.\d+\.scale$",
+        **SWIN_SIGNS,
         "authors' segmentation weights": r"^encoder\._thinking_",
         "authors' ThinkingViT weights": r"^(alpha\.\d+|proj_layer\d*\..*)$",
         "mmseg ViT weights": r"(^|\.)layers\.\d+\.ln1\.weight$",
         "distilled DeiT weights": r"(^|\.)dist_token$",
-        "timm ViT weights": r"(^|\.)blocks\.\d+\.attn\.qkv\.weight$",
+        "timm ViT weights": r"(^|(?<!\d)\.)blocks\.\d+\.attn\.qkv\.weight$",
     }
     for source, pattern in signs.items():
         if any(re.search(pattern, name) for name in weights):
             return source
     raise CheckpointError(
-        "weights of an unknown kind; known are ViT weights of the authors, DeiT, timm, mmseg and "
-        f"ours. Found {_shorten(list(weights)) or 'nothing'}"
+        "weights of an unknown kind; known are ViT and Swin weights of the authors, DeiT, timm, "
+        f"mmseg and ours. Found {_shorten(list(weights)) or 'nothing'}"
     )
 
 
-def _rename(weights: Mapping[str, Tensor], report: Report) -> dict[str, Tensor]:
+def _rename_vit(weights: Mapping[str, Tensor], report: Report) -> dict[str, Tensor]:
     """Our names; for a segmentor with ``backbone.`` and ``decode_head.`` in front."""
     renamed = {}
     for name, value in weights.items():
@@ -195,10 +204,15 @@ def _rename(weights: Mapping[str, Tensor], report: Report) -> dict[str, Tensor]:
                 if key not in renamed:
                     raise CheckpointError(f"weights with a {name} but without a {key}")
                 renamed[key] = torch.cat((renamed[key][:, :1], renamed[key][:, 2:]), dim=1)
-        elif name.endswith(".scale") and name.replace(".scale", ".proj.weight") not in renamed:
-            report.dropped[name] = "a recycling scalar without its projection"
-            del renamed[name]
     return renamed
+
+
+def _drop_scalars(weights: dict[str, Tensor], report: Report) -> None:
+    """Leaves out the scalars that early releases have for stages without a projection."""
+    for name in list(weights):
+        if name.endswith(".scale") and name.replace(".scale", ".proj.weight") not in weights:
+            report.dropped[name] = "a recycling scalar without its projection"
+            del weights[name]
 
 
 def _apply(table: list, name: str) -> str:
@@ -252,11 +266,15 @@ def _fit(weights: dict[str, Tensor], model: nn.Module, report: Report) -> dict[s
         elif name.endswith("patch_embed.proj.weight") and value.shape[2:] != target.shape[2:]:
             value = resample_patch_embed(value, list(target.shape[2:]))
             report.resized.append(name)
-        if why := _mismatch(name, value, target):
+        elif name.endswith(".relative_position_bias_table") and len(value) != len(target):
+            value = _resize_table(value, model.get_submodule(name.rpartition(".")[0]).window_size)
+            report.resized.append(name)
+        groups = _groups(model.get_submodule(name.rpartition(".")[0]))
+        if why := _mismatch(name, value, target, groups):
             report.dropped[name] = why
             report.missing.append(name)
         else:
-            fitted[name] = _slice_into(name, value, target, report)
+            fitted[name] = _slice_into(name, value, target, groups, report)
     return fitted
 
 
@@ -284,20 +302,42 @@ def _grid(num_patches: int, wanted: list[int]) -> list[int]:
     return [side, side]
 
 
-def _mismatch(name: str, value: Tensor, target: Tensor) -> str | None:
+def _resize_table(table: Tensor, window: tuple[int, int]) -> Tensor:
+    """A table (positions, heads) of relative positions for another window of attention."""
+    side = round(len(table) ** 0.5)
+    if side * side != len(table):
+        raise CheckpointError(
+            f"a table of {len(table)} relative positions is not square; only square ones can be "
+            f"resized to windows of {window[0]} x {window[1]}"
+        )
+    shape = ((2 * window[0] - 1) * (2 * window[1] - 1), table.shape[1])
+    return resize_rel_pos_bias_table(table, new_window_size=window, new_bias_shape=shape)
+
+
+def _groups(layer: nn.Module) -> tuple[int, int]:
+    """Into how many groups the rows and columns of a layer's weight fall, each cut on its own."""
+    if isinstance(layer, NestedLinear):
+        return layer.groups, layer.in_groups
+    return (layer.groups, 1) if isinstance(layer, NestedLayerNorm) else (1, 1)
+
+
+def _mismatch(name: str, value: Tensor, target: Tensor, groups: tuple[int, int]) -> str | None:
     """Why a tensor cannot be cut or padded to the model's shape; None if it can."""
     image_head = re.search(r"(^|backbone\.)head\.(weight|bias)$", name)
     if image_head and value.shape[0] != target.shape[0]:
         return f"{value.shape[0]} classes, the model has {target.shape[0]}"
     nested = not name.startswith(("decode_head.", "auxiliary_head."))
-    if ".attn.qkv." in name and value.shape[0] % 3:
-        return f"{value.shape[0]} rows are no query, key and value"
+    for length, count in zip(value.shape, groups, strict=False):
+        if length % count:
+            return f"a length of {length} does not fall into {count} equal groups"
     if value.ndim != target.ndim or (not nested and value.shape != target.shape):
         return f"shape {tuple(value.shape)}, the model has {tuple(target.shape)}"
     return None
 
 
-def _slice_into(name: str, value: Tensor, target: Tensor, report: Report) -> Tensor:
+def _slice_into(
+    name: str, value: Tensor, target: Tensor, groups: tuple[int, int], report: Report
+) -> Tensor:
     """The overlap of both shapes from the checkpoint, the rest as the model has it."""
     if value.shape == target.shape:
         return value
@@ -305,9 +345,10 @@ def _slice_into(name: str, value: Tensor, target: Tensor, report: Report) -> Ten
         report.cropped.append(name)
     if any(new < old for new, old in zip(value.shape, target.shape, strict=True)):
         report.partial.append(name)
-    groups = 3 if ".attn.qkv." in name else 1  # q, k and v nest on their own
     result = target.clone()
-    source, goal = (x.unflatten(0, (groups, -1)) for x in (value, result))
+    source, goal = value, result
+    for dim in reversed(range(min(value.ndim, 2))):
+        source, goal = (x.unflatten(dim, (groups[dim], -1)) for x in (source, goal))
     overlap = tuple(slice(min(a, b)) for a, b in zip(source.shape, goal.shape, strict=True))
     goal[overlap] = source[overlap]
     return result

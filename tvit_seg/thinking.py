@@ -25,7 +25,8 @@ class StageOutput:
     Attributes:
         stage: Index of the stage, from 0.
         num_stages: How many stages the backbone has.
-        tokens: (n, N, d) all tokens after the final norm, d the width of the stage.
+        tokens: All tokens after the final norm, d the width of the stage: (n, N, d) with a class
+            token, (n, h, w, d) of a pyramid's last level.
         features: Maps (n, C, H', W') with C the full width; narrow ones are zero-padded to it.
         logits: (n, K) image-level prediction, or None without a head.
         images: (n, 3, H, W) the images themselves.

@@ -12,6 +12,7 @@ from tvit_seg.layers import (
     NestedMlp,
     NestedPatchEmbed,
     Recycle,
+    RecycleMap,
 )
 
 
@@ -34,6 +35,12 @@ def test_linear_slices_each_group():
     torch.testing.assert_close(layer(x), x @ layer.weight[rows, :4].T + layer.bias[rows])
 
 
+def test_linear_slices_each_group_of_columns():
+    layer, x = NestedLinear(8, 6, in_groups=2), torch.randn(3, 4)
+    expected = x @ layer.weight[:3, [0, 1, 4, 5]].T + layer.bias[:3]
+    torch.testing.assert_close(layer(x), expected)
+
+
 def test_linear_without_bias():
     assert NestedLinear(8, 8, bias=False)(torch.randn(3, 4)).shape == (3, 4)
 
@@ -41,6 +48,8 @@ def test_linear_without_bias():
 def test_linear_groups_must_divide():
     with pytest.raises(ValueError, match="out_features=10 is not divisible by groups=3"):
         NestedLinear(8, 10, groups=3)
+    with pytest.raises(ValueError, match="in_features=8 is not divisible by in_groups=3"):
+        NestedLinear(8, 9, in_groups=3)
 
 
 def test_layer_norm_uses_the_statistics_of_the_slice():
@@ -52,6 +61,14 @@ def test_layer_norm_uses_the_statistics_of_the_slice():
     full = torch.randn(3, 8)
     assert torch.equal(layer(full), nn.LayerNorm.forward(layer, full))
     assert NestedLayerNorm(8, elementwise_affine=False)(x).shape == (3, 4)
+
+
+def test_layer_norm_slices_each_group():
+    layer, x = NestedLayerNorm(8, groups=2), torch.randn(3, 4)
+    with torch.no_grad():
+        layer.weight.normal_()
+    expected = nn.functional.layer_norm(x, (4,)) * layer.weight[[0, 1, 4, 5]]
+    torch.testing.assert_close(layer(x), expected)
 
 
 @pytest.mark.parametrize(
@@ -105,3 +122,18 @@ def test_recycling_starts_silent():
     tokens = torch.randn(2, 5, 4)
     assert (recycle(tokens) == 0).all()
     assert recycle(tokens).shape == (2, 5, 8)
+
+
+@torch.no_grad()
+def test_recycling_brings_the_last_level_to_the_first():
+    """Each token reaches the positions it covers, those on the image."""
+    recycle = RecycleMap(4, 8, stride=4)
+    tokens = torch.randn(2, 2, 3, 4)
+    assert (recycle(tokens, (7, 9)) == 0).all()
+    recycle.scale.fill_(1)
+    changed = tokens.clone()
+    changed[:, 1, 0] += 1
+    moved = (recycle(tokens, (7, 9)) != recycle(changed, (7, 9))).any(-1)
+    assert moved.shape == (2, 7, 9)
+    assert moved[:, 4:, :4].all()
+    assert moved.sum() == 2 * 3 * 4

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from mmengine.model import BaseModule
-from torch import Tensor
+from timm.layers import trunc_normal_
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..checkpoint import load_pretrained
 from ..gates import Gate, RandomGate, build_gate
@@ -28,6 +30,9 @@ class ThinkingBackbone(BaseModule):
             mmseg and the authors' weights; ``prefix`` takes those below a name, ``ema=True`` the
             averaged ones.
     """
+
+    with_cp = False
+    """Whether blocks are checkpointed, which trades time for memory in training."""
 
     def __init__(
         self,
@@ -59,7 +64,7 @@ class ThinkingBackbone(BaseModule):
         if gate.needs_decode_head and not has_decode_head:
             raise ValueError(
                 f"{type(gate).__name__} reads decoded pixels and needs a decode head: use it in a "
-                "ThinkingEncoderDecoder, or gate on the class token with EntropyGate"
+                "ThinkingEncoderDecoder, or gate on the image-level prediction with EntropyGate"
             )
         gate.check(self)
         self.gate = gate
@@ -164,6 +169,20 @@ class ThinkingBackbone(BaseModule):
         for cfg in pretrained:
             load_pretrained(self, cfg["checkpoint"], cfg.get("prefix"), cfg.get("ema", False))
         self._is_init = True
+
+    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
+        """Runs a block, checkpointed if wanted."""
+        if self.with_cp and self.training and torch.is_grad_enabled():
+            return checkpoint(block, x, use_reentrant=False)
+        return block(x)
+
+    def _reset_linear(self) -> None:
+        """DeiT's and Swin's initialisation of linear layers."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
 
 def check_loss_weights(weights: Sequence[float] | None, num_stages: int) -> list[float]:

@@ -17,12 +17,10 @@ from timm.layers import (
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from ..gates import Gate
 from ..layers import (
     NestedAttention,
-    NestedLayerNorm,
     NestedLinear,
     NestedMlp,
     NestedPatchEmbed,
@@ -30,6 +28,13 @@ from ..layers import (
 )
 from ..registry import register
 from ..thinking import StageOutput
+from .arguments import (
+    check_drop_path_rate,
+    check_fixed,
+    check_out_indices,
+    norm_layer,
+    pretrained_init_cfg,
+)
 from .base import ThinkingBackbone
 
 # mmseg's VisionTransformer can switch these; nested stages, recycling and the gate need them so
@@ -123,24 +128,20 @@ class ThinkingViT(ThinkingBackbone):
         init_cfg: dict | list | None = None,
         **fixed,
     ):
-        _check_fixed(fixed)
+        check_fixed("ThinkingViT", fixed, _FIXED)
         if interpolate_mode not in ("bicubic", "bilinear"):
             raise ValueError(
                 f"interpolate_mode={interpolate_mode!r} must be 'bicubic' or 'bilinear'"
             )
         if not isinstance(patch_size, int) or patch_size < 1:
             raise ValueError(f"patch_size={patch_size!r} must be an integer >= 1 (square patches)")
-        if not 0 <= drop_path_rate < 1:
-            raise ValueError(f"drop_path_rate={drop_path_rate} must lie in [0, 1)")
+        check_drop_path_rate(drop_path_rate)
         heads = _check_stages(thinking_stages, num_heads)
         num_heads = num_heads or heads[-1]
         embed_dims = embed_dims or 64 * num_heads
         if embed_dims % num_heads:
             raise ValueError(f"embed_dims={embed_dims} is not divisible by num_heads={num_heads}")
-        if pretrained is not None:
-            if init_cfg is not None:
-                raise ValueError("init_cfg and pretrained cannot be set at the same time")
-            init_cfg = dict(type="Pretrained", checkpoint=pretrained)
+        init_cfg = pretrained_init_cfg(pretrained, init_cfg)
         super().__init__(len(heads), num_classes, gate, loss_weights, init_cfg)
 
         self.thinking_stages = heads
@@ -148,11 +149,11 @@ class ThinkingViT(ThinkingBackbone):
         self.stage_dims = tuple(embed_dims // num_heads * h for h in heads)
         self.patch_size = patch_size
         self.out_origin = out_origin
-        self.out_indices = _check_out_indices(out_indices, num_layers)
+        self.out_indices = check_out_indices(out_indices, num_layers)
         self.final_norm = final_norm
         self.interpolate_mode = interpolate_mode
         self.with_cp = with_cp
-        norm_layer = _norm_layer(norm_cfg)
+        norm = norm_layer(norm_cfg)
 
         self.patch_embed = NestedPatchEmbed(
             _pair(img_size), patch_size, in_channels, embed_dims, bias=patch_bias
@@ -170,13 +171,13 @@ class ThinkingViT(ThinkingBackbone):
                 attn_drop=attn_drop_rate,
                 drop_path=rate,
                 act_layer=partial(build_activation_layer, act_cfg),
-                norm_layer=norm_layer,
+                norm_layer=norm,
                 attn_layer=NestedAttention,
                 mlp_layer=NestedMlp,
             )
             for rate in calculate_drop_path_rates(drop_path_rate, num_layers)
         )
-        self.norm = norm_layer(embed_dims)
+        self.norm = norm(embed_dims)
         self.head = NestedLinear(embed_dims, num_classes) if num_classes else None
         self.recycle = nn.ModuleList(
             Recycle(narrow, wide) for narrow, wide in pairwise(self.stage_dims)
@@ -236,7 +237,7 @@ class ThinkingViT(ThinkingBackbone):
             x = x + self.recycle[stage - 1](tokens)
         maps = [x] if self.out_origin else []
         for index, block in enumerate(self.blocks):
-            x = checkpoint(block, x, use_reentrant=False) if self._checkpoints else block(x)
+            x = self._run(block, x)
             if index in self.out_indices:
                 maps.append(x)
         tokens = self.norm(x)
@@ -250,10 +251,6 @@ class ThinkingViT(ThinkingBackbone):
             logits=self.head(tokens[:, 0], self.num_classes) if self.head is not None else None,
         )
 
-    @property
-    def _checkpoints(self) -> bool:
-        return self.with_cp and self.training and torch.is_grad_enabled()
-
     def _to_map(self, x: Tensor, size: Sequence[int]) -> Tensor:
         """Spatial tokens (n, 1 + h w, d) as a map (n, D, h, w), zero-padded to the full width."""
         x = F.pad(x[:, 1:], (0, self.embed_dims - x.shape[-1]))
@@ -264,11 +261,7 @@ class ThinkingViT(ThinkingBackbone):
         """DeiT's initialisation."""
         trunc_normal_(self.cls_token, std=0.02)
         trunc_normal_(self.pos_embed, std=0.02)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        self._reset_linear()
 
     def _freeze(self, exclude: Sequence[str]) -> None:
         for name, parameter in self.named_parameters():
@@ -285,17 +278,6 @@ def _pair(img_size: int | Sequence[int]) -> tuple[int, int]:
     return pair
 
 
-def _check_fixed(given: dict) -> None:
-    unknown = sorted(given.keys() - _FIXED.keys())
-    if unknown:
-        raise TypeError(f"ThinkingViT has no argument {', '.join(map(repr, unknown))}")
-    for name, value in given.items():
-        if value != _FIXED[name]:
-            raise ValueError(
-                f"{name}={value!r} is not possible with thinking stages, only {_FIXED[name]!r}"
-            )
-
-
 def _check_stages(thinking_stages: Sequence[int], num_heads: int | None) -> tuple[int, ...]:
     if not isinstance(thinking_stages, Sequence) or isinstance(thinking_stages, str):
         raise ValueError(f"thinking_stages={thinking_stages!r} must list the heads of each stage")
@@ -309,19 +291,3 @@ def _check_stages(thinking_stages: Sequence[int], num_heads: int | None) -> tupl
     if num_heads is not None and heads[-1] > num_heads:
         raise ValueError(f"thinking_stages={heads} has a stage above num_heads={num_heads}")
     return heads
-
-
-def _check_out_indices(out_indices: int | Sequence[int], num_layers: int) -> tuple[int, ...]:
-    given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
-    indices = tuple(i + num_layers if i < 0 else i for i in given)
-    if not indices or not all(0 <= i < num_layers for i in indices):
-        raise ValueError(f"out_indices={out_indices} must be below num_layers={num_layers}")
-    return indices
-
-
-def _norm_layer(norm_cfg: dict) -> partial:
-    options = dict(norm_cfg)
-    if options.pop("type") not in ("LN", nn.LayerNorm):
-        raise ValueError(f"norm_cfg={norm_cfg} must have type='LN', the norm that nests")
-    options.pop("requires_grad", None)
-    return partial(NestedLayerNorm, **options)

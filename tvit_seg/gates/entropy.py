@@ -1,4 +1,4 @@
-"""The gate of ThinkingViT: stop when the class token is certain."""
+"""The gate of ThinkingViT: stop when the image-level prediction is certain."""
 
 from numbers import Integral
 
@@ -36,7 +36,7 @@ class EntropyGate(Gate):
     def check(self, backbone) -> None:
         if not backbone.num_classes:
             raise ValueError(
-                "EntropyGate reads the class-token prediction, but the backbone has num_classes=0; "
+                "EntropyGate reads the image-level prediction, but the backbone has num_classes=0; "
                 "set num_classes, or use PixelEntropyGate, FixedGate or RandomGate"
             )
         if backbone.num_classes == 1 and not self.use_sigmoid:

@@ -5,7 +5,10 @@ from .fused_attention import fuse_attention
 from .mlp import NestedMlp
 from .nested import NestedLayerNorm, NestedLinear
 from .patch_embed import NestedPatchEmbed
-from .recycle import Recycle
+from .patch_merging import NestedPatchMerging
+from .recycle import Recycle, RecycleMap
+from .swin_level import SwinBlock, SwinLevel
+from .window_attention import NestedWindowAttention
 
 __all__ = [
     "NestedAttention",
@@ -13,6 +16,11 @@ __all__ = [
     "NestedLinear",
     "NestedMlp",
     "NestedPatchEmbed",
+    "NestedPatchMerging",
+    "NestedWindowAttention",
     "Recycle",
+    "RecycleMap",
+    "SwinBlock",
+    "SwinLevel",
     "fuse_attention",
 ]

@@ -15,6 +15,8 @@ class NestedAttention(Attention):
         num_heads: Heads at full width.
         qkv_bias: Whether query, key and value have a bias.
         proj_bias: Whether the output projection has a bias.
+        qkv_groups: Groups of rows of the joint query-key-value projection that are cut each on
+            its own: 3 for the first heads of q, of k and of v.
         **kwargs: Further arguments of timm's ``Attention``.
     """
 
@@ -24,10 +26,11 @@ class NestedAttention(Attention):
         num_heads: int = 8,
         qkv_bias: bool = False,
         proj_bias: bool = True,
+        qkv_groups: int = 3,
         **kwargs,
     ):
         super().__init__(dim, num_heads, qkv_bias=qkv_bias, proj_bias=proj_bias, **kwargs)
-        self.qkv = NestedLinear(dim, dim * 3, bias=qkv_bias, groups=3)
+        self.qkv = NestedLinear(dim, dim * 3, bias=qkv_bias, groups=qkv_groups)
         self.proj = NestedLinear(dim, dim, bias=proj_bias)
 
     def forward(

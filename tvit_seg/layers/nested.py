@@ -4,6 +4,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def leading(x: Tensor, size: int, dim: int = 0, groups: int = 1) -> Tensor:
+    """The leading slice of a weight, or of each of several equal groups that form it.
+
+    Args:
+        x: The weight.
+        size: Length of the result along ``dim``.
+        dim: The dimension to cut.
+        groups: How many groups lie side by side along ``dim``, each cut on its own.
+
+    Returns:
+        The weight with ``size`` entries along ``dim``.
+    """
+    if size == x.shape[dim]:
+        return x
+    if groups == 1:
+        return x.narrow(dim, 0, size)
+    return x.unflatten(dim, (groups, -1)).narrow(dim + 1, 0, size // groups).flatten(dim, dim + 1)
+
+
 class NestedLinear(nn.Linear):
     """``nn.Linear`` whose leading slice acts on inputs narrower than ``in_features``.
 
@@ -13,6 +32,7 @@ class NestedLinear(nn.Linear):
         bias: Whether there is a bias.
         groups: The output rows form this many equal groups, each cut on its own (3 for a joint
             query-key-value projection, whose rows are all of q, then all of k, then all of v).
+        in_groups: The same for the input columns (4 where four patches are merged).
     """
 
     def __init__(
@@ -21,13 +41,17 @@ class NestedLinear(nn.Linear):
         out_features: int,
         bias: bool = True,
         groups: int = 1,
+        in_groups: int = 1,
         device=None,
         dtype=None,
     ):
         super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
         if out_features % groups:
             raise ValueError(f"out_features={out_features} is not divisible by groups={groups}")
+        if in_features % in_groups:
+            raise ValueError(f"in_features={in_features} is not divisible by in_groups={in_groups}")
         self.groups = groups
+        self.in_groups = in_groups
 
     def forward(self, x: Tensor, out_features: int | None = None) -> Tensor:
         """Applies the slice that fits the input.
@@ -42,18 +66,26 @@ class NestedLinear(nn.Linear):
         width = x.shape[-1]
         if out_features is None:
             out_features = width * self.out_features // self.in_features
-        if out_features == self.out_features:
-            return F.linear(x, self.weight[:, :width], self.bias)
-        rows = out_features // self.groups
-        weight = self.weight.unflatten(0, (self.groups, -1))[:, :rows, :width].flatten(0, 1)
+        weight = leading(self.weight, width, dim=1, groups=self.in_groups)
+        weight = leading(weight, out_features, groups=self.groups)
         bias = self.bias
         if bias is not None:
-            bias = bias.unflatten(0, (self.groups, -1))[:, :rows].flatten()
+            bias = leading(bias, out_features, groups=self.groups)
         return F.linear(x, weight, bias)
 
 
 class NestedLayerNorm(nn.LayerNorm):
-    """``nn.LayerNorm`` over the channels that are there, with the leading slice of its weights."""
+    """``nn.LayerNorm`` over the channels that are there, with the leading slice of its weights.
+
+    Args:
+        normalized_shape: Full width.
+        groups: The channels form this many equal groups, each cut on its own.
+        **kwargs: Further arguments of ``nn.LayerNorm``.
+    """
+
+    def __init__(self, normalized_shape: int, groups: int = 1, **kwargs):
+        super().__init__(normalized_shape, **kwargs)
+        self.groups = groups
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalises over the d channels of the input.
@@ -65,6 +97,8 @@ class NestedLayerNorm(nn.LayerNorm):
             (..., d).
         """
         width = x.shape[-1]
-        weight = None if self.weight is None else self.weight[:width]
-        bias = None if self.bias is None else self.bias[:width]
+        weight, bias = (
+            None if part is None else leading(part, width, groups=self.groups)
+            for part in (self.weight, self.bias)
+        )
         return F.layer_norm(x, (width,), weight, bias, self.eps)

@@ -1,5 +1,7 @@
 """Token recycling: what a thinking stage hands to the next one."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -29,3 +31,37 @@ class Recycle(nn.Module):
             (B, N, d_i), to be added to the embedding.
         """
         return self.scale * self.proj(tokens)
+
+
+class RecycleMap(nn.Module):
+    """The same for a pyramid: brings the last level's tokens back to the grid of the first.
+
+    A depthwise transposed convolution upsamples, a 1 x 1 convolution projects.
+
+    Args:
+        in_channels: Width of the last level in the stage that has run.
+        out_channels: Width of the first level in the stage to run.
+        stride: How many positions of the first level one of the last covers, in each direction.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
+        super().__init__()
+        self.upsample = nn.ConvTranspose2d(
+            in_channels, in_channels, stride, stride, groups=in_channels, bias=False
+        )
+        self.proj = nn.Conv2d(in_channels, out_channels, 1)
+        self.scale = nn.Parameter(torch.zeros(1))
+
+    def forward(self, tokens: Tensor, grid: Sequence[int]) -> Tensor:
+        """Recycles tokens.
+
+        Args:
+            tokens: (B, h', w', d), the last level after the final norm.
+            grid: Rows h and columns w of the first level; what reaches over it is cut off.
+
+        Returns:
+            (B, h, w, out_channels), to be added to the embedding.
+        """
+        x = self.upsample(tokens.permute(0, 3, 1, 2))  # (B, d, stride h', stride w')
+        x = self.proj(x[..., : grid[0], : grid[1]])  # (B, out_channels, h, w)
+        return self.scale * x.permute(0, 2, 3, 1)

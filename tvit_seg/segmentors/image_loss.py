@@ -1,4 +1,4 @@
-"""Image-level loss for segmentation: it teaches the class token that gates read."""
+"""Image-level loss for segmentation: it teaches the prediction that gates read."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class ImageLoss(nn.Module):
-    """Compares the class-token prediction with what the label map says about the whole image.
+    """Compares the image-level prediction with what the label map says about the whole image.
 
     Args:
         target: ``'presence'``: which classes occur, multi-label with sigmoid and binary
@@ -38,7 +38,7 @@ class ImageLoss(nn.Module):
         """Computes the loss.
 
         Args:
-            logits: (B, K) class-token prediction.
+            logits: (B, K) image-level prediction.
             labels: (B, H, W) label map.
 
         Returns:

@@ -82,7 +82,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
         if not isinstance(self.backbone, ThinkingBackbone):
             raise TypeError(
                 f"backbone {type(self.backbone).__name__} does not think; "
-                "ThinkingEncoderDecoder takes ThinkingViT"
+                "ThinkingEncoderDecoder takes ThinkingViT or ThinkingSwin"
             )
         self.backbone.set_gate(gate, has_decode_head=True)
         fuse_attention(self.decode_head)

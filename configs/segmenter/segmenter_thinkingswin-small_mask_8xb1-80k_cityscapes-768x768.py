@@ -1,0 +1,23 @@
+_base_ = [
+    "../_base_/backbones/thinkingswin_small.py",
+    "../_base_/heads/segmenter_mask.py",
+    "../_base_/datasets/cityscapes_768x768.py",
+    "../_base_/schedules/adamw_80k.py",
+    "../_base_/runtime/default.py",
+]
+model = dict(
+    type="ThinkingEncoderDecoder",
+    data_preprocessor=_base_.data_preprocessor,
+    backbone=dict(num_classes=_base_.num_classes, out_indices=(3,), **_base_.backbone),
+    decode_head=dict(
+        in_channels=_base_.out_channels[-1],
+        channels=_base_.out_channels[-1],
+        embed_dims=_base_.out_channels[-1],
+        num_layers=2,
+        num_heads=_base_.out_channels[-1] // 64,
+        num_classes=_base_.num_classes,
+        **_base_.decode_head,
+    ),
+    image_loss=dict(target="presence", loss_weight=0.5),
+    test_cfg=_base_.inference,
+)

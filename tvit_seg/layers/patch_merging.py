@@ -1,0 +1,40 @@
+"""Patch merging between two levels, at any width of either."""
+
+from timm.models.swin_transformer import PatchMerging
+from torch import Tensor
+from torch.nn import functional as F
+
+from .nested import NestedLayerNorm, NestedLinear
+
+
+class NestedPatchMerging(PatchMerging):
+    """timm's ``PatchMerging``: four neighbours become one token of the next level.
+
+    Args:
+        dim: Full width of the level.
+        out_dim: Full width of the next level.
+        groups: 4 to cut each of the merged patches on its own, 1 to cut them as one.
+        norm: Makes layer norms.
+    """
+
+    def __init__(self, dim: int, out_dim: int, groups: int = 4, norm=NestedLayerNorm):
+        super().__init__(dim, out_dim)
+        self.norm = norm(4 * dim, groups=groups)
+        self.reduction = NestedLinear(4 * dim, out_dim, bias=False, in_groups=groups)
+
+    def forward(self, x: Tensor, out_dim: int) -> Tensor:
+        """Merges patches; an odd row or column is completed with zeros.
+
+        Args:
+            x: (B, h, w, d).
+            out_dim: Width wanted for the next level.
+
+        Returns:
+            (B, ceil(h / 2), ceil(w / 2), out_dim).
+        """
+        height, width = x.shape[1:3]
+        if height % 2 or width % 2:
+            x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
+        x = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (B, h / 2, 2, w / 2, 2, d)
+        x = x.permute(0, 1, 3, 4, 2, 5).flatten(3)  # (B, h / 2, w / 2, 4 d)
+        return self.reduction(self.norm(x), out_dim)
