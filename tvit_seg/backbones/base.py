@@ -98,6 +98,14 @@ class ThinkingBackbone(BaseModule):
     def padded_size(self, size: Sequence[int]) -> list[int]:
         """Size in pixels that images of (H, W) pixels are padded to, on the right and bottom."""
 
+    def group_matcher(self) -> dict:
+        """Which parameters belong to which layer, for layer decay, in timm's notation."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what its layers are")
+
+    def no_weight_decay(self) -> set[str]:
+        """Ends of the names of parameters with several dimensions that do not decay, as in timm."""
+        return {"cls_token", "pos_embed", "relative_position_bias_table"}
+
     def think(
         self, images: Tensor, gate: Gate | None = None, decode: Decode | None = None
     ) -> Thought:

@@ -250,6 +250,13 @@ class ThinkingViT(ThinkingBackbone):
             logits=self.head(tokens[:, 0], self.num_classes) if self.head is not None else None,
         )
 
+    def group_matcher(self) -> dict:
+        """Embedding, blocks, and the final norm with the last; see :class:`ThinkingBackbone`."""
+        return dict(
+            stem=r"^(cls_token|pos_embed|patch_embed)",
+            blocks=[(r"^blocks\.(\d+)", None), (r"^norm\.", (99999,))],
+        )
+
     @property
     def _checkpoints(self) -> bool:
         return self.with_cp and self.training and torch.is_grad_enabled()
