@@ -5,6 +5,7 @@ import tarfile
 import numpy as np
 import pytest
 import torch
+from classification import CLASSES, image_folder
 from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
@@ -20,7 +21,6 @@ from tvit_seg.datasets import (
 )
 from tvit_seg.datasets.check import require_data
 
-CLASSES = ("ant", "bee", "cow")
 TRAIN = dict(input_size=8, is_training=True, auto_augment="rand-m9-mstd0.5-inc1")
 
 
@@ -32,15 +32,7 @@ def _own_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def root(tmp_path):
     """Two splits of three classes with four images of 12 x 10 pixels each."""
-    root = tmp_path / "images"
-    rng = np.random.default_rng(0)
-    for split in ("train", "val"):
-        for name in CLASSES:
-            (root / split / name).mkdir(parents=True)
-            for i in range(4):
-                pixels = rng.integers(0, 256, (10, 12, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(root / split / name / f"{i}.png")
-    return root
+    return image_folder(tmp_path / "images")
 
 
 def config(root, num_classes=3, **train):

@@ -253,7 +253,7 @@ class ThinkingViT(ThinkingBackbone):
     def group_matcher(self) -> dict:
         """Embedding, blocks, and the final norm with the last; see :class:`ThinkingBackbone`."""
         return dict(
-            stem=r"^(cls_token|pos_embed|patch_embed)",
+            stem=r"^(?:cls_token|pos_embed|patch_embed)",
             blocks=[(r"^blocks\.(\d+)", None), (r"^norm\.", (99999,))],
         )
 
