@@ -15,10 +15,10 @@ from mmengine.logging import print_log
 from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor, nn
 
-from .checkpoint_io import CheckpointError, get_state_dict, read_checkpoint
+from .checkpoint_io import CheckpointError, get_state_dict, read_checkpoint, which_weights
 
 # timm's name of a block's parts <-> mmseg's
-_BLOCK = {
+BLOCK_NAMES = {
     "norm1.": "ln1.",
     "norm2.": "ln2.",
     "attn.qkv.": "attn.attn.in_proj_",
@@ -36,14 +36,20 @@ _MMSEG_BACKBONE = [
     (r"^patch_embed\.projection\.", "patch_embed.proj."),
     (r"^ln1\.", "norm."),
     (r"^layers\.(\d+)\.", r"blocks.\1."),
-    *((rf"^(blocks\.\d+\.){re.escape(mmseg)}", rf"\1{timm}") for timm, mmseg in _BLOCK.items()),
+    *(
+        (rf"^(blocks\.\d+\.){re.escape(mmseg)}", rf"\1{timm}")
+        for timm, mmseg in BLOCK_NAMES.items()
+    ),
 ]
 _AUTHORS_HEAD = [
     (r"^proj_dec\.", "dec_proj."),
     (r"^proj_(patch|classes)$", r"\1_proj.weight"),
     (r"^head\.", "conv_seg."),
     (r"^blocks\.(\d+)\.", r"layers.\1."),
-    *((rf"^(layers\.\d+\.){re.escape(timm)}", rf"\1{mmseg}") for timm, mmseg in _BLOCK.items()),
+    *(
+        (rf"^(layers\.\d+\.){re.escape(timm)}", rf"\1{mmseg}")
+        for timm, mmseg in BLOCK_NAMES.items()
+    ),
 ]
 
 
@@ -122,7 +128,7 @@ def convert_state_dict(
 
 
 def load_pretrained(
-    model: nn.Module, path: str, prefix: str | None = None, ema: bool = False
+    model: nn.Module, path: str, prefix: str | None = None, ema: bool | None = None
 ) -> Report:
     """Loads a checkpoint file into a backbone or segmentor and logs what was read.
 
@@ -130,7 +136,8 @@ def load_pretrained(
         model: A thinking backbone or segmentor.
         path: A local file: .pth, .bin or .safetensors.
         prefix: Only the entries whose names start so.
-        ema: Take the averaged weights of a checkpoint that holds both.
+        ema: Whether to take averaged or raw weights of a checkpoint that holds both; None takes
+            what it holds as ``state_dict``.
 
     Returns:
         The report.
@@ -139,9 +146,11 @@ def load_pretrained(
         CheckpointError: If the file is damaged, holds code, or fits less than half of the
             model's tensors. Tensors are counted, since a narrow model fills a part of each.
     """
-    weights = get_state_dict(read_checkpoint(path), prefer_ema=ema)
-    converted = convert_state_dict(weights, model, prefix)
+    checkpoint = read_checkpoint(path)
+    converted = convert_state_dict(get_state_dict(checkpoint, ema), model, prefix)
     report = converted.report
+    if (which := which_weights(checkpoint, ema)) != "only":
+        report.source += f" ({which})"
     total = len(model.state_dict())
     if len(converted) < total / 2:
         raise CheckpointError(
@@ -198,7 +207,20 @@ def _rename(weights: Mapping[str, Tensor], report: Report) -> dict[str, Tensor]:
         elif name.endswith(".scale") and name.replace(".scale", ".proj.weight") not in renamed:
             report.dropped[name] = "a recycling scalar without its projection"
             del renamed[name]
-    return renamed
+    return _fold_layer_scale(renamed)
+
+
+def _fold_layer_scale(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """DINOv2's factors of each branch (``ls1``, ``ls2``), multiplied into its last layer."""
+    folded = {}
+    for name, value in weights.items():
+        if match := re.fullmatch(r"(.*)\.(attn\.proj|mlp\.fc2)\.(weight|bias)", name):
+            scale = weights.get(f"{match[1]}.ls{1 if match[2] == 'attn.proj' else 2}.gamma")
+            if scale is not None:
+                value = value * scale.view(-1, *[1] * (value.ndim - 1))
+        if not re.search(r"\.ls[12]\.gamma$", name):
+            folded[name] = value
+    return folded
 
 
 def _apply(table: list, name: str) -> str:

@@ -26,7 +26,7 @@ class ThinkingBackbone(BaseModule):
             joint loss.
         init_cfg: As in mmengine; ``dict(type='Pretrained', checkpoint=path)`` reads DeiT, timm,
             mmseg and the authors' weights; ``prefix`` takes those below a name, ``ema=True`` the
-            averaged ones.
+            averaged ones and ``ema=False`` the raw ones of a file with both.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class ThinkingBackbone(BaseModule):
             self.init_cfg = others
             super().init_weights()
         for cfg in pretrained:
-            load_pretrained(self, cfg["checkpoint"], cfg.get("prefix"), cfg.get("ema", False))
+            load_pretrained(self, cfg["checkpoint"], cfg.get("prefix"), cfg.get("ema"))
         self._is_init = True
 
 
