@@ -28,5 +28,5 @@ param_scheduler = [
 ]
 train_cfg = dict(max_epochs=max_epochs, val_interval=10)
 default_hooks = dict(checkpoint=dict(interval=10))
-# mmengine's momentum is 1 - DeiT's decay of 0.99996
+# mmengine's momentum is 1 - DeiT's decay of 0.99996; with accumulative_counts=k add interval=k
 custom_hooks = [dict(type="EMAHook", momentum=4e-5)]
