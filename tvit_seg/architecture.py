@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from .checkpoint import AUTHORS_SEGMENTATION
 from .checkpoint_io import CheckpointError
 
 
@@ -23,6 +24,7 @@ def read_architecture(
     weights: Mapping[str, Tensor],
     head_dim: int = 64,
     thinking_stages: Sequence[int] | None = None,
+    kind: str = "",
 ) -> dict:
     """The arguments of the :class:`~tvit_seg.ThinkingViT` that weights fit.
 
@@ -32,6 +34,8 @@ def read_architecture(
         thinking_stages: Heads of each stage; None reads them off the recycling projections, the
             last stage being as wide as they are. Early releases are wider than their last stage:
             name the stages then.
+        kind: What the weights were recognised as, ``report.source`` of ``convert_state_dict``. The
+            authors' segmentation code has another norm and resizing than everyone else.
 
     Returns:
         Keyword arguments of ``ThinkingViT``, without gate and drop rates. The network is as wide as
@@ -52,6 +56,7 @@ def read_architecture(
     width, channels, patch, _ = weights["patch_embed.proj.weight"].shape
     stages = _stages(weights, width, head_dim, thinking_stages)
     head = weights.get("head.weight")
+    own = dict(norm_cfg=dict(type="LN", eps=1e-5), interpolate_mode="bilinear")
     return dict(
         img_size=_side(weights["pos_embed"].shape[1] - 1) * patch,
         patch_size=patch,
@@ -64,6 +69,7 @@ def read_architecture(
         patch_bias="patch_embed.proj.bias" in weights,
         thinking_stages=stages,
         num_classes=0 if head is None else head.shape[0],
+        **(own if kind == AUTHORS_SEGMENTATION else {}),
     )
 
 

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from .checkpoint_io import CheckpointError, get_state_dict, read_checkpoint, which_weights
 
+AUTHORS_SEGMENTATION = "authors' segmentation weights"
+
 # timm's name of a block's parts <-> mmseg's
 BLOCK_NAMES = {
     "norm1.": "ln1.",
@@ -165,7 +167,7 @@ def _recognise(weights: Mapping[str, Tensor]) -> str:
     """Which family of checkpoints the names belong to."""
     signs = {
         "our weights": r"(^|\.)recycle\.\d+\.scale$",
-        "authors' segmentation weights": r"^encoder\._thinking_",
+        AUTHORS_SEGMENTATION: r"^encoder\._thinking_",
         "authors' ThinkingViT weights": r"^(alpha\.\d+|proj_layer\d*\..*)$",
         "mmseg ViT weights": r"(^|\.)layers\.\d+\.ln1\.weight$",
         "distilled DeiT weights": r"(^|\.)dist_token$",
@@ -190,7 +192,7 @@ def _rename(weights: Mapping[str, Tensor], report: Report) -> dict[str, Tensor]:
         if part == "backbone":
             renamed[f"backbone.{_apply(_AUTHORS_BACKBONE + _MMSEG_BACKBONE, rest)}"] = value
         elif part == "decode_head":
-            authors = report.source == "authors' segmentation weights"
+            authors = report.source == AUTHORS_SEGMENTATION
             rest, value = _head_entry(rest, value) if authors else (rest, value)
             renamed[f"decode_head.{rest}"] = value
         else:

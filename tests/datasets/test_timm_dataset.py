@@ -14,7 +14,6 @@ from torchvision.datasets import ImageFolder
 
 from tvit_seg.datasets import (
     DataError,
-    RepeatedAugSampler,
     TimmDataset,
     check_config_data,
     check_dataset,
@@ -112,20 +111,6 @@ def test_in_a_dataloader(root):
     assert [int(sample.gt_label) for sample in batches[1]["data_samples"]] == [1] * 4
 
 
-def test_augmentation_differs_between_epochs_and_follows_the_seed(root):
-    cfg = config(root, num_workers=1, worker_init_fn=dict(type="keep_worker_seed"))
-    loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
-
-    def epoch():
-        return torch.cat([torch.stack(batch["inputs"]) for batch in loader])
-
-    torch.manual_seed(0)
-    first, second = epoch(), epoch()
-    torch.manual_seed(0)
-    assert torch.equal(epoch(), first)
-    assert not torch.equal(first, second)
-
-
 def test_good_data_passes_and_is_remembered(root, monkeypatch):
     check_config_data(config(root))
     require_data(config(root))
@@ -185,35 +170,3 @@ def test_wrong_places(root, place, message):
 def test_a_folder_without_classes(root):
     with pytest.raises(DataError, match=r"has no class folders; expected .*CLASS/IMAGE"):
         TimmDataset(str(root / "train"), "ant")
-
-
-class TestRepeatedAugSampler:
-    def build(self, monkeypatch, rank=0, world=1, **kwargs):
-        monkeypatch.setattr("tvit_seg.datasets.samplers.get_dist_info", lambda: (rank, world))
-        return RepeatedAugSampler(range(600), selected_round=0, **kwargs)
-
-    def test_images_come_several_times(self, monkeypatch):
-        indices = list(self.build(monkeypatch, seed=0))
-        assert len(indices) == 600
-        assert len(set(indices)) == 200
-        assert indices[0] == indices[1] == indices[2]
-
-    def test_processes_share_an_image(self, monkeypatch):
-        parts = [list(self.build(monkeypatch, rank, 3, seed=0)) for rank in range(3)]
-        assert parts[0] == parts[1] == parts[2]
-        assert len(parts[0]) == 200
-
-    def test_order_follows_seed_and_epoch(self, monkeypatch):
-        sampler = self.build(monkeypatch, seed=0)
-        first = list(sampler)
-        sampler.set_epoch(1)
-        assert list(sampler) != first
-        sampler.set_epoch(0)
-        assert list(sampler) == first
-        assert list(self.build(monkeypatch, seed=5)) != first
-
-    def test_from_a_config(self, root):
-        cfg = config(root, sampler=dict(type="RepeatedAugSampler", num_repeats=2))
-        loader = Runner.build_dataloader(cfg.train_dataloader, seed=3)
-        assert loader.sampler.seed == 3
-        assert len(loader) == 3

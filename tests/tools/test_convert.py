@@ -46,9 +46,7 @@ def test_references(run, tmp_path, path, suffix, reference, capsys):
     assert tuple(found["meta"]["backbone"]["thinking_stages"]) == (1, 2)
 
     given = reference(path.stem)
-    eps = 1e-5 if path.stem.startswith("segmenter") else 1e-6
-    options = {**found["meta"]["backbone"], "norm_cfg": dict(type="LN", eps=eps)}
-    backbone = ThinkingViT(**options, interpolate_mode="bilinear", pretrained=str(target)).eval()
+    backbone = ThinkingViT(**found["meta"]["backbone"], pretrained=str(target)).eval()
     backbone.init_weights()
     with torch.no_grad():
         for stage, output in enumerate(backbone.forward_stages(given["x"])):

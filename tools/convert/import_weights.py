@@ -39,7 +39,8 @@ def main() -> None:
     args = parse_args()
     with friendly_errors():
         weights, record = read_source(args.source, args.ema)
-        backbone = read_architecture(weights, args.head_dim, args.thinking_stages)
+        kind = weights.report.source
+        backbone = read_architecture(weights, args.head_dim, args.thinking_stages, kind)
         print(weights.report)
         width = backbone_weights(weights)["norm.weight"].shape[0]
         if backbone["embed_dims"] < width:

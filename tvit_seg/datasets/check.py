@@ -93,7 +93,9 @@ def _datasets(cfg: Config, loader: str) -> Iterator[BaseSegDataset]:
     loader = copy.deepcopy(cfg.get(loader))
     for part_cfg in _part_configs(loader["dataset"]) if loader else ():
         part_cfg.setdefault("_scope_", cfg.get("default_scope") or "mmseg")
-        if part_cfg["type"] not in (TimmDataset, "TimmDataset", "tvit_seg.TimmDataset"):
+        kind = part_cfg["type"]
+        cls = DATASETS.get(kind) if isinstance(kind, str) else kind
+        if cls is None or issubclass(cls, BaseSegDataset):
             part_cfg.update(pipeline=[], lazy_init=True)
         yield from _parts(DATASETS.build(part_cfg))
 

@@ -108,7 +108,7 @@ class ThinkingRunner(Runner):
                 leaves the learning rate as it is.
         """
         if auto_scale_lr and auto_scale_lr.get("enable"):
-            counts = optim_wrapper._accumulative_counts
+            counts = getattr(optim_wrapper, "_accumulative_counts", 1)
             base = auto_scale_lr["base_batch_size"] / counts
             auto_scale_lr = {**auto_scale_lr, "base_batch_size": base}
         super().scale_lr(optim_wrapper, auto_scale_lr)

@@ -23,6 +23,7 @@ class AveragedValLoop(ValLoop):
         self.runner.call_hook("before_val")
         raw = {}
         if any(isinstance(hook, EMAHook) for hook in self.runner.hooks):
+            self.runner.logger.info("validating the raw weights, then their moving average")
             raw = {f"raw/{name}": value for name, value in self._evaluate().items()}
         self.runner.call_hook("before_val_epoch")  # swaps the averaged weights in
         metrics = {**self._evaluate(), **raw}
