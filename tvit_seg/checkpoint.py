@@ -176,10 +176,18 @@ def _recognise(weights: Mapping[str, Tensor]) -> str:
     for source, pattern in signs.items():
         if any(re.search(pattern, name) for name in weights):
             return source
+    looked_for = "; ".join(f"{source} ({_readable(sign)})" for source, sign in signs.items())
     raise CheckpointError(
-        "weights of an unknown kind; known are ViT weights of the authors, DeiT, timm, mmseg and "
-        f"ours. Found {_shorten(list(weights)) or 'nothing'}"
+        f"weights of an unknown kind; looked for {looked_for}. "
+        f"Found {_shorten(list(weights)) or 'nothing'}"
     )
+
+
+def _readable(sign: str) -> str:
+    """A pattern as a name with N for a number."""
+    for regex, text in (("(^|\\.)", ""), (r"\d+", "N"), (r"\d*", ""), (".*", "*"), ("\\", "")):
+        sign = sign.replace(regex, text)
+    return sign.strip("^$()").replace("|", ", ")
 
 
 def _rename(weights: Mapping[str, Tensor], report: Report) -> dict[str, Tensor]:

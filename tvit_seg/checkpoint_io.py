@@ -276,17 +276,20 @@ def _to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def check_compatible(model: nn.Module, state_dict: Mapping[str, Tensor], path: str | Path) -> None:
+def check_compatible(
+    model: nn.Module, state_dict: Mapping[str, Tensor], path: str | Path, shapes: bool = False
+) -> None:
     """Refuses weights of another architecture.
 
     Args:
         model: The model that is to take the weights.
         state_dict: Weights by name.
         path: Where they come from, for the message.
+        shapes: Whether every parameter that is there must have the same shape.
 
     Raises:
         CheckpointError: Fewer than half of the model's parameters, counted in elements, are there
-            under the same name and in the same shape.
+            under the same name and in the same shape; or one has another shape.
     """
     parameters = dict(model.named_parameters())
     own = parameters | dict(model.named_buffers())
@@ -299,6 +302,11 @@ def check_compatible(model: nn.Module, state_dict: Mapping[str, Tensor], path: s
     }
     total = sum(value.numel() for value in parameters.values())
     lost = sum(parameters[name].numel() for name in [*missing, *differing])
+    if shapes and differing and 2 * lost <= total:
+        raise CheckpointError(
+            f"checkpoint {path} is of a model with other sizes (another number of classes, another "
+            f"img_size?): {_some(differing.values())}"
+        )
     if 2 * lost <= total:
         return
     raise CheckpointError(

@@ -265,3 +265,17 @@ def test_learning_rate_counts_the_images_of_a_step(tmp_path):
     assert learning_rate(tmp_path, 64, world=4, counts=4, **scale) == pytest.approx(1e-3)
     assert learning_rate(tmp_path, 64) == 5e-4
     assert learning_rate(tmp_path, 64, enable=False, base_batch_size=512) == 5e-4
+
+
+def test_testing_needs_the_same_shapes(trained, tmp_path):
+    """Training may start from another head, a test would measure a random one."""
+    checkpoint = torch.load(trained[0] / "iter_4.pth", weights_only=True)
+    checkpoint["state_dict"]["layers.2.weight"] = torch.zeros(3, 8)
+    torch.save(checkpoint, tmp_path / "other.pth")
+    loader = {"dataset": Numbers(), "batch_size": 2, "sampler": {"type": "DefaultSampler"}}
+    test = dict(test_dataloader=loader, test_cfg={}, test_evaluator=Evaluator([Score()]))
+    runner = make_runner(tmp_path, load_from=str(tmp_path / "other.pth"), **test)
+    runner.load_or_resume()
+    runner = make_runner(tmp_path, load_from=str(tmp_path / "other.pth"), **test)
+    with pytest.raises(CheckpointError, match=r"number of classes.*: layers\.2\.weight \(3, 8\)"):
+        runner.test()

@@ -141,7 +141,11 @@ def test_timm_models_keep_their_width(run, tmp_path, name):
 @pytest.mark.parametrize(
     ("weights", "options", "message"),
     [
-        ({"conv1.weight": torch.zeros(1)}, [], r"unknown kind; known are ViT weights of the auth"),
+        (
+            {"conv1.weight": torch.zeros(1)},
+            [],
+            r"unknown kind; looked for .*alpha\.N.* Found conv1",
+        ),
         (None, ["--thinking-stages", "4", "6"], r"stages of \[32, 48\] channels do not fit"),
         (None, ["--thinking-stages", "2", "3"], "only backbones can be cropped"),
     ],

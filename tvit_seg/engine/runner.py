@@ -85,6 +85,8 @@ class ThinkingRunner(Runner):
     ``max_keep_ckpts`` at 2 or more. Takes the arguments of mmengine's ``Runner``.
     """
 
+    _testing = False
+
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
         """Registers the config's hooks, and those that seed steps and keep checkpoints plain.
 
@@ -127,6 +129,11 @@ class ThinkingRunner(Runner):
         if hasattr(sampler, "seed") and not self._randomness_cfg.get("diff_rank_seed", False):
             sampler.seed = self.seed  # built before the checkpoint's seed was known
 
+    def test(self) -> dict[str, float]:
+        """Tests the model; weights of other shapes, which training may start from, are refused."""
+        self._testing = True
+        return super().test()
+
     def _init_model_weights(self) -> None:
         with strict_loading():  # of whatever an ``init_cfg`` names, in heads and necks too
             super()._init_model_weights()
@@ -168,7 +175,7 @@ class ThinkingRunner(Runner):
             model = model.module
         for pattern, replacement in revise_keys:
             weights = {re.sub(pattern, replacement, name): value for name, value in weights.items()}
-        check_compatible(model, weights, filename)
+        check_compatible(model, weights, filename, shapes=self._testing)
 
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         checkpoint = _load_checkpoint_to_model(model, checkpoint, strict, revise_keys=revise_keys)
