@@ -5,12 +5,13 @@ import logging
 import pytest
 import timm
 import torch
+from builders import LINEAR, classifier, segmentor
 from contracts import close
 from mmseg.registry import MODELS
 
 from tvit_seg import ThinkingEncoderDecoder, ThinkingViT, convert_state_dict
 from tvit_seg.checkpoint import load_pretrained
-from tvit_seg.checkpoint_io import CheckpointError
+from tvit_seg.checkpoint_io import CheckpointError, get_state_dict
 
 SMALL = dict(img_size=64, num_layers=2, num_heads=4, embed_dims=64, num_classes=10)
 
@@ -246,3 +247,50 @@ def test_a_position_embedding_that_is_no_square():
     weights["pos_embed"] = torch.zeros(1, 1 + 7, 64)
     with pytest.raises(CheckpointError, match="7 patches is not square"):
         convert_state_dict(weights, build())
+
+
+@torch.no_grad()
+def test_layer_scale_of_dino_is_folded():
+    weights = timm_weights(init_values=0.1, classes=0)
+    for name in list(weights):
+        if name.endswith("gamma"):
+            weights[name] = torch.rand_like(weights[name])
+    teacher = {f"backbone.{name}": value for name, value in weights.items()}
+    teacher["head.mlp.0.weight"] = torch.zeros(3, 3)
+    backbone = build(num_classes=0, thinking_stages=(4,))
+    converted = convert_state_dict(get_state_dict({"teacher": teacher, "epoch": 1}), backbone)
+    assert list(converted.report.dropped) == ["head.mlp.0.weight"]
+    backbone.load_state_dict(converted)
+    theirs = timm.models.vision_transformer.VisionTransformer(
+        img_size=64, embed_dim=64, depth=2, num_heads=4, num_classes=0, init_values=0.1
+    ).eval()
+    theirs.load_state_dict(weights)
+    images = torch.randn(2, 3, 64, 64)
+    close(backbone.forward_stages(images)[0].tokens, theirs.forward_features(images))
+
+
+@pytest.mark.parametrize(("ema", "which"), [(None, "averaged"), (True, "averaged"), (False, "raw")])
+def test_from_pretraining_to_segmentation(tmp_path, monkeypatch, ema, which):
+    """A checkpoint of a classifier's training with moving averages starts a segmentor."""
+    source = classifier()
+    raw = {f"module.{name}": value + 1 for name, value in source.state_dict().items()}
+    checkpoint = dict(state_dict=source.state_dict(), ema_state_dict=raw, meta={}, optimizer={})
+    torch.save(checkpoint, tmp_path / "epoch_300.pth")
+    cfg = dict(type="Pretrained", checkpoint=str(tmp_path / "epoch_300.pth"), ema=ema)
+    gate = dict(type="FixedGate", stage=-1)
+    said = []
+    monkeypatch.setattr("tvit_seg.checkpoint.print_log", lambda text, **kwargs: said.append(text))
+    for classes, kept in ((5, True), (7, False)):
+        backbone = dict(img_size=(48, 64), num_classes=classes, init_cfg=cfg)
+        model = segmentor(gate, head=dict(LINEAR, num_classes=classes), backbone=backbone)
+        before = model.backbone.head.weight.clone()
+        model.init_weights()
+        expected = source.backbone.blocks[1].mlp.fc1.weight + (which == "raw")
+        close(model.backbone.blocks[1].mlp.fc1.weight, expected)
+        assert model.backbone.pos_embed.shape == (1, 1 + 6 * 8, 32)
+        head = source.backbone.head.weight + (which == "raw")
+        close(model.backbone.head.weight, head if kept else before)
+        text = said.pop()
+        assert f"recognised as our weights ({which})" in text
+        assert "resized: pos_embed" in text
+        assert ("head.weight (5 classes, the model has 7)" in text) != kept

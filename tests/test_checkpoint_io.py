@@ -1,3 +1,4 @@
+import argparse
 import enum
 import os
 import pickle
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tvit_seg.checkpoint_io import (
@@ -16,6 +17,7 @@ from tvit_seg.checkpoint_io import (
     get_state_dict,
     plain,
     read_checkpoint,
+    which_weights,
     write_checkpoint,
 )
 
@@ -147,8 +149,8 @@ def test_prefers_ema_and_strips_prefix(weights):
     averaged = {f"module.{name}": value + 1 for name, value in weights.items()}
     checkpoint = {"model": weights, "model_ema": averaged}
     assert get_state_dict(checkpoint) == weights
-    assert get_state_dict(checkpoint, prefer_ema=True).keys() == weights.keys()
-    assert get_state_dict({"model": weights}, prefer_ema=True) == weights
+    assert get_state_dict(checkpoint, ema=True).keys() == weights.keys()
+    assert get_state_dict({"model": weights}, ema=True) == weights
 
 
 def test_no_weights():
@@ -218,9 +220,53 @@ def test_old_file_survives_a_failure(tmp_path, weights, monkeypatch, failing):
     assert os.listdir(tmp_path) == ["w.pth"]
 
 
-def test_safetensors_target_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"\.pth"):
-        write_checkpoint({}, tmp_path / "w.safetensors")
+def test_safetensors_keep_weights_and_plain_values(tmp_path, weights):
+    checkpoint = {"meta": {"heads": [3, 6], "name": "x"}, "state_dict": weights}
+    write_checkpoint(checkpoint, tmp_path / "w.safetensors")
+    read = read_checkpoint(tmp_path / "w.safetensors")
+    assert read["meta"] == checkpoint["meta"]
+    torch.testing.assert_close(dict(read["state_dict"]), dict(weights))
+    torch.testing.assert_close(load_file(tmp_path / "w.safetensors"), dict(weights))
+
+
+@pytest.mark.parametrize("rest", [{}, {"state_dict": {"w": torch.ones(1)}, "best": torch.ones(1)}])
+def test_safetensors_of_something_else_are_refused(tmp_path, rest):
+    with pytest.raises(ValueError, match=r"w.safetensors: .*write a \.pth file"):
+        write_checkpoint(rest, tmp_path / "w.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_reads_arrays(tmp_path):
+    np.savez(tmp_path / "w.npz", **{"param/a": np.ones(2, np.float16), "x": np.zeros(3)})
+    assert get_state_dict(read_checkpoint(tmp_path / "w.npz"))["a"].tolist() == [1, 1]
+    np.savez(tmp_path / "evil.npz", a=np.array([object()]))
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        read_checkpoint(tmp_path / "evil.npz")
+
+
+def test_reads_what_timm_saves(tmp_path, weights):
+    args = argparse.Namespace(lr=0.1, opt="adamw")
+    torch.save({"state_dict": weights, "args": args, "arch": "vit"}, tmp_path / "w.pth.tar")
+    assert read_checkpoint(tmp_path / "w.pth.tar")["args"] == args
+
+
+def test_averages_of_mmengine(weights):
+    raw = {f"module.{name}": value + 1 for name, value in weights.items()}
+    raw["steps"] = torch.tensor(3)
+    checkpoint = {"state_dict": weights, "ema_state_dict": raw}
+    assert get_state_dict(checkpoint) == get_state_dict(checkpoint, ema=True) == weights
+    found = get_state_dict(checkpoint, ema=False)
+    assert found.keys() == weights.keys()
+    name = next(iter(weights))
+    torch.testing.assert_close(found[name], weights[name] + 1)
+    said = [which_weights(checkpoint, ema) for ema in (None, True, False)]
+    assert said == ["averaged", "averaged", "raw"]
+
+
+def test_says_which_weights(weights):
+    both = {"state_dict": weights, "state_dict_ema": weights}
+    assert [which_weights(both, ema) for ema in (None, True, False)] == ["raw", "averaged", "raw"]
+    assert which_weights({"model": weights}, True) == "only"
 
 
 def test_check_compatible():

@@ -1,37 +1,49 @@
 """Every shipped config builds, trains a step and tests."""
 
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
-from builders import samples
+from builders import class_samples, samples
 from mmengine.config import Config
 from mmengine.dataset import Compose
-from mmengine.runner import Runner
 from mmseg.registry import MODELS
+from PIL import Image
+from timm.data import create_transform
 
-from tvit_seg import ThinkingEncoderDecoder, stage_macs
+from tvit_seg import ThinkingClassifier, ThinkingEncoderDecoder, stage_macs
+from tvit_seg.engine import ThinkingRunner
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 LEAVES = sorted(
     path for path in CONFIGS.rglob("*.py") if "_base_" not in path.relative_to(CONFIGS).parts
 )
+PRETRAINING = [path for path in LEAVES if path.parent.name == "pretrain"]
+LONGER = [path for path in PRETRAINING if "_8xb128-800e_" in path.stem]
+SEGMENTATION = [path for path in LEAVES if path not in PRETRAINING]
 
 
 def ids(path):
     return path.stem
 
 
-@pytest.mark.parametrize("path", LEAVES, ids=ids)
-def test_config(path, tmp_path):
+def build(path, tmp_path):
+    """Runner and config, with the optimizer and the metrics built."""
     cfg = Config.fromfile(path)
     cfg.work_dir, cfg.launcher, cfg.log_level = str(tmp_path), "none", "ERROR"
     cfg.experiment_name = f"{path.stem}-{tmp_path.name}"
-    runner = Runner.from_cfg(cfg)
-    model = runner.model
-    assert isinstance(model, ThinkingEncoderDecoder)
+    runner = ThinkingRunner.from_cfg(cfg)
     runner.optim_wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
     runner.build_evaluator(cfg.val_evaluator)
+    return runner, cfg
+
+
+@pytest.mark.parametrize("path", SEGMENTATION, ids=ids)
+def test_segmentation_config(path, tmp_path):
+    runner, cfg = build(path, tmp_path)
+    model = runner.model
+    assert isinstance(model, ThinkingEncoderDecoder)
     for pipeline in (cfg.train_pipeline, cfg.test_pipeline, cfg.tta_pipeline):
         Compose(pipeline)
 
@@ -48,6 +60,59 @@ def test_config(path, tmp_path):
     assert result.seg_logits.data.shape == (cfg.num_classes, *size)
     costs = stage_macs(model, size)
     assert costs == sorted(costs)
+
+
+@pytest.mark.parametrize("path", [p for p in PRETRAINING if p not in LONGER], ids=ids)
+def test_pretraining_config(path, tmp_path):
+    runner, cfg = build(path, tmp_path)
+    model = runner.model
+    assert isinstance(model, ThinkingClassifier)
+    for pipeline in (cfg.train_pipeline, cfg.test_pipeline):
+        image = create_transform(normalize=False, **pipeline)(Image.new("RGB", (300, 260)))
+        assert image.shape == (3, *cfg.image_size)
+    assert cfg.train_dataloader.dataset.transform == cfg.train_pipeline
+    assert cfg.val_dataloader.dataset.transform == cfg.test_pipeline
+
+    size = (64, 64)
+    images = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for _ in range(2)]
+    data = dict(inputs=images, data_samples=class_samples([0, cfg.num_classes - 1]))
+    model.train()
+    log_vars = model.train_step(data, runner.optim_wrapper)
+    assert len(log_vars) >= 1 + model.num_stages
+    model.eval()
+    result = model.val_step(data)[0]
+    assert result.pred_score.shape == (cfg.num_classes,)
+    assert result.stage_scores.shape == (model.num_stages, cfg.num_classes)
+
+
+@pytest.mark.parametrize("path", LONGER, ids=ids)
+def test_longer_recipe(path):
+    """800 epochs are 300 epochs in all but the schedule."""
+    longer, short = Config.fromfile(path), Config.fromfile(str(path).replace("800e", "300e"))
+    assert longer.train_cfg.max_epochs == longer.param_scheduler[1].end == longer.max_epochs == 800
+    for cfg in (longer, short):
+        for name in ("max_epochs", "train_cfg", "param_scheduler"):
+            cfg.pop(name)
+    assert longer.to_dict() == short.to_dict()
+
+
+def test_published_recipe():
+    path = CONFIGS / "pretrain/thinkingvit-3h-6h_8xb128-300e_imagenet-224x224.py"
+    cfg = Config.fromfile(path)
+    assert cfg.model.backbone.thinking_stages == (3, 6)
+    assert cfg.model.backbone.gate == dict(type="EntropyGate", threshold=1.0, topk=10)
+    assert cfg.model.backbone.drop_path_rate == 0.1
+    assert cfg.model.label_smoothing == 0.1
+    assert cfg.optim_wrapper.optimizer.lr == 5e-4
+    assert cfg.auto_scale_lr == dict(enable=True, base_batch_size=512)
+    assert cfg.custom_hooks[0].momentum == pytest.approx(1 - 0.99996)
+
+
+def test_published_head_counts_have_a_recipe():
+    published = ["2h-3h", "2h-3h-6h", "2h-6h", "3h-6h", "3h-6h-12h", "3h-9h", "3h-12h"]
+    for stages, epochs in product(published, (300, 800)):
+        name = f"thinkingvit-{stages}_8xb128-{epochs}e_imagenet-224x224.py"
+        assert CONFIGS / "pretrain" / name in PRETRAINING
 
 
 def test_published_size():

@@ -26,6 +26,7 @@ def test_named_files_exist(page):
                        page.read_text())  # fmt: skip
     missing = [name for name in named if not (ROOT / name).exists()]
     elsewhere = {
+        "checkpoints/deit_tiny_patch16_224.pth",
         "checkpoints/thinkingvit_3h-6h.pth",
         "configs/segmenter/segmenter_vit-s_mask_8xb1-160k_ade20k-512x512.py",
         "tools/dataset_converters/cityscapes.py",

@@ -1,4 +1,4 @@
-"""Tests a segmentor: metrics, and on request predictions and painted images."""
+"""Tests a segmentor or a classifier: metrics, on request predictions and painted images."""
 
 import argparse
 import os
@@ -43,6 +43,12 @@ def paint(cfg: dict, args: argparse.Namespace) -> None:
     cfg.visualizer = visualizer
 
 
+def require_segmentor(cfg: dict, option: str) -> None:
+    """Label maps are needed to save or paint them."""
+    if "decode_head" not in cfg.model:
+        raise ValueError(f"{option} needs label maps, but {cfg.model.get('type')} makes none")
+
+
 def use_tta(cfg: dict) -> None:
     """Replaces model and pipeline by the augmenting ones."""
     absent = [key for key in ("tta_model", "tta_pipeline") if key not in cfg]
@@ -71,10 +77,13 @@ def main() -> None:
         if args.show and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise ValueError("--show needs a display; --show-dir DIR saves the images")
         if args.show or args.show_dir:
+            require_segmentor(cfg, "--show" if args.show else "--show-dir")
             paint(cfg, args)
         if args.tta:
+            require_segmentor(cfg, "--tta")
             use_tta(cfg)
         if args.out:
+            require_segmentor(cfg, "--out")
             save_predictions(cfg, args.out)
         runner = build_runner(cfg)
     with friendly_errors(CheckpointError, DataError, FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Trains a segmentor."""
+"""Trains a segmentor or a classifier."""
 
 import argparse
 

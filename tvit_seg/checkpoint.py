@@ -15,13 +15,15 @@ from mmengine.logging import print_log
 from timm.layers import resample_abs_pos_embed, resample_patch_embed, resize_rel_pos_bias_table
 from torch import Tensor, nn
 
-from .checkpoint_io import CheckpointError, get_state_dict, read_checkpoint
+from .checkpoint_io import CheckpointError, get_state_dict, read_checkpoint, which_weights
 from .checkpoint_swin import SIGNS as SWIN_SIGNS
 from .checkpoint_swin import is_swin, rename_swin
 from .layers import NestedLayerNorm, NestedLinear
 
+AUTHORS_SEGMENTATION = "authors' segmentation weights"
+
 # timm's name of a block's parts <-> mmseg's
-_BLOCK = {
+BLOCK_NAMES = {
     "norm1.": "ln1.",
     "norm2.": "ln2.",
     "attn.qkv.": "attn.attn.in_proj_",
@@ -39,14 +41,20 @@ _MMSEG_BACKBONE = [
     (r"^patch_embed\.projection\.", "patch_embed.proj."),
     (r"^ln1\.", "norm."),
     (r"^layers\.(\d+)\.", r"blocks.\1."),
-    *((rf"^(blocks\.\d+\.){re.escape(mmseg)}", rf"\1{timm}") for timm, mmseg in _BLOCK.items()),
+    *(
+        (rf"^(blocks\.\d+\.){re.escape(mmseg)}", rf"\1{timm}")
+        for timm, mmseg in BLOCK_NAMES.items()
+    ),
 ]
 _AUTHORS_HEAD = [
     (r"^proj_dec\.", "dec_proj."),
     (r"^proj_(patch|classes)$", r"\1_proj.weight"),
     (r"^head\.", "conv_seg."),
     (r"^blocks\.(\d+)\.", r"layers.\1."),
-    *((rf"^(layers\.\d+\.){re.escape(timm)}", rf"\1{mmseg}") for timm, mmseg in _BLOCK.items()),
+    *(
+        (rf"^(layers\.\d+\.){re.escape(timm)}", rf"\1{mmseg}")
+        for timm, mmseg in BLOCK_NAMES.items()
+    ),
 ]
 
 
@@ -130,7 +138,7 @@ def convert_state_dict(
 
 
 def load_pretrained(
-    model: nn.Module, path: str, prefix: str | None = None, ema: bool = False
+    model: nn.Module, path: str, prefix: str | None = None, ema: bool | None = None
 ) -> Report:
     """Loads a checkpoint file into a backbone or segmentor and logs what was read.
 
@@ -138,7 +146,8 @@ def load_pretrained(
         model: A thinking backbone or segmentor.
         path: A local file: .pth, .bin or .safetensors.
         prefix: Only the entries whose names start so.
-        ema: Take the averaged weights of a checkpoint that holds both.
+        ema: Whether to take averaged or raw weights of a checkpoint that holds both; None takes
+            what it holds as ``state_dict``.
 
     Returns:
         The report.
@@ -147,9 +156,11 @@ def load_pretrained(
         CheckpointError: If the file is damaged, holds code, or fits less than half of the
             model's tensors. Tensors are counted, since a narrow model fills a part of each.
     """
-    weights = get_state_dict(read_checkpoint(path), prefer_ema=ema)
-    converted = convert_state_dict(weights, model, prefix)
+    checkpoint = read_checkpoint(path)
+    converted = convert_state_dict(get_state_dict(checkpoint, ema), model, prefix)
     report = converted.report
+    if (which := which_weights(checkpoint, ema)) != "only":
+        report.source += f" ({which})"
     total = len(model.state_dict())
     if len(converted) < total / 2:
         raise CheckpointError(
@@ -165,7 +176,7 @@ def _recognise(weights: Mapping[str, Tensor]) -> str:
     signs = {
         "our weights": r"(^|\.)recycle\.\d+\.scale$",
         **SWIN_SIGNS,
-        "authors' segmentation weights": r"^encoder\._thinking_",
+        AUTHORS_SEGMENTATION: r"^encoder\._thinking_",
         "authors' ThinkingViT weights": r"^(alpha\.\d+|proj_layer\d*\..*)$",
         "mmseg ViT weights": r"(^|\.)layers\.\d+\.ln1\.weight$",
         "distilled DeiT weights": r"(^|\.)dist_token$",
@@ -174,10 +185,18 @@ def _recognise(weights: Mapping[str, Tensor]) -> str:
     for source, pattern in signs.items():
         if any(re.search(pattern, name) for name in weights):
             return source
+    looked_for = "; ".join(f"{source} ({_readable(sign)})" for source, sign in signs.items())
     raise CheckpointError(
-        "weights of an unknown kind; known are ViT and Swin weights of the authors, DeiT, timm, "
-        f"mmseg and ours. Found {_shorten(list(weights)) or 'nothing'}"
+        f"weights of an unknown kind; looked for {looked_for}. "
+        f"Found {_shorten(list(weights)) or 'nothing'}"
     )
+
+
+def _readable(sign: str) -> str:
+    """A pattern as a name with N for a number."""
+    for regex, text in (("(^|\\.)", ""), (r"\d+", "N"), (r"\d*", ""), (".*", "*"), ("\\", "")):
+        sign = sign.replace(regex, text)
+    return sign.strip("^$()").replace("|", ", ")
 
 
 def _rename_vit(weights: Mapping[str, Tensor], report: Report) -> dict[str, Tensor]:
@@ -190,7 +209,7 @@ def _rename_vit(weights: Mapping[str, Tensor], report: Report) -> dict[str, Tens
         if part == "backbone":
             renamed[f"backbone.{_apply(_AUTHORS_BACKBONE + _MMSEG_BACKBONE, rest)}"] = value
         elif part == "decode_head":
-            authors = report.source == "authors' segmentation weights"
+            authors = report.source == AUTHORS_SEGMENTATION
             rest, value = _head_entry(rest, value) if authors else (rest, value)
             renamed[f"decode_head.{rest}"] = value
         else:
@@ -204,7 +223,20 @@ def _rename_vit(weights: Mapping[str, Tensor], report: Report) -> dict[str, Tens
                 if key not in renamed:
                     raise CheckpointError(f"weights with a {name} but without a {key}")
                 renamed[key] = torch.cat((renamed[key][:, :1], renamed[key][:, 2:]), dim=1)
-    return renamed
+    return _fold_layer_scale(renamed)
+
+
+def _fold_layer_scale(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """DINOv2's factors of each branch (``ls1``, ``ls2``), multiplied into its last layer."""
+    folded = {}
+    for name, value in weights.items():
+        if match := re.fullmatch(r"(.*)\.(attn\.proj|mlp\.fc2)\.(weight|bias)", name):
+            scale = weights.get(f"{match[1]}.ls{1 if match[2] == 'attn.proj' else 2}.gamma")
+            if scale is not None:
+                value = value * scale.view(-1, *[1] * (value.ndim - 1))
+        if not re.search(r"\.ls[12]\.gamma$", name):
+            folded[name] = value
+    return folded
 
 
 def _drop_scalars(weights: dict[str, Tensor], report: Report) -> None:

@@ -1,8 +1,10 @@
 """Reading checkpoints without running code out of them, and writing them whole or not at all."""
 
+import json
 import os
 import pickle
 import re
+from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,8 +13,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+_METADATA = "tvit_seg"
+"""Under which a ``.safetensors`` file keeps, as JSON, what a checkpoint holds besides weights."""
+
+_RAW = ("state_dict", "model", "student")
+_AVERAGED = ("state_dict_ema", "model_ema", "teacher")
+"""Where checkpoints keep their weights and the moving average of them."""
 
 _PLAIN = (bool, int, float, complex, str, bytes)
 _KEPT = (Tensor, torch.dtype, torch.device, torch.Size)
@@ -26,11 +36,14 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     """Reads a local checkpoint without running any code out of it.
 
     Args:
-        path: A ``.safetensors`` file or a file written by ``torch.save``, zip or legacy.
+        path: A ``.safetensors`` file, an ``.npz`` of arrays, or a file written by ``torch.save``,
+            zip or legacy.
         map_location: As in ``torch.load``; a device for ``.safetensors``.
 
     Returns:
-        What the file holds.
+        What the file holds. Of a ``.safetensors`` file by :func:`write_checkpoint` the same as was
+        written, of others the tensors; of an ``.npz`` the arrays ``param/...`` under
+        ``state_dict``, or all if there are none.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -51,8 +64,12 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     path.open("rb").close()  # a file that may not be read has its own error
     try:
         if path.suffix == ".safetensors":
-            return load_file(path, device=str(map_location))
-        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+            return _read_safetensors(path, map_location)
+        if path.suffix == ".npz":
+            return _read_arrays(path)
+        # timm saves its command line's arguments, a mere bag of attributes
+        with torch.serialization.safe_globals([Namespace]):
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # a damaged pickle raises almost anything, KeyError to OSError
@@ -62,6 +79,20 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
             f"checkpoint {path} holds a {type(checkpoint).__name__}; a dict of weights is needed"
         )
     return checkpoint
+
+
+def _read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:
+    weights = load_file(path, device=str(map_location))
+    with safe_open(path, framework="pt") as file:
+        rest = (file.metadata() or {}).get(_METADATA)
+    return weights if rest is None else {**json.loads(rest), "state_dict": weights}
+
+
+def _read_arrays(path: Path) -> dict[str, Any]:
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+    weights = {k.removeprefix("param/"): v for k, v in arrays.items() if k.startswith("param/")}
+    return {"state_dict": weights or arrays}
 
 
 def _broken(path: Path, error: Exception) -> CheckpointError:
@@ -88,15 +119,18 @@ def _more_than_weights(path: Path, error: Exception) -> CheckpointError | None:
     )
 
 
-def get_state_dict(checkpoint: Mapping[str, Any], prefer_ema: bool = False) -> dict[str, Tensor]:
+def get_state_dict(checkpoint: Mapping[str, Any], ema: bool | None = None) -> dict[str, Tensor]:
     """Finds the weights in a checkpoint.
 
-    Looks under ``state_dict``, ``model``, ``state_dict_ema`` and ``model_ema``, then takes the
-    checkpoint itself. The prefix ``module.`` of wrapped models is stripped.
+    Raw weights lie under ``state_dict``, ``model`` or ``student``, their moving average under
+    ``state_dict_ema``, ``model_ema`` or ``teacher``. mmengine's ``EMAHook`` saves the average as
+    ``state_dict`` and the raw ones as ``ema_state_dict``. If there is none of these, the checkpoint
+    itself is taken. The prefix ``module.`` of wrapped models is stripped.
 
     Args:
         checkpoint: What :func:`read_checkpoint` returned.
-        prefer_ema: Take the averaged weights if there are any.
+        ema: Whether to take averaged weights or raw ones, if the file has both; None takes what
+            stands under ``state_dict`` or the first that is there.
 
     Returns:
         Tensors by parameter or buffer name.
@@ -104,10 +138,12 @@ def get_state_dict(checkpoint: Mapping[str, Any], prefer_ema: bool = False) -> d
     Raises:
         CheckpointError: There are no weights.
     """
-    keys = ["state_dict", "model", "state_dict_ema", "model_ema"]
-    if prefer_ema:
-        keys = keys[2:] + keys[:2]
-    for candidate in [checkpoint.get(key) for key in keys] + [checkpoint]:
+    raw, averaged = _RAW, _AVERAGED
+    if "ema_state_dict" in checkpoint:
+        raw, averaged = ("ema_state_dict",), ("state_dict",)
+        ema = True if ema is None else ema
+    keys = averaged + raw if ema else raw + averaged
+    for candidate in [*map(checkpoint.get, keys), checkpoint]:
         if _is_weights(candidate):
             break
     else:
@@ -116,8 +152,23 @@ def get_state_dict(checkpoint: Mapping[str, Any], prefer_ema: bool = False) -> d
             f"the checkpoint has the keys {_some(map(str, checkpoint))}"
         )
     if any(name.startswith("module.") for name in candidate):
+        # mmengine's average counts its steps beside the module
+        candidate = {name: value for name, value in candidate.items() if name != "steps"}
         return {name.removeprefix("module."): value for name, value in candidate.items()}
     return candidate
+
+
+def which_weights(checkpoint: Mapping[str, Any], ema: bool | None = None) -> str:
+    """Says which weights :func:`get_state_dict` takes: ``averaged``, ``raw``, or the ``only`` ones.
+
+    Args:
+        checkpoint: What :func:`read_checkpoint` returned.
+        ema: As there.
+    """
+    swapped = "ema_state_dict" in checkpoint
+    if not swapped and not any(checkpoint.get(key) for key in _AVERAGED):
+        return "only"
+    return "averaged" if (swapped if ema is None else ema) else "raw"
 
 
 def _is_weights(obj: Any) -> bool:
@@ -172,17 +223,27 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
 
     Args:
         checkpoint: Made plain before it is written, see :func:`plain`.
-        path: Target, read back by :func:`read_checkpoint`.
+        path: Target, read back by :func:`read_checkpoint`. A ``.safetensors`` file holds the
+            tensors under ``state_dict``, and the rest as JSON.
 
     Raises:
         TypeError: The checkpoint holds something that weights-only loading would refuse.
-        ValueError: The target is a ``.safetensors`` file.
+        ValueError: A ``.safetensors`` file is to hold more than weights and plain values.
     """
-    if Path(path).suffix == ".safetensors":
-        raise ValueError(f"{path}: checkpoints are written by torch.save, e.g. as .pth")
     checkpoint = plain(checkpoint)
+    if Path(path).suffix == ".safetensors" and not _is_weights(checkpoint.get("state_dict")):
+        raise ValueError(f"{path}: there are no weights under state_dict; write a .pth file")
     with replacing(path) as temporary:
-        torch.save(checkpoint, temporary)
+        if Path(path).suffix == ".safetensors":
+            rest = {key: value for key, value in checkpoint.items() if key != "state_dict"}
+            weights = {name: x.clone() for name, x in checkpoint["state_dict"].items()}  # unshared
+            try:
+                metadata = {"format": "pt", _METADATA: json.dumps(rest)}
+            except TypeError as error:
+                raise ValueError(f"{path}: {error}; write a .pth file") from error
+            save_file(weights, temporary, metadata=metadata)
+        else:
+            torch.save(checkpoint, temporary)
 
 
 @contextmanager
@@ -215,17 +276,20 @@ def _to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def check_compatible(model: nn.Module, state_dict: Mapping[str, Tensor], path: str | Path) -> None:
+def check_compatible(
+    model: nn.Module, state_dict: Mapping[str, Tensor], path: str | Path, shapes: bool = False
+) -> None:
     """Refuses weights of another architecture.
 
     Args:
         model: The model that is to take the weights.
         state_dict: Weights by name.
         path: Where they come from, for the message.
+        shapes: Whether every parameter that is there must have the same shape.
 
     Raises:
         CheckpointError: Fewer than half of the model's parameters, counted in elements, are there
-            under the same name and in the same shape.
+            under the same name and in the same shape; or one has another shape.
     """
     parameters = dict(model.named_parameters())
     own = parameters | dict(model.named_buffers())
@@ -238,6 +302,11 @@ def check_compatible(model: nn.Module, state_dict: Mapping[str, Tensor], path: s
     }
     total = sum(value.numel() for value in parameters.values())
     lost = sum(parameters[name].numel() for name in [*missing, *differing])
+    if shapes and differing and 2 * lost <= total:
+        raise CheckpointError(
+            f"checkpoint {path} is of a model with other sizes (another number of classes, another "
+            f"img_size?): {_some(differing.values())}"
+        )
     if 2 * lost <= total:
         return
     raise CheckpointError(

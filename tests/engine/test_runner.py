@@ -246,3 +246,36 @@ def test_moving_averages_survive_a_resume(tmp_path):
     second.call_hook("before_run")
     second.resume(str(tmp_path / "iter_4.pth"))
     torch.testing.assert_close(second.model.state_dict(), first.model.state_dict())
+
+
+def learning_rate(tmp_path, batch_size=2, counts=1, world=1, **auto_scale_lr):
+    runner = make_runner(tmp_path, auto_scale_lr=auto_scale_lr or None)
+    runner._train_dataloader = dict(runner._train_dataloader, batch_size=batch_size)
+    runner._world_size = world
+    cfg = dict(optimizer=dict(type="SGD", lr=5e-4), accumulative_counts=counts)
+    wrapper = runner.build_optim_wrapper(cfg)
+    runner.scale_lr(wrapper, runner.auto_scale_lr)
+    return wrapper.optimizer.param_groups[0]["lr"]
+
+
+def test_learning_rate_counts_the_images_of_a_step(tmp_path):
+    scale = dict(enable=True, base_batch_size=512)
+    assert learning_rate(tmp_path, 512, **scale) == pytest.approx(5e-4)
+    assert learning_rate(tmp_path, 128, world=8, **scale) == pytest.approx(1e-3)
+    assert learning_rate(tmp_path, 64, world=4, counts=4, **scale) == pytest.approx(1e-3)
+    assert learning_rate(tmp_path, 64) == 5e-4
+    assert learning_rate(tmp_path, 64, enable=False, base_batch_size=512) == 5e-4
+
+
+def test_testing_needs_the_same_shapes(trained, tmp_path):
+    """Training may start from another head, a test would measure a random one."""
+    checkpoint = torch.load(trained[0] / "iter_4.pth", weights_only=True)
+    checkpoint["state_dict"]["layers.2.weight"] = torch.zeros(3, 8)
+    torch.save(checkpoint, tmp_path / "other.pth")
+    loader = {"dataset": Numbers(), "batch_size": 2, "sampler": {"type": "DefaultSampler"}}
+    test = dict(test_dataloader=loader, test_cfg={}, test_evaluator=Evaluator([Score()]))
+    runner = make_runner(tmp_path, load_from=str(tmp_path / "other.pth"), **test)
+    runner.load_or_resume()
+    runner = make_runner(tmp_path, load_from=str(tmp_path / "other.pth"), **test)
+    with pytest.raises(CheckpointError, match=r"number of classes.*: layers\.2\.weight \(3, 8\)"):
+        runner.test()

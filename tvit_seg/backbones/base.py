@@ -28,7 +28,7 @@ class ThinkingBackbone(BaseModule):
             joint loss.
         init_cfg: As in mmengine; ``dict(type='Pretrained', checkpoint=path)`` reads DeiT, timm,
             mmseg and the authors' weights; ``prefix`` takes those below a name, ``ema=True`` the
-            averaged ones.
+            averaged ones and ``ema=False`` the raw ones of a file with both.
     """
 
     with_cp = False
@@ -103,6 +103,14 @@ class ThinkingBackbone(BaseModule):
     def padded_size(self, size: Sequence[int]) -> list[int]:
         """Size in pixels that images of (H, W) pixels are padded to, on the right and bottom."""
 
+    @abstractmethod
+    def group_matcher(self) -> dict:
+        """Which parameters belong to which layer, for layer decay, in timm's notation."""
+
+    def no_weight_decay(self) -> set[str]:
+        """Ends of the names of parameters with several dimensions that do not decay, as in timm."""
+        return {"cls_token", "pos_embed", "relative_position_bias_table"}
+
     def think(
         self, images: Tensor, gate: Gate | None = None, decode: Decode | None = None
     ) -> Thought:
@@ -167,7 +175,7 @@ class ThinkingBackbone(BaseModule):
             self.init_cfg = others
             super().init_weights()
         for cfg in pretrained:
-            load_pretrained(self, cfg["checkpoint"], cfg.get("prefix"), cfg.get("ema", False))
+            load_pretrained(self, cfg["checkpoint"], cfg.get("prefix"), cfg.get("ema"))
         self._is_init = True
 
     def _run(self, block: nn.Module, x: Tensor) -> Tensor:

@@ -273,6 +273,17 @@ class ThinkingSwin(ThinkingBackbone):
             logits=logits,
         )
 
+    def group_matcher(self) -> dict:
+        """Embedding, blocks with the merging before them, norms; see :class:`ThinkingBackbone`."""
+        return dict(
+            stem=r"^patch_embed",
+            blocks=[
+                (r"^layers\.(\d+)\.downsample", (0,)),
+                (r"^layers\.(\d+)\.blocks\.(\d+)", None),
+                (r"^norm", (99999,)),
+            ],
+        )
+
     def train(self, mode: bool = True) -> "ThinkingSwin":
         """As in torch; frozen levels stay in evaluation mode."""
         super().train(mode)

@@ -251,6 +251,13 @@ class ThinkingViT(ThinkingBackbone):
             logits=self.head(tokens[:, 0], self.num_classes) if self.head is not None else None,
         )
 
+    def group_matcher(self) -> dict:
+        """Embedding, blocks, and the final norm with the last; see :class:`ThinkingBackbone`."""
+        return dict(
+            stem=r"^(?:cls_token|pos_embed|patch_embed)",
+            blocks=[(r"^blocks\.(\d+)", None), (r"^norm\.", (99999,))],
+        )
+
     def _to_map(self, x: Tensor, size: Sequence[int]) -> Tensor:
         """Spatial tokens (n, 1 + h w, d) as a map (n, D, h, w), zero-padded to the full width."""
         x = F.pad(x[:, 1:], (0, self.embed_dims - x.shape[-1]))

@@ -8,6 +8,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, Mixup
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
+from ..datasets.error import DataError
 from ..registry import register
 
 
@@ -63,7 +64,7 @@ class ClsDataPreProcessor(BaseDataPreprocessor):
             the right and bottom.
 
         Raises:
-            ValueError: If ``mixup`` gets an odd number of images.
+            DataError: If ``mixup`` gets an odd number of images.
         """
         data = self.cast_data(data)
         inputs, samples = data["inputs"], data.get("data_samples")
@@ -81,7 +82,7 @@ class ClsDataPreProcessor(BaseDataPreprocessor):
 
     def _mix(self, inputs: Tensor, samples: list) -> tuple[Tensor, list]:
         if len(inputs) % 2:
-            raise ValueError(
+            raise DataError(
                 f"mixup pairs images and needs an even batch, this one has {len(inputs)}: choose "
                 "an even train_dataloader.batch_size, and set drop_last=True there"
             )

@@ -96,7 +96,7 @@ class ThinkingClassifier(BaseModel):
         """Weights of the backbone, then those of a whole classifier that ``init_cfg`` names."""
         self.backbone.init_weights()
         if cfg := self.init_cfg:
-            load_pretrained(self, cfg["checkpoint"], cfg.get("prefix"), cfg.get("ema", False))
+            load_pretrained(self, cfg["checkpoint"], cfg.get("prefix"), cfg.get("ema"))
         self._is_init = True
 
     @property

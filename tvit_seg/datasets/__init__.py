@@ -2,6 +2,16 @@
 
 from .camvid import CamVidDataset
 from .check import DataError, check_config_data, check_dataset
+from .samplers import RepeatedAugSampler
 from .scenes import SceneDataset
+from .timm_dataset import TimmDataset
 
-__all__ = ["CamVidDataset", "DataError", "SceneDataset", "check_config_data", "check_dataset"]
+__all__ = [
+    "CamVidDataset",
+    "DataError",
+    "RepeatedAugSampler",
+    "SceneDataset",
+    "TimmDataset",
+    "check_config_data",
+    "check_dataset",
+]

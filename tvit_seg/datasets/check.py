@@ -15,20 +15,20 @@ from mmseg.registry import DATASETS
 from tqdm import tqdm
 
 from tvit_seg.datasets import _check_memory
+from tvit_seg.datasets._image_check import check_images
 from tvit_seg.datasets._sample_check import allowed_values, check_sample
+from tvit_seg.datasets.error import DataError
+from tvit_seg.datasets.timm_dataset import TimmDataset
 
 _SHOWN = 5  # offending files named in an error
-
-
-class DataError(ValueError):
-    """The data cannot be trained on; the message says what to mend."""
 
 
 def check_dataset(dataset, num_classes: int | None = None, workers: int | None = None) -> None:
     """Reads every image and label of a data set.
 
     Args:
-        dataset: A ``BaseSegDataset`` or a wrapper of some (``RepeatDataset``, ``ConcatDataset``).
+        dataset: A ``BaseSegDataset``, a ``TimmDataset``, or a wrapper of some (``RepeatDataset``,
+            ``ConcatDataset``).
         num_classes: Labels must lie in ``[0, num_classes)`` or be the ``ignore_index``; by default
             the number of classes in the metainfo.
         workers: Threads that decode; by default one per CPU.
@@ -36,10 +36,13 @@ def check_dataset(dataset, num_classes: int | None = None, workers: int | None =
     Raises:
         DataError: If folders are missing or empty, images and labels do not pair up or differ in
             size, a file is corrupt, or a label has several channels or a value not allowed.
-        TypeError: If a data set is no ``BaseSegDataset``.
+        TypeError: If a data set is neither.
     """
     for part in _parts(dataset):
-        _scan(part, _list_pairs(part), _allowed(part, num_classes), workers)
+        if isinstance(part, TimmDataset):
+            check_images(part, workers)
+        else:
+            _scan(part, _list_pairs(part), _allowed(part, num_classes), workers)
 
 
 def check_config_data(cfg: Config) -> None:
@@ -52,13 +55,20 @@ def check_config_data(cfg: Config) -> None:
         cfg: Config of a training; it is not changed.
 
     Raises:
-        DataError: As ``check_dataset``.
+        DataError: As ``check_dataset``; for labelled images also if training and validation have
+            other classes, or the model another number of them.
         TypeError: As ``check_dataset``.
     """
+    model, labels = cfg.get("model") or {}, None
     for name in ("train_dataloader", "val_dataloader"):
         for part in _datasets(cfg, name):
-            _check_classes(part, cfg.get("model") or {})
-            _check_unless_remembered(part)
+            if isinstance(part, TimmDataset):
+                _check_labels(part, model, labels)
+                labels = part.metainfo["classes"]
+                check_images(part)
+            else:
+                _check_classes(part, model)
+                _check_unless_remembered(part)
 
 
 def require_data(cfg: Config, loader: str = "test_dataloader") -> None:
@@ -72,6 +82,9 @@ def require_data(cfg: Config, loader: str = "test_dataloader") -> None:
         DataError: A folder does not exist.
     """
     for part in _datasets(cfg, loader):
+        if isinstance(part, TimmDataset):
+            _check_labels(part, cfg.get("model") or {})
+            continue
         _require_folders(part, [path for path in part.data_prefix.values() if path])
 
 
@@ -79,9 +92,29 @@ def _datasets(cfg: Config, loader: str) -> Iterator[BaseSegDataset]:
     """The datasets of a dataloader, not loaded: mmengine does not say which folder is bad."""
     loader = copy.deepcopy(cfg.get(loader))
     for part_cfg in _part_configs(loader["dataset"]) if loader else ():
-        part_cfg.update(pipeline=[], lazy_init=True)
         part_cfg.setdefault("_scope_", cfg.get("default_scope") or "mmseg")
+        kind = part_cfg["type"]
+        cls = DATASETS.get(kind) if isinstance(kind, str) else kind
+        if cls is None or issubclass(cls, BaseSegDataset):
+            part_cfg.update(pipeline=[], lazy_init=True)
         yield from _parts(DATASETS.build(part_cfg))
+
+
+def _check_labels(dataset: TimmDataset, model: dict, others: tuple[str, ...] | None = None) -> None:
+    """The image-level head must have a class for every label, and all parts the same classes."""
+    classes = dataset.metainfo["classes"]
+    wanted = (model.get("backbone") or {}).get("num_classes")
+    if classes and wanted is not None and wanted != len(classes):
+        raise DataError(
+            f"the backbone has num_classes={wanted}, but {dataset.folder or dataset.tar or 'data'} "
+            f"has {len(classes)} classes"
+        )
+    if others and classes and others != classes:
+        differing = sorted(set(others) ^ set(classes)) or "their order"
+        raise DataError(
+            f"training and validation have other classes ({len(others)} and {len(classes)}); "
+            f"not in both: {differing[:8]}"
+        )
 
 
 def _check_classes(dataset: BaseSegDataset, model: dict) -> None:
@@ -103,10 +136,12 @@ def _parts(dataset) -> Iterator[BaseSegDataset]:
             yield from _parts(inner)
     elif hasattr(dataset, "dataset"):
         yield from _parts(dataset.dataset)
-    elif isinstance(dataset, BaseSegDataset):
+    elif isinstance(dataset, BaseSegDataset | TimmDataset):
         yield dataset
     else:
-        raise TypeError(f"cannot check a {_name(dataset)}: only BaseSegDataset and its subclasses")
+        raise TypeError(
+            f"cannot check a {_name(dataset)}: only BaseSegDataset, its subclasses and TimmDataset"
+        )
 
 
 def _part_configs(cfg: dict) -> Iterator[dict]:

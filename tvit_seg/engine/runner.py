@@ -11,6 +11,7 @@ import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint_to_model
 
@@ -23,6 +24,7 @@ from tvit_seg.checkpoint_io import (
     replacing,
 )
 from tvit_seg.compile import compile_blocks
+from tvit_seg.engine.seed_hook import StepSeedHook
 from tvit_seg.registry import register
 
 
@@ -78,18 +80,23 @@ def strict_loading() -> Iterator[None]:
 class ThinkingRunner(Runner):
     """mmengine's ``Runner``; reads checkpoints strictly and writes them whole.
 
+    A resumed run goes on as if it had not stopped, see :class:`StepSeedHook`.
+
     ``CheckpointHook`` removes the oldest file before the next one is saved, so keep
     ``max_keep_ckpts`` at 2 or more. Takes the arguments of mmengine's ``Runner``.
     """
 
+    _testing = False
+
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
-        """Registers the config's hooks and the one that keeps checkpoints plain.
+        """Registers the config's hooks, and those that seed steps and keep checkpoints plain.
 
         Args:
             default_hooks: As in mmengine's ``Runner``.
             custom_hooks: As in mmengine's ``Runner``.
         """
         super().register_hooks(default_hooks, custom_hooks)
+        self.register_hook(StepSeedHook())
         self.register_hook(PlainCheckpointHook())
 
     def _maybe_compile(self, target: str) -> None:
@@ -98,10 +105,22 @@ class ThinkingRunner(Runner):
         if options is not None:
             compile_blocks(self.model, **({} if options is True else options))
 
-    def test(self) -> dict[str, float]:
-        """Tests the model, compiled if the config has ``compile``."""
-        self._maybe_compile("test_step")
-        return super().test()
+    def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
+        """Scales the learning rate with the number of images that a step of the optimizer sees.
+
+        mmengine counts the images of all processes, but not that gradients may be accumulated over
+        several batches.
+
+        Args:
+            optim_wrapper: Its learning rates are multiplied by images / ``base_batch_size``.
+            auto_scale_lr: ``dict(enable=True, base_batch_size=...)``; None or ``enable=False``
+                leaves the learning rate as it is.
+        """
+        if auto_scale_lr and auto_scale_lr.get("enable"):
+            counts = getattr(optim_wrapper, "_accumulative_counts", 1)
+            base = auto_scale_lr["base_batch_size"] / counts
+            auto_scale_lr = {**auto_scale_lr, "base_batch_size": base}
+        super().scale_lr(optim_wrapper, auto_scale_lr)
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Continues a training run.
@@ -113,6 +132,15 @@ class ThinkingRunner(Runner):
         """
         self._resume = True  # hooks ask for it; mmengine sets it by the config only
         super().resume(filename, *args, **kwargs)
+        sampler = self.train_dataloader.sampler
+        if hasattr(sampler, "seed") and not self._randomness_cfg.get("diff_rank_seed", False):
+            sampler.seed = self.seed  # built before the checkpoint's seed was known
+
+    def test(self) -> dict[str, float]:
+        """Tests the model; weights of other shapes, which training may start from, are refused."""
+        self._testing = True
+        self._maybe_compile("test_step")
+        return super().test()
 
     def _init_model_weights(self) -> None:
         with strict_loading():  # of whatever an ``init_cfg`` names, in heads and necks too
@@ -155,7 +183,7 @@ class ThinkingRunner(Runner):
             model = model.module
         for pattern, replacement in revise_keys:
             weights = {re.sub(pattern, replacement, name): value for name, value in weights.items()}
-        check_compatible(model, weights, filename)
+        check_compatible(model, weights, filename, shapes=self._testing)
 
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         checkpoint = _load_checkpoint_to_model(model, checkpoint, strict, revise_keys=revise_keys)

@@ -113,7 +113,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
             if init_cfg.get("type") != "Pretrained":
                 raise ValueError(f"init_cfg={init_cfg} must have type='Pretrained'")
             load_pretrained(
-                self, init_cfg["checkpoint"], init_cfg.get("prefix"), init_cfg.get("ema", False)
+                self, init_cfg["checkpoint"], init_cfg.get("prefix"), init_cfg.get("ema")
             )
 
     @property

@@ -1,0 +1,93 @@
+"""What decays, and at which learning rate."""
+
+import pytest
+from builders import classifier, segmentor
+
+from tvit_seg import ThinkingSwin
+from tvit_seg.engine import LayerDecayOptimWrapperConstructor
+
+
+def groups(model, paramwise_cfg=None):
+    """(learning rate, weight decay) of each trained parameter by name."""
+    cfg = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=1.0, weight_decay=0.05))
+    wrapper = LayerDecayOptimWrapperConstructor(cfg, paramwise_cfg)(model)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {
+        names[id(parameter)]: (group["lr"], group["weight_decay"])
+        for group in wrapper.optimizer.param_groups
+        for parameter in group["params"]
+    }
+
+
+def test_matrices_decay_and_nothing_else():
+    model = classifier()
+    found = groups(model)
+    assert set(found) == {name for name, _ in model.named_parameters()}
+    assert {lr for lr, _ in found.values()} == {1.0}
+    decaying = {name for name, (_, decay) in found.items() if decay}
+    assert "backbone.blocks.0.attn.qkv.weight" in decaying
+    assert "backbone.patch_embed.proj.weight" in decaying
+    assert "backbone.recycle.0.proj.weight" in decaying
+    spared = set(found) - decaying
+    assert {name for name in spared if name.endswith(("weight", "embed", "token", "scale"))} == {
+        "backbone.cls_token",
+        "backbone.pos_embed",
+        "backbone.recycle.0.scale",
+        "backbone.norm.weight",
+        *(f"backbone.blocks.{i}.norm{k}.weight" for i in (0, 1) for k in (1, 2)),
+    }
+    assert all(name in spared for name in found if name.endswith("bias"))
+
+
+def test_layer_decay():
+    found = groups(classifier(), dict(layer_decay=0.5))
+    expected = {
+        "backbone.cls_token": 1 / 8,
+        "backbone.patch_embed.proj.weight": 1 / 8,
+        "backbone.blocks.0.norm1.bias": 1 / 4,
+        "backbone.blocks.1.mlp.fc1.weight": 1 / 2,
+        "backbone.norm.weight": 1 / 2,  # goes with the last block, as in timm
+        "backbone.head.weight": 1,
+        "backbone.recycle.0.proj.weight": 1,
+    }
+    for name, rate in expected.items():
+        assert found[name][0] == rate, name
+
+
+def test_a_segmentor_and_frozen_parameters():
+    model = segmentor()
+    found = groups(model, dict(layer_decay=0.5, no_weight_decay=["*conv_seg.weight"]))
+    assert found["decode_head.conv_seg.weight"] == (1.0, 0.0)
+    assert "backbone.head.weight" not in found  # nothing trains it
+
+
+@pytest.mark.parametrize(
+    ("cfg", "message"),
+    [
+        (dict(layer_decay=0), r"layer_decay=0 must lie in \(0, 1\]"),
+        (dict(layer_decay=1.1), r"layer_decay=1.1 must lie"),
+        (dict(norm_decay_mult=0), r"\['norm_decay_mult'\]; layer_decay and"),
+    ],
+)
+def test_bad_options(cfg, message):
+    with pytest.raises(ValueError, match=message):
+        groups(classifier(), cfg)
+
+
+def test_layers_of_a_pyramid():
+    """A merging goes with the first block after it, as in timm."""
+    swin = ThinkingSwin(
+        embed_dims=16, num_heads=(2, 4), depths=(1, 2), thinking_stages=((1, 2), (2, 4))
+    )
+    found = groups(swin, dict(layer_decay=0.5))
+    expected = {
+        "patch_embed.proj.weight": 1 / 16,
+        "layers.0.blocks.0.attn.qkv.weight": 1 / 8,
+        "layers.1.downsample.reduction.weight": 1 / 4,
+        "layers.1.blocks.0.attn.qkv.weight": 1 / 4,
+        "layers.1.blocks.1.attn.qkv.weight": 1 / 2,
+        "norm.weight": 1 / 2,
+        "recycle.0.proj.weight": 1,
+    }
+    assert {name: found[name][0] for name in expected} == expected
+    assert found["layers.0.blocks.0.attn.relative_position_bias_table"][1] == 0

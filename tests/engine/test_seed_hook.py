@@ -1,0 +1,85 @@
+"""A resumed training is the uninterrupted one."""
+
+import pytest
+import torch
+from classification import config, image_folder
+
+from tvit_seg.engine import ThinkingRunner
+
+AUGMENTED = {
+    "train_dataloader.dataset.transform": dict(
+        input_size=32, is_training=True, auto_augment="rand-m9-mstd0.5-inc1"
+    ),
+    "model.backbone.drop_path_rate": 0.5,
+    "model.backbone.drop_rate": 0.1,
+    "model.data_preprocessor": dict(
+        random_erasing=dict(probability=0.5, mode="pixel"),
+        mixup=dict(mixup_alpha=0.8, cutmix_alpha=1.0),
+    ),
+    "custom_hooks": [dict(type="EMAHook", momentum=0.1)],
+    "param_scheduler": [
+        dict(type="LinearLR", start_factor=0.1, end=1, convert_to_iter_based=True),
+        dict(type="CosineAnnealingLR", begin=1, end=4, convert_to_iter_based=True),
+    ],
+}
+WORKERS = {
+    "train_dataloader.num_workers": 2,
+    "train_dataloader.worker_init_fn": dict(type="keep_worker_seed"),
+}
+REPEATED = {"train_dataloader.sampler": dict(type="RepeatedAugSampler", num_repeats=2)}
+ITERATIONS = {
+    "train_cfg": dict(type="IterBasedTrainLoop", max_iters=6, val_interval=2),
+    "train_dataloader.sampler": dict(type="InfiniteSampler", shuffle=True),
+    "default_hooks.checkpoint.by_epoch": False,
+}
+ACCUMULATED = {"optim_wrapper.accumulative_counts": 3}
+
+
+def train(root, work_dir, resume=False, **changes):
+    work_dir.mkdir(exist_ok=True)
+    runner = ThinkingRunner.from_cfg(config(root, work_dir, resume=resume, **changes))
+    runner.train()
+    return runner
+
+
+def averages(runner):
+    """The moving averages."""
+    hook = next(hook for hook in runner.hooks if type(hook).__name__ == "EMAHook")
+    return hook.ema_model.state_dict()
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{}, WORKERS, REPEATED, ACCUMULATED, ITERATIONS],
+    ids=["plain", "workers", "repeated", "accumulated", "iterations"],
+)
+@pytest.mark.parametrize("seed", [0, None])
+def test_resumed_equals_uninterrupted(tmp_path, extra, seed):
+    root = image_folder(tmp_path / "images")
+    changes = {**AUGMENTED, **extra, "randomness.seed": seed}
+    whole = train(root, tmp_path / "whole", **changes)
+    name = "iter_3.pth" if extra is ITERATIONS else "epoch_1.pth"
+    resumed = train(
+        root,
+        tmp_path / "parts",
+        resume=True,
+        load_from=str(tmp_path / "whole" / name),
+        **changes,
+    )
+    assert resumed.iter == whole.iter == 6
+    for a, b in ((whole.model.state_dict(), resumed.model.state_dict()),
+                 (averages(whole), averages(resumed))):  # fmt: skip
+        for key in a:
+            assert torch.equal(a[key], b[key]), key
+
+
+def test_steps_differ_and_seeds_count(tmp_path):
+    """The hook does not make every step the same, nor every seed."""
+    root = image_folder(tmp_path / "images")
+    changes = {"train_dataloader.sampler.shuffle": False, "model.backbone.drop_path_rate": 0.9}
+    weights = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        runner = train(root, tmp_path / name, **changes, **{"randomness.seed": seed})
+        weights.append(runner.model.backbone.head.weight)
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])

@@ -1,0 +1,165 @@
+"""The converters' command lines."""
+
+import argparse
+import hashlib
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from builders import classifier
+from contracts import close
+from safetensors.torch import save_file
+from timm.models.vision_transformer import VisionTransformer
+
+from tvit_seg import FixedGate, ThinkingViT
+from tvit_seg.checkpoint_io import read_checkpoint
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "tests" / "data"
+
+
+@pytest.fixture
+def run(monkeypatch):
+    def call(tool, *arguments):
+        path = ROOT / "tools" / "convert" / f"{tool}.py"
+        spec = importlib.util.spec_from_file_location(f"tool_{tool}", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setattr(sys, "argv", [tool, *map(str, arguments)])
+        module.main()
+
+    return call
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("path", sorted(DATA.glob("*.npz")), ids=lambda path: path.stem)
+def test_references(run, tmp_path, path, suffix, reference, capsys):
+    target = tmp_path / f"ours{suffix}"
+    run("import_weights", path, target)
+    assert "1H-2H" in capsys.readouterr().out
+    found = read_checkpoint(target)
+    assert found["meta"]["source"]["file"] == path.name
+    assert found["meta"]["source"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert tuple(found["meta"]["backbone"]["thinking_stages"]) == (1, 2)
+
+    given = reference(path.stem)
+    backbone = ThinkingViT(**found["meta"]["backbone"], pretrained=str(target)).eval()
+    backbone.init_weights()
+    with torch.no_grad():
+        for stage, output in enumerate(backbone.forward_stages(given["x"])):
+            if f"logits{stage}" in given and not path.stem.startswith("dynamic"):
+                close(output.logits, given[f"logits{stage}"], atol=1e-4)
+
+    back = tmp_path / "theirs.pth"
+    run("export_weights", target, back, "--layout", "authors")
+    for name, value in read_checkpoint(back)["state_dict"].items():
+        assert torch.equal(value.float(), given.weights[name]), name
+
+
+def timm_training(tmp_path, name="last.pth.tar"):
+    """What timm's train script saves, with other raw than averaged weights."""
+    model = classifier().backbone
+    average = {key: value + 1 for key, value in model.state_dict().items()}
+    args = argparse.Namespace(lr=5e-4, model="thinkingvit", mean=None)
+    checkpoint = dict(arch="thinkingvit", epoch=299, args=args, optimizer={}, version=2)
+    weights = dict(state_dict=model.state_dict(), state_dict_ema=average)
+    torch.save({**checkpoint, **weights}, tmp_path / name)
+    return tmp_path / name, model.state_dict(), average
+
+
+def test_raw_and_averaged_with_the_recipe(run, tmp_path):
+    source, raw, average = timm_training(tmp_path)
+    for flag, expected, said in (
+        (["--ema"], average, "averaged"),
+        (["--raw"], raw, "raw"),
+        ([], raw, "raw"),
+    ):
+        run("import_weights", source, tmp_path / "ours.safetensors", "--head-dim", 8, *flag)
+        found = read_checkpoint(tmp_path / "ours.safetensors")
+        for name, value in expected.items():
+            assert torch.equal(found["state_dict"][name], value)
+        assert found["meta"]["source"]["weights"] == said
+        recipe = found["meta"]["recipe"]
+        assert recipe["arch"] == "thinkingvit"
+        assert recipe["epoch"] == 299
+        assert recipe["args"] == dict(lr=5e-4, model="thinkingvit", mean="None")
+    # a second conversion keeps the account
+    run("import_weights", tmp_path / "ours.safetensors", tmp_path / "b.pth", "--head-dim", 8)
+    again = read_checkpoint(tmp_path / "b.pth")["meta"]
+    assert again["recipe"] == recipe
+    assert again["source"]["converted_from"] == found["meta"]["source"]
+
+
+def test_a_hub_export_wider_than_its_stages_is_cropped(run, tmp_path, capsys):
+    wide = classifier(backbone=dict(thinking_stages=(1, 3, 4))).backbone.eval()
+    weights = {k: v for k, v in wide.state_dict().items() if not k.startswith("recycle.1")}
+    save_file(weights, tmp_path / "hub.safetensors")
+    target = tmp_path / "ours.pth"
+    command = ("import_weights", tmp_path / "hub.safetensors", target, "--head-dim", 8)
+    run(*command, "--thinking-stages", 1, 3)
+    assert "cropped" in capsys.readouterr().out
+    found = read_checkpoint(target)
+    backbone = ThinkingViT(**found["meta"]["backbone"]).eval()
+    backbone.load_state_dict(found["state_dict"])
+    assert backbone.embed_dims == 24
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        for a, b in zip(backbone.forward_stages(images), wide.forward_stages(images), strict=False):
+            close(a.logits, b.logits)
+
+
+def test_one_stage_for_timm_and_mmseg(run, tmp_path, capsys):
+    model = classifier()
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "ours.pth")
+    command = ("export_weights", tmp_path / "ours.pth", tmp_path / "plain.safetensors")
+    run(*command, "--layout", "timm", "--stage", 0, "--head-dim", 8)
+    assert "lost" not in capsys.readouterr().out
+    found = read_checkpoint(tmp_path / "plain.safetensors")
+    plain = VisionTransformer(**found["meta"]["model"]).eval()
+    plain.load_state_dict(found["state_dict"])
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        close(plain(images), model.think(images, FixedGate(0)).logits)
+    run(*command, "--layout", "mmseg", "--stage", 1, "--head-dim", 8)
+    said = capsys.readouterr().out
+    assert "lost: recycled tokens" in said
+    assert "lost: the classification head" in said
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "vit_tiny_patch16_224"])
+def test_timm_models_keep_their_width(run, tmp_path, name):
+    torch.save(timm.create_model(name, pretrained=False).state_dict(), tmp_path / "timm.pth")
+    run("import_weights", tmp_path / "timm.pth", tmp_path / "ours.pth")
+    backbone = read_checkpoint(tmp_path / "ours.pth")["meta"]["backbone"]
+    assert backbone["thinking_stages"] == (3,)
+    assert backbone["img_size"] == 224
+
+
+@pytest.mark.parametrize(
+    ("weights", "options", "message"),
+    [
+        (
+            {"conv1.weight": torch.zeros(1)},
+            [],
+            r"unknown kind; looked for .*alpha\.N.* Found conv1",
+        ),
+        (None, ["--thinking-stages", "4", "6"], r"stages of \[32, 48\] channels do not fit"),
+        (None, ["--thinking-stages", "2", "3"], "only backbones can be cropped"),
+    ],
+)
+def test_bad_input_ends_in_one_line(run, tmp_path, weights, options, message):
+    if weights is None:
+        weights = classifier(backbone=dict(thinking_stages=(4,))).state_dict()
+    torch.save(weights, tmp_path / "w.pth")
+    with pytest.raises(SystemExit, match=message):
+        run("import_weights", tmp_path / "w.pth", tmp_path / "o.pth", "--head-dim", 8, *options)
+    assert not (tmp_path / "o.pth").exists()
+
+
+def test_a_stage_is_needed_for_plain_models(run, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run("export_weights", "a", "b", "--layout", "timm")
+    assert "--stage goes with" in capsys.readouterr().err

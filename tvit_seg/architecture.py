@@ -1,0 +1,113 @@
+"""What network weights were made for, read from their names and shapes."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from .checkpoint import AUTHORS_SEGMENTATION
+from .checkpoint_io import CheckpointError
+
+
+def backbone_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone's part of weights under our names, without ``backbone.`` in front.
+
+    Args:
+        weights: Of a backbone, classifier or segmentor.
+    """
+    prefix = "backbone."
+    inner = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    return inner or dict(weights)
+
+
+def read_architecture(
+    weights: Mapping[str, Tensor],
+    head_dim: int = 64,
+    thinking_stages: Sequence[int] | None = None,
+    kind: str = "",
+) -> dict:
+    """The arguments of the :class:`~tvit_seg.ThinkingViT` that weights fit.
+
+    Args:
+        weights: Under our names, see :func:`~tvit_seg.convert_state_dict`.
+        head_dim: Channels of an attention head, which no shape tells; 64 in all published models.
+        thinking_stages: Heads of each stage; None reads them off the recycling projections, the
+            last stage being as wide as they are. Early releases are wider than their last stage:
+            name the stages then.
+        kind: What the weights were recognised as, ``report.source`` of ``convert_state_dict``. The
+            authors' segmentation code has another norm and resizing than everyone else.
+
+    Returns:
+        Keyword arguments of ``ThinkingViT``, without gate and drop rates. The network is as wide as
+        its last stage.
+
+    Raises:
+        CheckpointError: If these are no ViT weights under our names, or heads and widths do not go
+            together.
+    """
+    weights = backbone_weights(weights)
+    absent = [k for k in ("patch_embed.proj.weight", "pos_embed") if k not in weights]
+    depth = 1 + max((int(m[1]) for m in map(_BLOCK.match, weights) if m), default=-1)
+    if absent or not depth:
+        raise CheckpointError(
+            "no ViT weights: looked for patch_embed.proj.weight, pos_embed and blocks.0; "
+            f"not found: {', '.join(absent) or 'blocks.0'}"
+        )
+    width, channels, patch, _ = weights["patch_embed.proj.weight"].shape
+    stages = _stages(weights, width, head_dim, thinking_stages)
+    head = weights.get("head.weight")
+    own = dict(norm_cfg=dict(type="LN", eps=1e-5), interpolate_mode="bilinear")
+    return dict(
+        img_size=_side(weights["pos_embed"].shape[1] - 1) * patch,
+        patch_size=patch,
+        in_channels=channels,
+        embed_dims=stages[-1] * head_dim,
+        num_layers=depth,
+        num_heads=stages[-1],
+        mlp_ratio=weights["blocks.0.mlp.fc1.weight"].shape[0] / width,
+        qkv_bias="blocks.0.attn.qkv.bias" in weights,
+        patch_bias="patch_embed.proj.bias" in weights,
+        thinking_stages=stages,
+        num_classes=0 if head is None else head.shape[0],
+        **(own if kind == AUTHORS_SEGMENTATION else {}),
+    )
+
+
+_BLOCK = re.compile(r"blocks\.(\d+)\.")
+
+
+def _stages(
+    weights: Mapping[str, Tensor], width: int, head_dim: int, given: Sequence[int] | None
+) -> tuple[int, ...]:
+    narrow = [
+        weights[name].shape[1]
+        for name in sorted(weights, key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
+        if re.fullmatch(r"recycle\.\d+\.proj\.weight", name)
+    ]
+    if given is None:
+        widths = [*narrow, _last_width(weights, len(narrow), width)]
+    else:
+        widths = [head_dim * heads for heads in given]
+        if narrow and narrow != widths[:-1]:
+            raise CheckpointError(
+                f"thinking_stages={tuple(given)} with heads of {head_dim} channels are widths "
+                f"{widths}, but the weights recycle from widths {narrow}"
+            )
+    if widths[-1] > width or any(w % head_dim for w in widths):
+        raise CheckpointError(
+            f"stages of {widths} channels do not fit a network of {width} channels with heads of "
+            f"{head_dim} channels"
+        )
+    return tuple(w // head_dim for w in widths)
+
+
+def _last_width(weights: Mapping[str, Tensor], count: int, width: int) -> int:
+    """Where the last recycling leads; that of the authors' files leads to the full width."""
+    return weights[f"recycle.{count - 1}.proj.weight"].shape[0] if count else width
+
+
+def _side(num_patches: int) -> int:
+    side = round(num_patches**0.5)
+    if side * side != num_patches:
+        raise CheckpointError(f"a position embedding of {num_patches} patches is not square")
+    return side

@@ -1,0 +1,56 @@
+"""Repeated augmentation, and random states of data loading that a resumed run finds again."""
+
+from mmengine.dist import get_dist_info, sync_random_seed
+from mmengine.registry import FUNCTIONS
+from timm.data.distributed_sampler import RepeatAugSampler
+from torch.utils.data import Dataset
+
+from ..registry import register
+
+
+@register("DATA_SAMPLERS")
+class RepeatedAugSampler(RepeatAugSampler):
+    """timm's ``RepeatAugSampler`` (as in DeiT) for mmengine's dataloaders, on one process or many.
+
+    An epoch sees a ``num_repeats``-th of the images, each several times under other augmentations,
+    spread over the processes.
+
+    Args:
+        dataset: What to sample from.
+        shuffle: Whether the order is random.
+        seed: Of the order, the same on every process; None draws one.
+        num_repeats: How often an image is seen in an epoch.
+        **kwargs: Further arguments of timm's sampler.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        shuffle: bool = True,
+        seed: int | None = None,
+        num_repeats: int = 3,
+        **kwargs,
+    ):
+        rank, world_size = get_dist_info()
+        self.seed = sync_random_seed() if seed is None else seed
+        super().__init__(dataset, world_size, rank, shuffle, num_repeats=num_repeats, **kwargs)
+
+    @property
+    def epoch(self) -> int:
+        """What timm's sampler seeds an epoch's order with."""
+        return self.seed + self._epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+
+@FUNCTIONS.register_module()
+def keep_worker_seed(worker_id: int) -> None:
+    """Leaves a loading process the seed that torch drew for it at the start of the epoch.
+
+    mmengine's own function seeds it alike in every epoch, so that augmentations repeat themselves.
+
+    Args:
+        worker_id: Not used.
+    """

@@ -1,0 +1,139 @@
+"""From our weights to the authors' layout, and to plain models of a single thinking stage."""
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from .architecture import backbone_weights, read_architecture
+from .backbones import ThinkingViT
+from .checkpoint import BLOCK_NAMES, convert_state_dict
+from .checkpoint_io import CheckpointError
+
+_MMSEG_BLOCK = [(re.escape(mmseg), timm) for timm, mmseg in BLOCK_NAMES.items()]
+_AUTHORS_DECODER = {
+    "dec_proj.": "proj_dec.",
+    "patch_proj.weight": "proj_patch",
+    "classes_proj.weight": "proj_classes",
+    "conv_seg.": "head.",
+    "layers.": "blocks.",
+    "cls_emb": "cls_emb",
+    "decoder_norm.": "decoder_norm.",
+    "mask_norm.": "mask_norm.",
+}
+
+
+def to_authors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in the layout of the authors' code, the reverse of ``convert_state_dict``.
+
+    Args:
+        weights: Ours, of a backbone or classifier (gives their ThinkingViT layout) or of a
+            segmentor with a Segmenter head (gives ``encoder.*`` and ``decoder.*``).
+
+    Returns:
+        Weights under the authors' names. Their classification model projects recycled tokens to the
+        full width: rows that it never uses are 0.
+
+    Raises:
+        CheckpointError: If their code has no place for a weight.
+    """
+    weights = convert_state_dict(weights)
+    if any(name.startswith("decode_head.") for name in weights):
+        return dict(map(_authors_segmentor_entry, weights.items()))
+    weights = backbone_weights(weights)
+    width = weights["norm.weight"].shape[0]
+    return dict(_authors_classifier_entry(name, value, width) for name, value in weights.items())
+
+
+def _authors_classifier_entry(name: str, value: Tensor, width: int) -> tuple[str, Tensor]:
+    if match := re.fullmatch(r"recycle\.(\d+)\.scale", name):
+        return f"alpha.{match[1]}", value
+    if match := re.fullmatch(r"recycle\.(\d+)\.proj\.(weight|bias)", name):
+        index = int(match[1])
+        padded = value.new_zeros(width, *value.shape[1:])
+        padded[: len(value)] = value
+        return f"proj_layer{index + 1 if index else ''}.{match[2]}", padded
+    return name, value
+
+
+def _authors_segmentor_entry(entry: tuple[str, Tensor]) -> tuple[str, Tensor]:
+    name, value = entry
+    part, _, rest = name.partition(".")
+    if part == "backbone":
+        rest = re.sub(r"^recycle\.(\d+)\.scale$", r"_thinking_alphas.\1", rest)
+        rest = re.sub(r"^recycle\.(\d+)\.proj\.", r"_thinking_proj_layers.\1.", rest)
+        return f"encoder.{rest}", value
+    theirs = next((key for key in _AUTHORS_DECODER if rest.startswith(key)), None)
+    if part != "decode_head" or theirs is None:
+        raise CheckpointError(
+            f"the authors' code has no place for {name}: it knows Segmenter's linear and mask heads"
+        )
+    for mmseg, timm in _MMSEG_BLOCK:
+        rest = re.sub(rf"^(layers\.\d+\.){mmseg}", rf"\1{timm}", rest)
+    rest = _AUTHORS_DECODER[theirs] + rest.removeprefix(theirs)
+    if theirs in ("patch_proj.weight", "classes_proj.weight"):  # used as x @ W
+        value = value.T.contiguous()
+    elif rest == "head.weight":  # a linear layer, for mmseg a 1 x 1 convolution
+        value = value.flatten(1)
+    return f"decoder.{rest}", value
+
+
+def extract_stage(
+    weights: Mapping[str, Tensor], stage: int, head_dim: int = 64
+) -> tuple[dict[str, Tensor], dict]:
+    """The weights of one thinking stage, for a plain ViT of its width.
+
+    The first stage is such a network. Later ones also add recycled tokens of the stage before to
+    their embedding; a plain network does without, and predicts something else.
+
+    Args:
+        weights: Ours, of a backbone, classifier or segmentor.
+        stage: Index of the stage, from 0.
+        head_dim: Channels of an attention head.
+
+    Returns:
+        Weights under timm's names, and the arguments of timm's ``VisionTransformer`` for them.
+
+    Raises:
+        CheckpointError: If these are no ViT weights.
+        ValueError: If there is no such stage.
+    """
+    weights = backbone_weights(convert_state_dict(weights))
+    options = read_architecture(weights, head_dim)
+    stages = options["thinking_stages"]
+    if not 0 <= stage < len(stages):
+        raise ValueError(f"stage={stage} must lie in [0, {len(stages) - 1}]")
+    heads = stages[stage]
+    options.update(thinking_stages=(heads,), num_heads=heads, embed_dims=heads * head_dim)
+    narrow = ThinkingViT(**options)
+    plain = dict(
+        img_size=options["img_size"],
+        patch_size=options["patch_size"],
+        in_chans=options["in_channels"],
+        embed_dim=options["embed_dims"],
+        depth=options["num_layers"],
+        num_heads=heads,
+        mlp_ratio=options["mlp_ratio"],
+        qkv_bias=options["qkv_bias"],
+        num_classes=options["num_classes"],
+    )
+    return dict(convert_state_dict(weights, narrow)), plain
+
+
+def timm_to_mmseg(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A plain ViT's weights under the names of mmseg's ``VisionTransformer``.
+
+    Args:
+        weights: Under timm's names. The classification head is left out: mmseg's has none.
+    """
+    renamed = {}
+    for name, value in weights.items():
+        if name.startswith("head."):
+            continue
+        name = re.sub(r"^patch_embed\.proj\.", "patch_embed.projection.", name)
+        name = re.sub(r"^norm\.", "ln1.", name)
+        name = re.sub(r"^blocks\.", "layers.", name)
+        for timm, mmseg in BLOCK_NAMES.items():
+            name = re.sub(rf"^(layers\.\d+\.){re.escape(timm)}", rf"\1{mmseg}", name)
+        renamed[name] = value
+    return renamed
