@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 import torch
-from builders import LINEAR, segmentor
-from mmengine.structures import PixelData
+from builders import LINEAR, classifier, segmentor
+from mmengine.structures import BaseDataElement, PixelData
 from mmseg.structures import SegDataSample
 
 from tvit_seg import EntropyGate
@@ -39,15 +39,43 @@ def test_contact_sheet(tmp_path, monkeypatch):
 
     batches = [dict(inputs=[d["inputs"]], data_samples=[d["data_samples"].clone()]) for d in data]
     found = sweep(model, Loader(batches))
-    visualizer = ThinkingVisualizer()
-    visualizer.dataset_meta = META
     painted = []
-    paint = visualizer.paint
-    monkeypatch.setattr(
-        visualizer, "paint", lambda *a, **k: (painted.append(a[1].img_path), paint(*a, **k))[1]
-    )
-    draw_contact_sheet(found, model, data, visualizer, tmp_path / "new" / "sheet.png", count=2)
+    paint = ThinkingVisualizer.paint
+
+    def watch(self, image, result, **kwargs):
+        painted.append(result.img_path)
+        return paint(self, image, result, **kwargs)
+
+    monkeypatch.setattr(ThinkingVisualizer, "paint", watch)
+    draw_contact_sheet(found, model, data, tmp_path / "new" / "sheet.png", count=2)
     order = np.argsort([image.look.entropy[0, 0] for image in found.images])
     expected = [*order[:2], *order[:-3:-1]]
     assert painted == [str(tmp_path / f"{i}.png") for i in expected]
     assert cv2.imread(str(tmp_path / "new" / "sheet.png")) is not None
+
+
+def test_classifier(tmp_path):
+    """Two of each kind, in one row each."""
+    model = classifier(EntropyGate(0.0), data_preprocessor={})
+
+    class Images(Data):
+        def read(self, index):
+            return np.zeros((32, 32, 3), np.uint8), 0
+
+    data = Images(
+        dict(
+            inputs=torch.rand(3, 32, 32).mul(255).byte(),
+            data_samples=BaseDataElement(gt_label=torch.tensor(i % 5)),
+        )
+        for i in range(5)
+    )
+
+    class Loader(list):
+        dataset = data
+
+    batches = [dict(inputs=[d["inputs"]], data_samples=[d["data_samples"].clone()]) for d in data]
+    found = sweep(model, Loader(batches))
+    draw_contact_sheet(found, model, data, tmp_path / "sheet.png")
+    drawn = cv2.imread(str(tmp_path / "sheet.png"))
+    assert drawn.shape == (2 * (36 + 240 + 4), 1260, 3)
+    assert (drawn[40:250, :400] < 128).any() and (drawn[40:250, 420:] == 255).all()

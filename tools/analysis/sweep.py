@@ -1,4 +1,4 @@
-"""Evaluates a segmentor at any number of gate thresholds, in one pass: quality against cost.
+"""Evaluates a segmentor or classifier at any number of gate thresholds, in one pass.
 
 With a budget it picks the threshold that keeps it, says what to expect on new data, and writes a
 config for tools/test.py.
@@ -27,7 +27,6 @@ from tvit_seg.evaluation.contact_sheet import draw_contact_sheet
 from tvit_seg.evaluation.plot import plot_sweep
 from tvit_seg.evaluation.splits import try_splits
 from tvit_seg.evaluation.sweep import Sweep, check_thresholds, sweep
-from tvit_seg.evaluation.visualizer import ThinkingVisualizer
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -196,9 +195,7 @@ def main() -> None:
         if found:
             report(found, cfg, args)
         if found and args.sheet:
-            visualizer = ThinkingVisualizer(alpha=cfg.get("visualizer", {}).get("alpha", 0.6))
-            visualizer.dataset_meta = loader.dataset.metainfo
-            draw_contact_sheet(found, model, loader.dataset, visualizer, args.sheet)
+            draw_contact_sheet(found, model, loader.dataset, args.sheet)
     close_distributed(runner)
 
 
