@@ -188,6 +188,7 @@ def main() -> None:
         runner = build_runner(cfg)
     with friendly_errors(CheckpointError, DataError, FileNotFoundError, ValueError):
         loader = runner.build_dataloader(choose_data(cfg, args.split))
+        runner.call_hook("before_run")  # hooks that average weights get ready to load
         runner.load_or_resume()
         model = getattr(runner.model, "module", runner.model)
         key = "difficulty" if "difficulty" in cfg.get("meta_keys", ()) else None
