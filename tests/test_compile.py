@@ -6,8 +6,10 @@ import sys
 
 import pytest
 import torch
+from builders import MASK, segmentor
+from mmseg.models.backbones import VisionTransformer
 
-from tvit_seg import EntropyGate, FixedGate, ThinkingViT, stage_macs
+from tvit_seg import EntropyGate, FixedGate, ThinkingSwin, ThinkingViT, stage_macs
 from tvit_seg.compile import compile_blocks, why_not
 
 
@@ -77,6 +79,33 @@ def test_names_and_cost_stay(graphs):
     assert list(plain.state_dict()) == list(compiled.state_dict())
     assert stage_macs(plain, (32, 32)) == stage_macs(compiled, (32, 32))
     assert not seen
+
+
+def test_whose_blocks(graphs):
+    """Everybody's: ours in a pyramid, mmseg's backbone, and the decode head's."""
+    _, backend = graphs
+    swin = ThinkingSwin(embed_dims=16, depths=(1, 2), num_heads=(2, 4),
+                        thinking_stages=((1, 2), (2, 4)))  # fmt: skip
+    mmseg = VisionTransformer(img_size=(32, 32), embed_dims=32, num_layers=2, num_heads=2)
+    for model, count in ((swin, 3), (mmseg, 2), (segmentor(head=MASK), 2 + 1)):
+        compile_blocks(model, backend=backend)
+        compiled = [m for m in model.modules() if m._compiled_call_impl is not None]
+        assert len(compiled) == count
+
+
+@torch.no_grad()
+def test_results_of_a_pyramid_and_a_decode_head(graphs):
+    _, backend = graphs
+    swin = ThinkingSwin(embed_dims=16, depths=(1, 2), num_heads=(2, 4), num_classes=5,
+                        thinking_stages=((1, 2), (2, 4))).eval()  # fmt: skip
+    for model in (swin, segmentor(head=MASK)):
+        for count in (3, 1, 2):
+            images = torch.randn(count, 3, 32, 40)
+            expected = model.think(images)
+            compile_blocks(model, backend=backend)
+            found = model.think(images)
+            for one, other in zip(found.features, expected.features, strict=True):
+                torch.testing.assert_close(one, other)
 
 
 def test_without_a_compiler():

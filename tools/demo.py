@@ -6,14 +6,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mmengine.config import Config
 from prettytable import PrettyTable
 from tqdm import tqdm
 
 import tvit_seg  # noqa: F401, first of all: it says what is missing
-from tvit_seg import EntropyGate
+from tvit_seg import EntropyGate, ThinkingEncoderDecoder
 from tvit_seg.checkpoint_io import CheckpointError
-from tvit_seg.engine.launch import ConfigOptions, friendly_errors
+from tvit_seg.engine.launch import ConfigOptions, check_device, friendly_errors, read_config
 from tvit_seg.evaluation import ThinkingVisualizer
 from tvit_seg.inference import Predictor
 from tvit_seg.media import VIDEOS, Frames, VideoWriter, find_pictures, read_picture
@@ -47,19 +46,18 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def load(args: argparse.Namespace) -> Predictor:
-    config = Path(args.config or CONFIG)
-    if not config.is_file():
-        raise FileNotFoundError(f"config {config} does not exist")
-    cfg = Config.fromfile(config)
-    cfg.merge_from_dict(args.cfg_options)
+    check_device(args.device)
+    config = args.config or CONFIG
+    cfg = read_config(config, args.cfg_options)
     predictor = Predictor(cfg, args.checkpoint or CHECKPOINT, args.device)
-    backbone = getattr(predictor.model, "backbone", None)
-    gate = getattr(backbone, "gate", None)
-    if gate is None:
-        raise ValueError(f"{config} has no thinking backbone")
+    if not isinstance(predictor.model, ThinkingEncoderDecoder):
+        kind = type(predictor.model).__name__
+        raise ValueError(f"{config}: a {kind} keeps no account of thinking to draw")
+    gate = predictor.model.backbone.gate
     if args.threshold is not None:
         if not hasattr(gate, "threshold"):
-            raise ValueError(f"--threshold: the config's gate has none, it is {gate}")
+            kind = type(gate).__name__
+            raise ValueError(f"--threshold: the config's {kind} has none")
         gate.threshold = EntropyGate(args.threshold).threshold  # checked there
     return predictor
 
@@ -91,7 +89,7 @@ class Sketcher:
 
 def draw_pictures(paths: list[Path], root: Path, out_dir: Path, draw: Callable) -> None:
     for path in tqdm(paths, desc="pictures"):
-        target = (out_dir / path.relative_to(root)).with_suffix(".png")
+        target = out_dir / path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         if not cv2.imwrite(str(target), draw(read_picture(path))):
             raise OSError(f"{target} cannot be written")

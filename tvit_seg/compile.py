@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-_BLOCK = re.compile(r"(?:^|\.)blocks\.\d+$")
+_BLOCK, _LAYER = (re.compile(rf"(?:^|\.){name}\.\d+$") for name in ("blocks", "layers"))
 # graphs that the blocks of one model may need: for each stage a few batch and image sizes
 _RECOMPILES = 64
 
 
 def compile_blocks(model: nn.Module, **options: Any) -> bool:
-    """Compiles the transformer blocks, in place; names of parameters stay.
+    """Compiles the transformer blocks, those of decode heads too, in place; names stay.
 
     All blocks share their graphs, and the number of images is a symbol from the second one seen on:
     each stage compiles at most three times (the first batch, a single image, any other number), and
@@ -33,10 +33,31 @@ def compile_blocks(model: nn.Module, **options: Any) -> bool:
         return False
     config = torch._dynamo.config
     config.recompile_limit = max(config.recompile_limit, _RECOMPILES)
-    for name, module in model.named_modules():
-        if _BLOCK.search(name):
-            module.compile(**options)
+    for module in _blocks(model):
+        module.compile(**options)
     return True
+
+
+def compile_as_configured(model: nn.Module, option: bool | dict | None) -> None:
+    """Compiles if a config says so.
+
+    Args:
+        model: As above.
+        option: ``compile`` of the config: True, options of ``torch.compile``, or nothing.
+    """
+    if option:
+        compile_blocks(model, **({} if option is True else option))
+
+
+def _blocks(model: nn.Module) -> list[nn.Module]:
+    """Transformer blocks by everybody's names: ``blocks.N``, and ``layers.N`` that hold none."""
+    blocks = [name for name, _ in model.named_modules() if _BLOCK.search(name)]
+    for name, _ in model.named_modules():
+        apart = not any(f"{other}.".startswith(f"{name}.") for other in blocks)
+        inside = any(name.startswith(f"{other}.") for other in blocks)
+        if _LAYER.search(name) and apart and not inside:
+            blocks.append(name)
+    return [model.get_submodule(name) for name in blocks]
 
 
 def why_not(device: torch.device, **options: Any) -> str | None:
@@ -48,7 +69,7 @@ def why_not(device: torch.device, **options: Any) -> str | None:
     """
     try:
         torch.compile(_probe, **options)(torch.ones(4, device=device))
-    except torch._dynamo.exc.BackendCompilerFailed as error:
+    except RuntimeError as error:  # without g++, Triton, or a new enough GPU: one class for each
         return str(error).splitlines()[0]
     return None
 

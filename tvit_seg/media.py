@@ -29,7 +29,8 @@ def read_picture(path: Path) -> np.ndarray:
         ValueError: If it cannot be read.
     """
     # through numpy: OpenCV prints its own warning and knows ASCII names only on some systems
-    picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    data = np.fromfile(path, np.uint8)
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
     if picture is None:
         raise ValueError(f"{path} cannot be read as a picture")
     return picture

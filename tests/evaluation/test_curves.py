@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import torch
+from mmseg.evaluation import IoUMetric
 
 from tvit_seg.evaluation import curves
 from tvit_seg.evaluation.judges import SegmentationJudge
@@ -23,7 +25,8 @@ def random_gate(scores, gmacs):
 
 
 def oracle_gate(scores, gmacs):
-    return curves.oracle_gate(scores, both(gmacs), quality, correct)
+    choices = list(zip(scores, both(gmacs), strict=True))
+    return curves.oracle_gate(choices, quality, correct)
 
 
 def gap(gate, oracle):
@@ -45,6 +48,33 @@ COSTS = np.tile([1.0, 4.0], (4, 1))
 def test_quality():
     found = quality(np.array([[2.0, 0], [4, 0], [4, 0], [2, 0]]))
     assert found == dict(mIoU=50.0, aAcc=100.0, mAcc=100.0)
+
+
+def test_quality_is_that_of_mmseg():
+    rng = np.random.default_rng(0)
+    both = rng.integers(0, 9, (6, 4, 5)).astype(float)
+    both[0, :, 2] = 0  # a class that is not there
+    both[:, 1] += both[:, 0]
+    found = quality(both)
+    for i, areas in enumerate(both):
+        theirs = IoUMetric.total_area_to_metrics(*torch.from_numpy(areas), nan_to_num=None)
+        assert found["mIoU"][i] == pytest.approx(100 * np.nanmean(theirs["IoU"]))
+        assert found["mAcc"][i] == pytest.approx(100 * np.nanmean(theirs["Acc"]), nan_ok=True)
+        assert found["aAcc"][i] == pytest.approx(100 * float(theirs["aAcc"]))
+
+
+def test_oracle_chooses_between_any_two_stages():
+    """The third stage is worth its price after the second, though not after the first."""
+    curve = oracle_gate(areas([0, 6, 10], [5, 5, 5]), np.tile([1.0, 2.0, 9.0], (2, 1)))
+    assert [p["gmacs"] for p in curve] == [1.0, 1.5, 5.0]
+
+
+def test_oracle_may_choose_windows():
+    """An image with more choices than stages; the best of them costs little."""
+    scores = areas([2, 9, 10])[0]
+    curve = curves.oracle_gate([(scores, both([1.0, 2.0, 4.0]))], quality, correct)
+    assert [p["gmacs"] for p in curve] == [1, 2, 4]
+    assert [p["mIoU"] for p in curve] == pytest.approx([20, 90, 100])
 
 
 def test_single_stages():

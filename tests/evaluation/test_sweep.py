@@ -76,6 +76,14 @@ def test_equals_separate_evaluations(kind, test_cfg, head):
             assert row[name] == pytest.approx(expected[name], abs=0.006, nan_ok=True), name
 
 
+def test_oracle_of_windows_is_no_worse_than_the_gate():
+    found = sweep(build("EntropyGate", SLIDE, LINEAR), Loader(6, (50, 61)))
+    for point in found.gate:
+        dearer = [p for p in found.oracle if p["gmacs"] >= point["gmacs"] - 1e-9]
+        best = max(p["aAcc"] for p in found.oracle if p["gmacs"] <= dearer[0]["gmacs"])
+        assert best >= point["aAcc"] - 1e-9
+
+
 def test_three_stages_equal_separate_evaluations():
     """Here a window may go from the last stage to the middle to the first."""
     model = segmentor(

@@ -77,6 +77,16 @@ def test_reset():
     assert torch.equal(thinks(gate, entropies), first)
 
 
+def test_what_has_no_entropy_thinks_on_and_spoils_nothing():
+    rng = np.random.default_rng(3)
+    entropies = rng.uniform(0, 1, 400)
+    entropies[100] = np.nan
+    thought = thinks(BudgetGate(EntropyGate(0.7), 0.3), entropies).numpy()
+    assert thought[100]
+    entropies[100] = 0
+    assert entropies[101:][thought[101:]].mean() > 0.8
+
+
 def test_in_a_backbone():
     """Configured by name; the loop keeps account of what the inner gate measures."""
     gate = dict(type="BudgetGate", gate=dict(type="EntropyGate", threshold=1.0), think_shares=[0.5])

@@ -28,7 +28,7 @@ def test_folder(demo, tmp_path, capsys):
     demo.main([str(tmp_path / "in"), "--out-dir", str(tmp_path / "out")])
     # picture and prediction, enlarged, with the caption
     assert cv2.imread(str(tmp_path / "out" / "a.png")).shape == (288 + 28, 2 * 288, 3)
-    assert cv2.imread(str(tmp_path / "out" / "deep" / "b.png")).shape == (256 + 28, 2 * 480, 3)
+    assert cv2.imread(str(tmp_path / "out" / "deep" / "b.jpg")).shape == (256 + 28, 2 * 480, 3)
     assert "average GMACs of a picture" in capsys.readouterr().out
 
 
@@ -73,6 +73,8 @@ def test_video(demo, tmp_path):
         ("empty", [], "empty holds no picture"),
         ("bad.png", [], "bad.png cannot be read as a picture"),
         ("bad.mp4", [], "bad.mp4 cannot be read as a video"),
+        ("nothing.png", [], "nothing.png cannot be read as a picture"),
+        ("good.png", ["--device", "abacus"], "--device abacus: "),
         ("good.png", ["config.py"], "a config needs its checkpoint"),
         ("good.png", ["nowhere.py", "x.pth"], "config nowhere.py does not exist"),
         ("good.png", ["--threshold", "-1"], "threshold=-1.0 must be a number >= 0"),
@@ -82,6 +84,7 @@ def test_video(demo, tmp_path):
 )
 def test_mistakes(demo, tmp_path, capsys, name, options, message):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "nothing.png").touch()
     for bad in ("bad.png", "bad.mp4"):
         (tmp_path / bad).write_bytes(b"nothing of the kind")
     cv2.imwrite(str(tmp_path / "good.png"), picture())

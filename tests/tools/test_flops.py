@@ -39,6 +39,17 @@ def test_size_and_options(flops, capsys):
     assert "one image of 64 x 33 pixels" in capsys.readouterr().out
 
 
+def test_a_gate_that_reads_pixels(flops, capsys, tmp_path):
+    """It has every stage decoded, which the backbone alone cannot."""
+    config = tmp_path / "pixel.py"
+    gate = "dict(_delete_=True, type='PixelEntropyGate', threshold=0.5)"
+    config.write_text(f"_base_ = {CONFIG!r}\nmodel = dict(backbone=dict(gate={gate}))\n")
+    flops.main([str(config), "--json", str(tmp_path / "flops.json")])
+    rows = json.loads((tmp_path / "flops.json").read_text())["rows"]
+    heads = [rows[2 + i]["gmacs"] - rows[i]["gmacs"] for i in (0, 1)]
+    assert heads[1] == pytest.approx(2 * heads[0])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

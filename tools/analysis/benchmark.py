@@ -24,7 +24,9 @@ from tvit_seg.benchmark.backbone_rows import backbone_rows
 from tvit_seg.benchmark.memory import peak_memory
 from tvit_seg.benchmark.models import Setting
 from tvit_seg.benchmark.segmentor_rows import segmentor_rows
-from tvit_seg.benchmark.timing import Row, alternate, compare, machine, spread, waiter
+from tvit_seg.benchmark.timing import Row, alternate, compare, machine, spread
+from tvit_seg.engine.launch import check_device, friendly_errors
+from tvit_seg.stopwatch import waiter
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 GROUPS = range(1, 9)
@@ -104,16 +106,20 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         choices=("no", "yes"),
         nargs="+",
         default=["no"],
-        help="without or with torch.compile of all models' blocks, or one after the other (no)",
+        help="without or with torch.compile of all models' blocks, or both in turn (no)",
     )
     parser.add_argument("--size", type=int, help="side of all images in pixels, for a quick look")
     parser.add_argument("--layers", type=int, default=12, help="blocks of every model (12)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every time there")
     args = parser.parse_args(argv)
-    if args.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    if torch.device(args.device).type == "cuda" and not torch.cuda.is_available():
-        parser.error(f"--device {args.device}: this machine has no CUDA device")
+    for name, least in (("rounds", 1), ("warmup", 0), ("threads", 1), ("size", 1), ("layers", 1)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            parser.error(f"--{name} must be at least {least}")
+    with friendly_errors():
+        check_device(args.device)
+    if args.json is not None:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
     return args
 
 

@@ -20,7 +20,7 @@ from torch import nn
 import tvit_seg  # noqa: F401, registers the models
 from tvit_seg import stage_macs, stage_parameters
 from tvit_seg.backbones import ThinkingBackbone
-from tvit_seg.engine.launch import ConfigOptions, friendly_errors
+from tvit_seg.engine.launch import ConfigOptions, friendly_errors, read_config
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -53,21 +53,23 @@ def parts(model: nn.Module) -> dict[str, nn.Module]:
     """What is counted: the backbone, and the whole where it can think by itself."""
     if not isinstance(getattr(model, "backbone", None), ThinkingBackbone):
         raise ValueError(f"the config's {type(model).__name__} has no thinking backbone")
-    found = {"backbone": model.backbone}
+    found = {}
     if hasattr(model, "think"):
         found["with decode head" if hasattr(model, "decode_head") else "classifier"] = model
-    return found
+    return {**found, "backbone": model.backbone}
 
 
 def count(model: nn.Module, size: Sequence[int]) -> list[dict]:
     """Rows of the table."""
     rows = []
     for name, part in parts(model).items():
+        if name == "backbone":  # alone it has no pixels to ask a gate about
+            part.set_gate(None)
         macs, parameters = stage_macs(part, size), stage_parameters(part, size)
         for stage, figures in enumerate(zip(macs, parameters, strict=True)):
             gmacs, params = figures[0] / 1e9, figures[1] / 1e6
             rows.append(dict(part=name, stage=stage, gmacs=gmacs, parameters_m=params))
-    return rows
+    return sorted(rows, key=lambda row: row["part"] != "backbone")
 
 
 def default_size(cfg: Config) -> Sequence[int]:
@@ -81,10 +83,7 @@ def default_size(cfg: Config) -> Sequence[int]:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with friendly_errors():
-        if not Path(args.config).is_file():
-            raise FileNotFoundError(f"config {args.config} does not exist")
-        cfg = Config.fromfile(args.config)
-        cfg.merge_from_dict(args.cfg_options)
+        cfg = read_config(args.config, args.cfg_options)
         size = args.size or default_size(cfg)
         size = tuple(size) * 2 if len(size) == 1 else tuple(size)
         model = build(cfg)

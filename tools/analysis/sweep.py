@@ -7,13 +7,17 @@ config for tools/test.py.
 import argparse
 import csv
 import json
+import os
+from copy import deepcopy
 from dataclasses import asdict
+from math import isfinite, isnan
 from pathlib import Path
 
 from mmengine.config import Config
 from prettytable import PrettyTable
 
 from tvit_seg.checkpoint_io import CheckpointError, read_checkpoint
+from tvit_seg.compile import compile_as_configured
 from tvit_seg.datasets.check import DataError, require_data
 from tvit_seg.engine.distributed import close_distributed
 from tvit_seg.engine.launch import (
@@ -50,7 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     budgets.add_argument("--budget-gmacs", type=float, help="average GMACs of an image")
     budgets.add_argument("--budget-ms", type=float, help="average milliseconds of an image")
     budgets.add_argument(
-        "--max-drop", type=float, help="points of mIoU that may be lost against always thinking"
+        "--max-drop", type=float, help="points of mIoU (top1) that always thinking may be better"
     )
     budget = parser.add_argument_group("budget")
     budget.add_argument(
@@ -70,7 +74,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     budget.add_argument(
         "--splits",
         type=int,
-        default=0,
         metavar="N",
         help="also calibrate on N random halves of the images and look at the other halves",
     )
@@ -80,10 +83,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
             args.thresholds = check_thresholds(args.thresholds)
     with friendly_errors():
         args.budget = read_budget(args)
-    if args.budget is None and (args.write_config or args.adaptive or args.splits):
+    if args.budget is None and (args.write_config or args.adaptive or args.splits is not None):
         parser.error("--write-config, --adaptive and --splits need a budget")
+    if args.splits is not None and args.splits < 1:
+        parser.error(f"--splits {args.splits} must be at least 1")
+    if args.adaptive and not args.write_config:
+        parser.error("--adaptive needs --write-config")
     if args.write_config and args.write_config.suffix != ".py":
         parser.error(f"--write-config {args.write_config} must end in .py")
+    if args.write_config and args.write_config.resolve() == Path(args.config).resolve():
+        parser.error(f"--write-config {args.write_config} would replace the config itself")
     return args
 
 
@@ -93,13 +102,26 @@ def read_budget(args: argparse.Namespace) -> Budget | None:
 
 
 def choose_data(cfg: Config, split: str) -> dict:
-    """The dataloader to go through; of the training data with the pipeline for testing."""
+    """The dataloader to go through; of the training data with the pipeline for testing.
+
+    Raises:
+        ValueError: If the config has no such data, or wraps its training data.
+    """
+    for name in {f"{split}_dataloader", "test_dataloader"}:
+        if not cfg.get(name):
+            raise ValueError(f"--split {split}: the config has no {name}")
     if split != "train":
         return cfg[f"{split}_dataloader"]
-    loader = cfg.test_dataloader.copy()
-    training = cfg.train_dataloader.dataset
-    names = ("data_root", "data_prefix", "ann_file")
-    loader.dataset.update({name: training[name] for name in names if name in training})
+    loader, training = deepcopy(cfg.test_dataloader), cfg.train_dataloader.dataset
+    if training.type != loader.dataset.type:
+        raise ValueError(
+            f"--split train: the training data is a {training.type}, not the {loader.dataset.type} "
+            "that testing reads"
+        )
+    for name in ("data_root", "data_prefix", "ann_file", "split"):
+        loader.dataset.pop(name, None)
+        if name in training:
+            loader.dataset[name] = training[name]
     return loader
 
 
@@ -114,8 +136,8 @@ def table(rows: list[dict]) -> PrettyTable:
 
 def describe(found: Plan, budget: Budget) -> str:
     lines = [
-        f"threshold {found.threshold:.6g} keeps {budget.kind} {budget.value:g}; on new data expect "
-        "(95 % of sets of as many images within the interval):"
+        f"threshold {found.threshold:.6g} keeps {budget.kind} {budget.value:g} on these images; on "
+        "new ones expect (95 % of sets of as many images within the interval):"
     ]
     lines += [
         f"  {name:6} {e.mean:8.4g}  [{e.low:.4g}, {e.high:.4g}]"
@@ -132,25 +154,43 @@ def gate_override(cfg: Config, found: Plan, adaptive: bool) -> dict:
     return dict(_delete_=True, type="BudgetGate", gate=inner, think_shares=found.think_shares)
 
 
-def write_config(path: Path, config: str, gate: dict, budget: Budget) -> None:
-    base = Path(config).resolve()
+def write_config(path: Path, args: argparse.Namespace, gate: dict) -> None:
+    """Writes a config on top of the one given, with its ``--cfg-options``."""
+    changes = Config()
+    changes.merge_from_dict(args.cfg_options)
+    changes.merge_from_dict({"model.backbone.gate": gate})
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        f"# {config} with a gate for a budget of {budget.value:g} {budget.kind}.\n"
-        f"_base_ = {str(base)!r}\n"
-        f"model = dict(backbone=dict(gate={gate!r}))\n"
-    )
+    base = os.path.relpath(args.config, path.parent)
+    lines = [f"# A gate for a budget of {args.budget.value:g} {args.budget.kind}.\n"]
+    lines += [f"_base_ = {base!r}\n"]
+    lines += [f"{name} = {value!r}\n" for name, value in changes.to_dict().items()]
+    path.write_text("".join(lines))
 
 
-def save(found: Sweep, rows: list[dict], args: argparse.Namespace, chosen: Plan | None) -> None:
-    for path in filter(None, (args.json, args.csv)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    if args.json:  # JSON has no infinity
-        plain = [{**row, "threshold": str(row["threshold"])} for row in rows]
-        curves = {name: getattr(found, name) for name in ("single", "random", "oracle", "gap")}
-        picked = {"plan": asdict(chosen)} if chosen else {}
-        args.json.write_text(json.dumps({"rows": plain, **curves, **picked}, indent=2))
+def plain(value: object) -> object:
+    """JSON knows neither infinity, which becomes ``"inf"``, nor NaN, which becomes null."""
+    if isinstance(value, dict):
+        return {name: plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    if isinstance(value, float) and not isfinite(value):
+        return None if isnan(value) else str(value)
+    return value
+
+
+def save_json(found: Sweep, rows: list[dict], path: Path, chosen: Plan | None) -> None:
+    figures = {name: getattr(found, name) for name in ("single", "random", "oracle", "gap")}
+    if chosen:
+        figures["plan"] = asdict(chosen)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(plain({"rows": rows, **figures}), indent=2, allow_nan=False))
+
+
+def save(found: Sweep, rows: list[dict], args: argparse.Namespace) -> None:
+    if args.json:
+        save_json(found, rows, args.json, None)
     if args.csv:
+        args.csv.parent.mkdir(parents=True, exist_ok=True)
         with args.csv.open("w", newline="") as file:
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
@@ -159,23 +199,26 @@ def save(found: Sweep, rows: list[dict], args: argparse.Namespace, chosen: Plan 
         plot_sweep(found, rows, args.plot, title=Path(args.config).stem)
 
 
-def report(found: Sweep, cfg: Config, args: argparse.Namespace) -> None:
+def report(found: Sweep, cfg: Config, args: argparse.Namespace) -> Plan | None:
+    """Prints and saves; a budget out of reach is told when all else is saved."""
     rows = [found.row(threshold) for threshold in args.thresholds or found.thresholds()]
     print(table(rows))
     metric = found.judge.headline
     print(f"area between gate and oracle: {found.gap:.2f} points of {metric}")
-    chosen = None
-    if args.budget:
-        chosen = plan(found, args.budget)
-        print(describe(chosen, args.budget))
-        print(f"  --cfg-options model.backbone.gate.threshold={chosen.threshold:.6g}")
-    save(found, rows, args, chosen)
+    save(found, rows, args)
+    if not args.budget:
+        return None
+    chosen = plan(found, args.budget)
+    print(describe(chosen, args.budget))
+    print(f"  --cfg-options model.backbone.gate.threshold={chosen.threshold:.6g}")
+    if args.json:
+        save_json(found, rows, args.json, chosen)
     if args.write_config:
-        gate = gate_override(cfg, chosen, args.adaptive)
-        write_config(args.write_config, args.config, gate, args.budget)
+        write_config(args.write_config, args, gate_override(cfg, chosen, args.adaptive))
         print(f"python tools/test.py {args.write_config} {args.checkpoint}")
     if args.splits:
         print(try_splits(found, args.budget, args.splits))
+    return chosen
 
 
 def main() -> None:
@@ -191,10 +234,12 @@ def main() -> None:
         runner.call_hook("before_run")  # hooks that average weights get ready to load
         runner.load_or_resume()
         model = getattr(runner.model, "module", runner.model)
+        compile_as_configured(model, cfg.get("compile"))
         key = "difficulty" if "difficulty" in cfg.get("meta_keys", ()) else None
         found = sweep(model, loader, difficulty_key=key)
-        if found:
-            report(found, cfg, args)
+        chosen = report(found, cfg, args) if found else None
+        if chosen:
+            model.backbone.gate.threshold = chosen.threshold
         if found and args.sheet:
             draw_contact_sheet(found, model, loader.dataset, args.sheet)
     close_distributed(runner)

@@ -68,7 +68,7 @@ def sweep_pass(setting: Setting, size: int) -> Contestants:
         metric.process({}, [x.to_dict() for x in model.predict(images, [sample()])])
 
     def sweep() -> list[dict]:
-        found = Sweep([Seen.judge(look) for look in judge.look(images, [sample()])], type(judge))
+        found = Sweep([Seen.judge(*look) for look in judge.look(images, [sample()])], type(judge))
         return [found.row(threshold) for threshold in np.linspace(0, 3, 13)]
 
     return {"sweep": inference(sweep), "all think": inference(evaluate)}

@@ -73,27 +73,42 @@ def load_config(args: argparse.Namespace) -> Config:
         ValueError: The config file cannot be read, or an option does not fit it.
     """
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    if not Path(args.config).is_file():
-        raise FileNotFoundError(f"config {args.config} does not exist")
-    try:
-        cfg = Config.fromfile(args.config)
-    except (SyntaxError, OSError) as error:  # an OSError is about the file type or a base file
-        raise ValueError(f"config {args.config} cannot be read: {error}") from error
-    for option in args.cfg_options:
-        name = option.split(".")[0]
-        if name not in cfg and "." in option:
-            warnings.warn(f"--cfg-options {option}: the config has no {name!r}", stacklevel=2)
-    try:
-        cfg.merge_from_dict(args.cfg_options)
-    except (KeyError, TypeError, AssertionError) as error:  # a path through something not a dict
-        raise ValueError(f"--cfg-options do not fit {args.config}: {error}") from error
-
+    cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     cfg.work_dir = (
         args.work_dir or cfg.get("work_dir") or str(Path("work_dirs", Path(args.config).stem))
     )
     cfg.setdefault("runner_type", "ThinkingRunner")
     return cfg
+
+
+def read_config(path: str | Path, options: dict[str, Any]) -> Config:
+    """Reads a config file and applies ``--cfg-options``; raises as :func:`load_config`."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"config {path} does not exist")
+    try:
+        cfg = Config.fromfile(path)
+    except (SyntaxError, OSError) as error:  # an OSError is about the file type or a base file
+        raise ValueError(f"config {path} cannot be read: {error}") from error
+    for option in options:
+        name = option.split(".")[0]
+        if name not in cfg and "." in option:
+            warnings.warn(f"--cfg-options {option}: the config has no {name!r}", stacklevel=2)
+    try:
+        cfg.merge_from_dict(options)
+    except (KeyError, TypeError, AssertionError) as error:  # a path through something not a dict
+        raise ValueError(f"--cfg-options do not fit {path}: {error}") from error
+    return cfg
+
+
+def check_device(device: str) -> None:
+    """Raises ValueError if torch does not know the device, or this machine does not have it."""
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ValueError(f"--device {device}: {str(error).splitlines()[0]}") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"--device {device}: this machine has no CUDA device")
 
 
 def build_runner(cfg: Config) -> Runner:

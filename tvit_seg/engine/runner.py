@@ -23,7 +23,8 @@ from tvit_seg.checkpoint_io import (
     read_checkpoint,
     replacing,
 )
-from tvit_seg.compile import compile_blocks
+from tvit_seg.compile import compile_as_configured
+from tvit_seg.engine.gate_hook import GateResetHook
 from tvit_seg.engine.seed_hook import StepSeedHook
 from tvit_seg.registry import register
 
@@ -97,13 +98,12 @@ class ThinkingRunner(Runner):
         """
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(StepSeedHook())
+        self.register_hook(GateResetHook())
         self.register_hook(PlainCheckpointHook())
 
     def _maybe_compile(self, target: str) -> None:
         """Compiles blocks: mmengine would compile a whole step, again for each number of images."""
-        options = self.cfg.get("compile") or None
-        if options is not None:
-            compile_blocks(self.model, **({} if options is True else options))
+        compile_as_configured(self.model, self.cfg.get("compile"))
 
     def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
         """Scales the learning rate with the number of images that a step of the optimizer sees.

@@ -34,7 +34,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Expectation:
-    """An average over new images, and where it will lie.
+    """An average over new images, and where it will lie (timing noise left out).
 
     Attributes:
         mean: What the calibration images say.
@@ -78,8 +78,8 @@ class Steps:
         self.quality = sweep.judge.quality
         self._score_shape = sweep.images[0].scores.shape[1:]
         values = [
-            np.column_stack((sweep.costs(image), image.scores.reshape(len(image.scores), -1)))
-            for image in sweep.images
+            np.column_stack((costs, image.scores.reshape(len(image.scores), -1)))
+            for costs, image in zip(sweep.costs, sweep.images, strict=True)
         ]
         breaks = np.concatenate([image.breaks for image in sweep.images])
         owners = np.repeat(np.arange(len(values)), [len(image.breaks) for image in sweep.images])
@@ -109,10 +109,11 @@ class Steps:
         steps = np.cumsum(self._change * weights[self._owner, None], axis=0)[self._ends]
         return np.concatenate((start[None], start + steps))
 
-    def averages(self, total: np.ndarray) -> dict[str, float]:
-        """GMACs, milliseconds and qualities, from the totals of one step."""
-        gmacs, ms = (total[:2] / self.count).tolist()
-        return dict(gmacs=gmacs, ms=ms, **self.quality(total[2:].reshape(self._score_shape)))
+    def averages(self, totals: np.ndarray) -> dict[str, np.ndarray]:
+        """GMACs, milliseconds and qualities (...), from totals (..., 2 + ...)."""
+        gmacs, ms = np.moveaxis(totals[..., :2] / self.count, -1, 0)
+        scores = totals[..., 2:].reshape(*totals.shape[:-1], *self._score_shape)
+        return dict(gmacs=gmacs, ms=ms, **self.quality(scores))
 
     def pick(self, totals: np.ndarray, budget: Budget, metric: str) -> int:
         """The step that keeps a budget: the dearest for costs, the cheapest for a drop.
@@ -123,8 +124,9 @@ class Steps:
             metric: The quality that may drop.
         """
         if budget.kind == "drop":
-            quality = np.array([self.averages(total)[metric] for total in totals])
-            return int(np.flatnonzero(quality >= quality[0] - budget.value)[-1])
+            quality = self.averages(totals)[metric]
+            kept = np.flatnonzero(quality >= quality[0] - budget.value)
+            return int(kept[-1]) if len(kept) else 0  # no label at all: nothing to compare
         cost = totals[:, KINDS.index(budget.kind)] / self.count
         kept = np.flatnonzero(cost <= budget.value)
         return int(kept[0]) if len(kept) else len(cost) - 1
@@ -133,8 +135,9 @@ class Steps:
 def plan(sweep: Sweep, budget: Budget, resamples: int = 300, seed: int = 0) -> Plan:
     """Picks the threshold for a budget from calibration data.
 
-    The interval repeats the whole procedure by bootstrap: pick on a resample of the images, look at
-    another one of the same size (https://doi.org/10.1201/9780429246593, chapter 8).
+    The interval repeats the whole procedure by bootstrap (Efron and Tibshirani,
+    https://doi.org/10.1201/9780429246593): pick on a resample of the images, look at another one of
+    the same size, and see how far it is from what the first one promised.
 
     Args:
         sweep: The calibration data.
@@ -161,16 +164,22 @@ def plan(sweep: Sweep, budget: Budget, resamples: int = 300, seed: int = 0) -> P
     outcomes = []
     for _ in range(resamples):
         here, there = rng.multinomial(steps.count, [1 / steps.count] * steps.count, size=2)
-        picked = steps.pick(steps.totals(here), budget, metric)
-        outcomes.append(steps.averages(steps.totals(there)[picked]))
-    return Plan(
-        threshold=threshold,
-        think_shares=think_shares(sweep, threshold),
-        expected={
-            name: Expectation(mean, *np.nanquantile([o[name] for o in outcomes], (0.025, 0.975)))
-            for name, mean in steps.averages(totals[chosen]).items()
-        },
-    )
+        known = steps.totals(here)
+        picked = steps.pick(known, budget, metric)
+        promised, came = (steps.averages(x[picked]) for x in (known, steps.totals(there)))
+        outcomes.append({name: came[name] - promised[name] for name in came})
+    expected = {}
+    for name, mean in steps.averages(totals[chosen]).items():
+        off = np.nanquantile([outcome[name] for outcome in outcomes], (0.025, 0.975))
+        expected[name] = Expectation(float(mean), *(mean + off).tolist())
+    shares = think_shares(sweep, threshold)
+    if budget.kind != "drop" and chosen > 0:
+        # what a BudgetGate can spend to the last bit lies between this step and the one before
+        cost = totals[[chosen, chosen - 1], KINDS.index(budget.kind)] / steps.count
+        part = (budget.value - cost[0]) / (cost[1] - cost[0])
+        above = think_shares(sweep, float(steps.thresholds[chosen - 1]))
+        shares = [(1 - part) * one + part * other for one, other in zip(shares, above, strict=True)]
+    return Plan(threshold=threshold, think_shares=shares, expected=expected)
 
 
 def think_shares(sweep: Sweep, threshold: float) -> list[float]:

@@ -1,10 +1,10 @@
 """What other gates would reach on the same images: the yardsticks of a sweep.
 
-Scores are (images, stages, ...), what a judge counts when an image stops after a stage. Costs are
-(images, stages, 2), GMACs and milliseconds.
+Scores are (images, stages, ...), what a judge counts when an image (all its windows) stops after a
+stage. Costs are (images, stages, 2), GMACs and milliseconds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,16 +17,17 @@ Quality = Callable[[np.ndarray], dict[str, float]]
 def point(scores: np.ndarray, costs: np.ndarray, quality: Quality) -> dict[str, float]:
     """One point of a curve, of scores (images, ...) and costs (images, 2)."""
     gmacs, ms = costs.mean(0).tolist()
-    return dict(gmacs=gmacs, ms=ms, **quality(scores.sum(0)))
+    found = quality(scores.sum(0))
+    return dict(gmacs=gmacs, ms=ms, **{name: float(value) for name, value in found.items()})
 
 
 def single_stages(scores: np.ndarray, costs: np.ndarray, quality: Quality) -> Curve:
-    """All images in the same stage."""
+    """All images, with all their windows, in the same stage."""
     return [point(scores[:, s], costs[:, s], quality) for s in range(costs.shape[1])]
 
 
 def random_gate(scores: np.ndarray, costs: np.ndarray, quality: Quality, steps: int = 11) -> Curve:
-    """A gate that stops an image with the same probability after every stage: expected scores."""
+    """A gate that stops whole images with the same probability after every stage: expectations."""
     stages = np.arange(costs.shape[1])
     curve = []
     for stop in np.linspace(1, 0, steps):
@@ -38,35 +39,45 @@ def random_gate(scores: np.ndarray, costs: np.ndarray, quality: Quality, steps: 
 
 
 def oracle_gate(
-    scores: np.ndarray,
-    costs: np.ndarray,
+    choices: Sequence[tuple[np.ndarray, np.ndarray]],
     quality: Quality,
     correct: Callable[[np.ndarray], np.ndarray],
     steps: int = 41,
 ) -> Curve:
-    """A gate that knows the labels: each image where correctness outweighs its price.
+    """A gate that knows the labels: for each image the choice that is worth its price.
 
-    For each price of a GMAC an image stops where its share of correct pixels (or its being correct)
-    minus the price of the stage is largest. Prices run from nothing to where every image stops at
-    once.
+    For each price of a GMAC an image takes the choice with the largest share of correct pixels (or
+    its being correct) minus the price. Prices are quantiles of the slopes between an image's
+    choices; negative ones stand for thinking on at a loss.
 
     Args:
-        scores: (images, stages, ...).
-        costs: (images, stages, 2).
+        choices: Of each image, scores (P, ...) and costs (P, 2) of the exits it can choose from.
         quality: Of summed scores.
-        correct: Maps scores (images, stages, ...) to shares (images, stages).
+        correct: Maps scores (P, ...) to shares (P,).
         steps: Number of prices.
     """
-    right, gmacs = correct(scores), costs[..., 0]
-    gains = (right[:, 1:] - right[:, :1]) / (gmacs[:, 1:] - gmacs[:, :1])
-    prices = np.quantile(gains, np.linspace(1, 0, steps)) if gains.size else np.zeros(1)
+    rights = [correct(scores) for scores, _ in choices]
+    slopes = [_slopes(r, costs[:, 0]) for r, (_, costs) in zip(rights, choices, strict=True)]
+    slopes = np.concatenate(slopes)
+    prices = np.zeros(1)
+    if slopes.size:
+        inner = np.quantile(slopes, np.linspace(1, 0, steps))
+        prices = np.array([inner[0] + 1, *inner, inner[-1] - 1])  # all at the cheapest, the dearest
     points = {}
     for price in prices:
-        best = (right - price * gmacs).argmax(axis=1)
-        rows = np.arange(len(best))
-        found = point(scores[rows, best], costs[rows, best], quality)
+        best = [(r - price * c[:, 0]).argmax() for r, (_, c) in zip(rights, choices, strict=True)]
+        taken = [(s[i], c[i]) for i, (s, c) in zip(best, choices, strict=True)]
+        scores, costs = (np.stack(part) for part in zip(*taken, strict=True))
+        found = point(scores, costs, quality)
         points[round(found["gmacs"], 9)] = found
     return [points[cost] for cost in sorted(points)]
+
+
+def _slopes(right: np.ndarray, gmacs: np.ndarray) -> np.ndarray:
+    """Gain per GMAC between all pairs of choices of different cost."""
+    one, other = np.triu_indices(len(gmacs), 1)
+    apart = gmacs[other] != gmacs[one]
+    return (right[other] - right[one])[apart] / (gmacs[other] - gmacs[one])[apart]
 
 
 def gap(gate: Curve, oracle: Curve, metric: str, steps: int = 200) -> float:

@@ -1,5 +1,6 @@
 """Judges look at all stages of an image at once, and score any choice among them afterwards."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,9 @@ from mmseg.evaluation import IoUMetric
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from ..benchmark.timing import Stopwatch
 from ..classifiers import ThinkingClassifier
 from ..segmentors import ThinkingEncoderDecoder
+from ..stopwatch import Stopwatch
 from .mosaic import Mosaic
 
 
@@ -28,7 +29,6 @@ class Look:
         entropy: (W, number of stages) float32, in nats.
         gmacs: (number of stages,) cost of a window that stops after each stage, in 10^9 MACs.
         seconds: (number of stages,) time of such a window: its share of the batch it ran in.
-        score: Maps the exit stages of the W windows to an array of counts that add up over images.
     """
 
     metainfo: dict
@@ -36,7 +36,10 @@ class Look:
     entropy: np.ndarray
     gmacs: np.ndarray
     seconds: np.ndarray
-    score: Callable[[Sequence[int]], np.ndarray]
+
+
+Score = Callable[[Sequence[int]], np.ndarray]
+"""Maps the exit stages of an image's W windows to an array of counts that add up over images."""
 
 
 class Judge(ABC):
@@ -59,7 +62,7 @@ class Judge(ABC):
     @staticmethod
     @abstractmethod
     def quality(scores: np.ndarray) -> dict[str, float]:
-        """Qualities in per cent, of scores summed over images."""
+        """Qualities (...) in per cent, of scores (..., counts) summed over images."""
 
     @staticmethod
     @abstractmethod
@@ -67,7 +70,7 @@ class Judge(ABC):
         """How right images are, in [0, 1], of scores (images, stages, ...)."""
 
     @abstractmethod
-    def look(self, inputs: Tensor, data_samples: list) -> Iterator[Look]:
+    def look(self, inputs: Tensor, data_samples: list) -> Iterator[tuple[Look, Score]]:
         """Runs all stages of all windows.
 
         Args:
@@ -75,7 +78,7 @@ class Judge(ABC):
             data_samples: With labels.
 
         Yields:
-            A look at each image.
+            A look at each image, and how to score it.
         """
 
 
@@ -86,20 +89,27 @@ class SegmentationJudge(Judge):
 
     @staticmethod
     def quality(scores: np.ndarray) -> dict[str, float]:
-        """mIoU, aAcc and mAcc in per cent, of scores (4, K) summed over images."""
-        found = IoUMetric.total_area_to_metrics(*torch.from_numpy(scores))
-        return dict(
-            mIoU=100 * float(np.nanmean(found["IoU"])),
-            aAcc=100 * float(found["aAcc"]),
-            mAcc=100 * float(np.nanmean(found["Acc"])),
-        )
+        """mIoU, aAcc and mAcc in per cent, of scores (..., 4, K) summed over images.
+
+        Classes that neither occur nor are predicted do not count, as in ``IoUMetric``.
+        """
+        both, union, _, label = np.moveaxis(scores, -2, 0)  # (..., K) each
+        with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Mean of empty slice")  # no label at all: NaN
+            return dict(
+                mIoU=100 * np.nanmean(both / union, axis=-1),
+                aAcc=100 * both.sum(-1) / label.sum(-1),
+                mAcc=100 * np.nanmean(both / label, axis=-1),
+            )
 
     @staticmethod
     def correct(scores: np.ndarray) -> np.ndarray:
         """Share of correct pixels: scores (..., 4, K) to (...)."""
         return scores[..., 0, :].sum(-1) / scores[..., 3, :].sum(-1).clip(min=1)
 
-    def look(self, inputs: Tensor, data_samples: list[SegDataSample]) -> Iterator[Look]:
+    def look(
+        self, inputs: Tensor, data_samples: list[SegDataSample]
+    ) -> Iterator[tuple[Look, Score]]:
         model, stages = self.model, range(self.model.num_stages)
         windows = model.windows(inputs)
         entropies, logits = ([[] for _ in stages] for _ in range(2))
@@ -121,14 +131,14 @@ class SegmentationJudge(Judge):
         for i, sample in enumerate(data_samples):
             mine = slice(i * len(windows), (i + 1) * len(windows))
             mosaic = Mosaic(model, [stage[mine] for stage in logits], windows, sample.metainfo)
-            yield Look(
+            look = Look(
                 metainfo=sample.metainfo,
                 shape=windows.shape,
                 entropy=entropies[i],
                 gmacs=model.stage_gmacs(windows).numpy(),
                 seconds=seconds,
-                score=partial(self._score, mosaic, sample.gt_sem_seg.data.squeeze(0)),
             )
+            yield look, partial(self._score, mosaic, sample.gt_sem_seg.data.squeeze(0))
 
     def _score(self, mosaic: Mosaic, labels: Tensor, exits: Sequence[int]) -> np.ndarray:
         prediction = mosaic.predict(exits)
@@ -145,8 +155,8 @@ class ClassificationJudge(Judge):
 
     @staticmethod
     def quality(scores: np.ndarray) -> dict[str, float]:
-        """Accuracy in per cent, of scores (3,) summed over images."""
-        top1, top5, count = scores.tolist()
+        """Accuracies in per cent, of scores (..., 3) summed over images."""
+        top1, top5, count = np.moveaxis(scores, -1, 0)
         return dict(top1=100 * top1 / count, top5=100 * top5 / count)
 
     @staticmethod
@@ -154,7 +164,9 @@ class ClassificationJudge(Judge):
         """Whether the image is right: scores (..., 3) to (...)."""
         return scores[..., 0]
 
-    def look(self, inputs: Tensor, data_samples: list[BaseDataElement]) -> Iterator[Look]:
+    def look(
+        self, inputs: Tensor, data_samples: list[BaseDataElement]
+    ) -> Iterator[tuple[Look, Score]]:
         gate, size = self.model.backbone.gate, tuple(inputs.shape[-2:])
         labels = torch.stack([sample.gt_label for sample in data_samples]).to(inputs.device)
         entropies, counts, seconds = [], [], []
@@ -170,18 +182,14 @@ class ClassificationJudge(Judge):
         entropies = torch.stack(entropies, dim=-1).cpu().numpy()  # (B, stages)
         counts = torch.stack(counts, dim=1).cpu().numpy()  # (B, stages, 3)
         for i, sample in enumerate(data_samples):
-            yield Look(
+            look = Look(
                 metainfo=sample.metainfo,
                 shape=size,
                 entropy=entropies[i : i + 1],
                 gmacs=self.model.stage_gmacs(size).numpy(),
                 seconds=np.cumsum(seconds) / len(inputs),
-                score=partial(_counts_of, counts[i]),
             )
-
-
-def _counts_of(stages: np.ndarray, exits: Sequence[int]) -> np.ndarray:
-    return stages[exits[0]]
+            yield look, lambda exits, i=i: counts[i, exits[0]]
 
 
 def judge_for(model: nn.Module, num_classes: int) -> Judge:

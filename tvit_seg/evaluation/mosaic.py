@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from ..segmentors import ThinkingEncoderDecoder
-from ..segmentors.postprocess import class_map, restore
+from ..segmentors.postprocess import class_map, restore, stays
 from ..segmentors.windows import Windows
 
 
@@ -33,14 +34,13 @@ class Mosaic:
         self.windows = windows
         self.metainfo = metainfo
         self._exits: list[int] = []
+        self._stays = stays(windows.size, metainfo)
         if len(windows) > 1:
             first = logits[0][0]
             self._cover = windows.cover(first)
             self._canvas = first.new_empty(len(first), *windows.size)
-            restored = self._restore(self._canvas)
-            same = restored.data_ptr() == self._canvas.data_ptr()
-            self._stays = same and restored.shape == self._canvas.shape
-            self._labels = self._classes(restored)
+            labels = first.dtype if len(first) == 1 else torch.long
+            self._labels = first.new_empty(windows.size, dtype=labels)
 
     def predict(self, exits: Sequence[int]) -> Tensor:
         """The label map.
@@ -54,11 +54,13 @@ class Mosaic:
         if len(self.windows) == 1:
             return self._classes(self._restore(self.logits[exits[0]][0]))
         before, self._exits = self._exits, list(exits)
-        if not before:
-            self._renew(tuple(slice(0, length) for length in self.windows.size))
-        for area, old, new in zip(self.windows.areas, before, exits, strict=bool(before)):
-            if old != new:
-                self._renew(area[-2:])
+        if before:
+            areas = zip(self.windows.areas, before, exits, strict=True)
+            changed = [area[-2:] for area, old, new in areas if old != new]
+        else:
+            changed = [tuple(slice(0, length) for length in self.windows.size)]
+        for area in changed:
+            self._renew(area)
         if not self._stays:
             self._labels = self._classes(self._restore(self._canvas))
         return self._labels

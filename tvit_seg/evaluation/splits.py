@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from ..gates import BudgetGate, EntropyGate
 from ..thinking import StageOutput
@@ -17,7 +18,7 @@ class Splits:
 
     Attributes:
         kind: Of the budget.
-        target: What the calibration half expected, for each split.
+        target: The budget, or for a drop what the calibration half expected, for each split.
         fixed: What the picked threshold gave on the other half.
         adaptive: What a ``BudgetGate`` gave there; only for budgets of cost.
         inside: For how many splits ``fixed`` lay in the expected interval.
@@ -56,12 +57,14 @@ def try_splits(sweep: Sweep, budget: Budget, count: int, seed: int = 0) -> Split
         seed: Of the splits.
 
     Raises:
-        ValueError: As in :func:`plan`, for a half of the images.
+        ValueError: As in :func:`plan`, for a half of the images; or if there is no split.
     """
+    if count < 1:
+        raise ValueError(f"{count} splits: at least 1 is needed")
     rng = np.random.default_rng(seed)
     metric = budget.kind if budget.kind in KINDS[:2] else sweep.judge.headline
     found = []
-    for _ in range(count):
+    for _ in tqdm(range(count), desc="splits"):
         order = rng.permutation(len(sweep.images))
         here, there = (
             replace(sweep, images=[sweep.images[i] for i in sorted(half)])
@@ -73,7 +76,8 @@ def try_splits(sweep: Sweep, budget: Budget, count: int, seed: int = 0) -> Split
         adaptive = None
         if metric == budget.kind:
             adaptive = _stream(there, chosen.threshold, chosen.think_shares, metric)
-        found.append((expected.mean, value, adaptive, expected.low <= value <= expected.high))
+        target = budget.value if metric == budget.kind else expected.mean
+        found.append((target, value, adaptive, expected.low <= value <= expected.high))
     target, fixed, adaptive, inside = zip(*found, strict=True)
     return Splits(
         kind=metric,

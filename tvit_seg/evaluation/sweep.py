@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ..gates.base import check_threshold
 from .curves import Curve, gap, oracle_gate, point, random_gate, single_stages
-from .judges import Judge, Look, judge_for
+from .judges import Judge, Look, Score, judge_for
 from .thinking_metric import thinks_by_difficulty
 
 
@@ -45,7 +45,7 @@ class Seen:
         scores: (P, ...) what the judge counted.
         gmacs: (P,) cost of the image in 10^9 MACs.
         stages: Scores (number of stages, ...) with all windows in one stage.
-        look: Where it comes from, without its logits.
+        look: Where it comes from.
     """
 
     breaks: np.ndarray
@@ -56,22 +56,21 @@ class Seen:
     look: Look
 
     @classmethod
-    def judge(cls, look: Look) -> "Seen":
+    def judge(cls, look: Look, score: Score) -> "Seen":
         """Scores every choice that some threshold makes; each is scored once."""
         breaks = np.unique(look.entropy[:, :-1])
         exits = np.stack([choose_exits(look.entropy, t) for t in (*breaks, np.inf)])
         found = {}
 
-        def score(chosen: np.ndarray) -> np.ndarray:
+        def once(chosen: np.ndarray) -> np.ndarray:
             key = tuple(chosen.tolist())
             if key not in found:
-                found[key] = look.score(key)
+                found[key] = score(key)
             return found[key]
 
-        scores = np.stack([score(chosen) for chosen in exits])
+        scores = np.stack([once(chosen) for chosen in exits])
         windows, stages = look.entropy.shape
-        single = np.stack([score(np.full(windows, stage)) for stage in range(stages)])
-        look.score = None  # it holds on to the logits
+        single = np.stack([once(np.full(windows, stage)) for stage in range(stages)])
         return cls(breaks, exits, scores, look.gmacs[exits].sum(1), single, look)
 
     def at(self, threshold: float) -> int:
@@ -106,16 +105,17 @@ class Sweep:
             times.setdefault(image.look.shape, []).append(image.look.seconds)
         return {shape: 1e3 * np.median(found, axis=0) for shape, found in times.items()}
 
-    def costs(self, image: Seen) -> np.ndarray:
-        """(P, 2) GMACs and milliseconds of an image."""
-        ms = self.stage_ms[image.look.shape][image.exits].sum(1)
-        return np.stack((image.gmacs, ms), axis=1)
+    @cached_property
+    def costs(self) -> list[np.ndarray]:
+        """Of each image (P, 2), GMACs and milliseconds."""
+        times = [self.stage_ms[image.look.shape][image.exits].sum(1) for image in self.images]
+        return [np.stack((i.gmacs, ms), axis=1) for i, ms in zip(self.images, times, strict=True)]
 
     def thresholds(self, count: int = 5) -> list[float]:
         """Thresholds from 0 to infinity; between them quantiles of the first stage's entropies."""
         first = np.concatenate([image.look.entropy[:, 0] for image in self.images])
-        inner = np.quantile(first, np.linspace(0, 1, count)[1:-1])
-        return [0.0, *inner.tolist(), float("inf")]
+        inner = np.unique(np.quantile(first, np.linspace(0, 1, count)[1:-1]))
+        return [0.0, *inner[inner > 0].tolist(), float("inf")]
 
     def row(self, threshold: float) -> dict[str, float]:
         """What an evaluation at a threshold would give.
@@ -132,7 +132,7 @@ class Sweep:
         at = [image.at(threshold) for image in self.images]
         exits = [image.exits[i] for image, i in zip(self.images, at, strict=True)]
         scores = np.stack([image.scores[i] for image, i in zip(self.images, at, strict=True)])
-        costs = np.stack([self.costs(image)[i] for image, i in zip(self.images, at, strict=True)])
+        costs = np.stack([cost[i] for cost, i in zip(self.costs, at, strict=True)])
         found = point(scores, costs, self.judge.quality)
         gmacs, ms = found.pop("gmacs"), found.pop("ms")
         every = np.concatenate(exits)
@@ -163,8 +163,14 @@ class Sweep:
 
     @cached_property
     def oracle(self) -> Curve:
-        """A gate that knows which images gain."""
-        return oracle_gate(*self._stages, self.judge.quality, self.judge.correct)
+        """A gate that knows the best threshold, or stage, of each image."""
+        choices = [
+            (np.concatenate((image.scores, scores)), np.concatenate((costs, single)))
+            for image, costs, scores, single in zip(
+                self.images, self.costs, *self._stages, strict=True
+            )
+        ]
+        return oracle_gate(choices, self.judge.quality, self.judge.correct)
 
     @property
     def gap(self) -> float:
@@ -211,16 +217,20 @@ def sweep(
         The figures, on the main process; None on others.
 
     Raises:
-        ValueError: If the model does not think, or has no gate with a threshold.
+        ValueError: If the model does not think, has no gate with a threshold, or there is no data.
     """
     judge = judge_for(model, len(loader.dataset.metainfo["classes"]))
     gate = model.backbone.gate
     if not hasattr(gate, "threshold"):
-        raise ValueError(f"a gate with a threshold is needed to sweep, the model has {gate!r}")
+        raise ValueError(
+            f"a gate with a threshold is needed to sweep, the model has a {type(gate).__name__}"
+        )
+    if not len(loader.dataset):
+        raise ValueError("there is no image to sweep over")
     model.eval()
     seen = []
     for batch in tqdm(loader, desc="sweep", disable=not is_main_process()):
         batch = model.data_preprocessor(batch, False)
-        seen += [Seen.judge(look) for look in judge.look(**batch)]
+        seen += [Seen.judge(*look) for look in judge.look(**batch)]
     seen = collect_results(seen, len(loader.dataset), "cpu")
     return Sweep(seen, type(judge), difficulty_key) if is_main_process() else None

@@ -99,7 +99,9 @@ class ThinkingVisualizer(SegLocalVisualizer):
                 panels.append(self._draw_sem_seg(image, regions, *meta, with_labels))
         panels = [self._enlarge(panel) for panel in panels or [image]]
         thinks = data_sample is not None and "exit_stage" in data_sample
-        if thinks and data_sample.exit_stage.numel() > 1:
+        if (
+            thinks and len(data_sample.windows.unique(dim=0)) > 1
+        ):  # views of a whole image share one
             panels.append(draw_window_map(self._enlarge(image), data_sample))
         elif thinks:
             panels[-1] = _frame(panels[-1], stage_colour(data_sample.exit_stage.item()))

@@ -31,6 +31,14 @@ class Gate(nn.Module, ABC):
             backbone: The backbone that shall use the gate.
         """
 
+    @property
+    def measure(self) -> "Gate":
+        """The gate that measures uncertainty: itself, or one that it asks."""
+        return self
+
+    def reset(self) -> None:
+        """Forgets what it remembers of earlier images, for gates that do."""
+
     def entropy(self, output: "StageOutput") -> Tensor:
         """Uncertainty of the images that ran a stage.
 

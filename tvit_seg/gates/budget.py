@@ -1,7 +1,8 @@
-"""A gate that keeps the average cost where it should be, whatever the data does."""
+"""A gate that keeps the share of images that think where it should be, however the data drifts."""
 
 from collections import deque
 from collections.abc import Sequence
+from math import isnan
 from numbers import Integral
 
 import numpy as np
@@ -21,10 +22,12 @@ class BudgetGate(Gate):
     The threshold of each stage is a running quantile of the latest entropies seen there, so it
     follows data that drifts. Where the share of images that thought would leave the target by more
     than the tolerance (by more than one image, while there are few), the count decides in place of
-    the threshold: the average cost holds at any time, not only in the long run.
+    the threshold, so the share holds at any time, not only in the long run. So does the average
+    cost of images of one size, and of sliding windows; where sizes vary, only the share does.
 
     Images are taken in the order they come, so a batch gives what one by one gives; but what an
-    image gets depends on those before it. Every process keeps its own account.
+    image gets depends on those before it. Every process keeps its own account, and starts a new one
+    for each validation or test.
 
     Args:
         gate: Measures entropies, a config or a gate with a threshold, which counts until enough
@@ -65,6 +68,10 @@ class BudgetGate(Gate):
     def needs_decode_head(self) -> bool:
         """As the gate that measures."""
         return self.gate.needs_decode_head
+
+    @property
+    def measure(self) -> Gate:
+        return self.gate.measure
 
     def reset(self) -> None:
         """Forgets all images seen so far."""
@@ -107,9 +114,12 @@ class _Account:
         self.came = self.thought = 0
 
     def stop(self, entropy: float) -> bool:
-        """Decides on one image and takes it down."""
-        self.latest.append(entropy)
+        """Decides on one image and takes it down; one without a proper entropy thinks on."""
         self.came += 1
+        if isnan(entropy):
+            self.thought += 1
+            return False
+        self.latest.append(entropy)
         threshold = self.threshold
         if len(self.latest) >= _FEW:
             threshold = np.quantile(self.latest, 1 - self.share)

@@ -47,5 +47,9 @@ class ProbeGate(FixedGate):
         super().__init__(stage)
         self.gate = gate
 
+    @property
+    def measure(self) -> Gate:
+        return self.gate.measure
+
     def entropy(self, output) -> Tensor:
         return self.gate.entropy(output)

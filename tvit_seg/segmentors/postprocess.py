@@ -1,6 +1,6 @@
 """From logits at the size the network saw to the label map of the original image."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -37,6 +37,13 @@ def restore(logits: Tensor, metainfo: Mapping, align_corners: bool = False) -> T
         return logits
     options = dict(size=size, mode="bilinear", align_corners=align_corners)
     return F.interpolate(logits[None], **options).squeeze(0)
+
+
+def stays(size: Sequence[int], metainfo: Mapping) -> bool:
+    """Whether :func:`restore` has nothing to do for logits of (H, W) pixels."""
+    padding = metainfo.get("img_padding_size", metainfo.get("padding_size", [0] * 4))
+    same = tuple(size) == tuple(metainfo["ori_shape"][:2])
+    return same and not any(padding) and not metainfo.get("flip")
 
 
 def class_map(scores: Tensor, threshold: float | None = None) -> Tensor:

@@ -284,7 +284,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
             (number of stages,) GMACs when stopping after each stage.
         """
         size = tuple(self.backbone.padded_size(windows.shape))
-        key = (size, type(self.backbone.gate))
+        key = (size, type(self.backbone.gate.measure))
         if key not in self._gmacs:
             self._gmacs[key] = torch.tensor(stage_macs(self, size), dtype=torch.double) / 1e9
         return self._gmacs[key]
@@ -316,7 +316,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
                 f"image_loss needs an image-level head over the {self.num_classes} classes of the "
                 f"decode head, but the backbone has num_classes={self.backbone.num_classes}"
             )
-        gate = self.backbone.gate
+        gate = self.backbone.gate.measure
         if isinstance(gate, EntropyGate) and gate.use_sigmoid != self.image_loss.use_sigmoid:
             raise ValueError(
                 f"image_loss target={self.image_loss.target!r} trains a prediction that needs "
