@@ -10,7 +10,15 @@ from mmengine import ConfigDict
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 
-from tvit_seg import EntropyGate, FixedGate, RandomGate, ThinkingEncoderDecoder, stage_macs
+from tvit_seg import (
+    BudgetGate,
+    EntropyGate,
+    FixedGate,
+    PixelEntropyGate,
+    RandomGate,
+    ThinkingEncoderDecoder,
+    stage_macs,
+)
 from tvit_seg.checkpoint_io import CheckpointError
 from tvit_seg.engine.runner import strict_loading
 from tvit_seg.segmentors.thinking_encoder_decoder import _scale_losses
@@ -358,3 +366,18 @@ def test_config_is_not_changed():
     before = copy.deepcopy(config)
     ThinkingEncoderDecoder(**config)
     assert config == before
+
+
+def test_a_budget_is_checked_and_counted_by_the_gate_it_asks():
+    inner = dict(type="EntropyGate", threshold=0.5)
+    with pytest.raises(ValueError, match="needs use_sigmoid=True in the EntropyGate"):
+        segmentor(
+            dict(type="BudgetGate", gate=inner, think_shares=0.5),
+            image_loss=dict(target="presence"),
+        )
+    model = segmentor(BudgetGate(EntropyGate(0.5), 0.5))
+    windows = model.windows(torch.zeros(1, 3, 32, 32))
+    once = model.stage_gmacs(windows)
+    model.backbone.set_gate(BudgetGate(PixelEntropyGate(0.5), 0.5), has_decode_head=True)
+    always = model.stage_gmacs(windows)
+    assert always[0] == once[0] and always[1] > once[1]
