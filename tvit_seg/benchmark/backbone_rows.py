@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..backbones import ThinkingBackbone
 from ..gates import EntropyGate, FixedGate
 from .models import HEADS, TIMM_MODELS, Setting, inference
 from .timing import Contestants, Ratio, Row
@@ -20,7 +21,7 @@ def backbone_rows(setting: Setting) -> Iterator[Row]:
             name = f"stage {stage + 1} / {other.removesuffix('_patch16_224')}"
             yield Row(
                 1,
-                partial(stage_alone, setting, size, batch, stage),
+                partial(vit_stage, setting, size, batch, stage),
                 [Ratio(f"{name}, {shape(size, batch)}", lambda t: t["stage"] / t["timm"], 1.10)],
             )
     name = f"both stages / mmseg ViT, {shape(large, 1)}"
@@ -32,13 +33,13 @@ def backbone_rows(setting: Setting) -> Iterator[Row]:
     name = f"all stop / all think, {shape(large, 1)}"
     yield Row(
         3,
-        partial(early_exit, setting, large, 1),
+        partial(vit_exits, setting, large, 1),
         [Ratio(name, lambda t: t["all stop"] / t["all think"], 0.30)],
     )
     name = f"half stop / stage 1 + half stage 2, {shape(small, 8)}"
     yield Row(
         4,
-        partial(early_exit, setting, small, 8, half=True),
+        partial(vit_exits, setting, small, 8, half=True),
         # all stop + (all think - all stop) / 2
         [Ratio(name, lambda t: 2 * t["half stop"] / (t["all stop"] + t["all think"]), 1.10)],
     )
@@ -50,11 +51,16 @@ def backbone_rows(setting: Setting) -> Iterator[Row]:
     )
 
 
-def stage_alone(setting: Setting, size: int, batch: int, stage: int) -> Contestants:
+def vit_stage(setting: Setting, size: int, batch: int, stage: int) -> Contestants:
+    """A stage against timm's ViT of its width."""
+    ours, theirs = setting.thinking_vit(size, 1000), setting.timm_vit(stage, size)
+    return stage_alone(ours, theirs, setting.images(batch, size), stage)
+
+
+def stage_alone(
+    ours: ThinkingBackbone, theirs: nn.Module, images: Tensor, stage: int
+) -> Contestants:
     """A stage given the one before, against timm: each from images to norm and head."""
-    ours = setting.thinking_vit(size, num_classes=1000)
-    theirs = setting.timm_vit(stage, size)
-    images = setting.images(batch, size)
     with torch.inference_mode():
         embedding = tokens = None
         for earlier in range(stage):
@@ -67,7 +73,7 @@ def stage_alone(setting: Setting, size: int, batch: int, stage: int) -> Contesta
 
     return {
         "stage": inference(run_stage),
-        "timm": inference(lambda: theirs.forward_head(theirs.forward_features(images))),
+        "timm": inference(partial(theirs, images)),
     }
 
 
@@ -85,10 +91,13 @@ def both_stages(setting: Setting, size: int, batch: int) -> Contestants:
     }
 
 
-def early_exit(setting: Setting, size: int, batch: int, half: bool = False) -> Contestants:
+def vit_exits(setting: Setting, size: int, batch: int, half: bool = False) -> Contestants:
+    """Exits of our ViT."""
+    return early_exit(setting.thinking_vit(size, 1000), setting.images(batch, size), half)
+
+
+def early_exit(ours: ThinkingBackbone, images: Tensor, half: bool = False) -> Contestants:
     """The exit loop with an entropy gate that all images pass, none, or half of them."""
-    ours = setting.thinking_vit(size, num_classes=1000)
-    images = setting.images(batch, size)
     gates = exit_gates(ours.think, images, half)
     return {name: inference(partial(ours.think, images, gate)) for name, gate in gates.items()}
 

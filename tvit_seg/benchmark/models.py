@@ -12,7 +12,7 @@ from mmseg.models.backbones import VisionTransformer
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ..backbones import ThinkingViT
+from ..backbones import ThinkingSwin, ThinkingViT
 from ..compile import compile_blocks
 from ..segmentors import ThinkingEncoderDecoder
 
@@ -28,7 +28,7 @@ class Setting:
         device: Where to run.
         dtype: Of weights and images.
         compile: Whether the blocks of every model are compiled.
-        layers: Blocks of every model.
+        layers: Blocks of every ViT; of a Swin 3 / 2 as many at the third level.
         size: Side of the images in pixels in place of each row's own.
     """
 
@@ -68,6 +68,19 @@ class Setting:
     def trainable_timm_vit(self, stage: int, size: int) -> nn.Module:
         """The same, not yet ready for inference."""
         return timm.create_model(TIMM_MODELS[stage], img_size=size, depth=self.layers)
+
+    def thinking_swin(self, num_classes: int) -> ThinkingSwin:
+        """Our Swin-S."""
+        return self.prepare(ThinkingSwin(depths=self._swin_depths, num_classes=num_classes))
+
+    def timm_swin(self, size: int) -> nn.Module:
+        """timm's, as wide as the last stage."""
+        name = "swin_small_patch4_window7_224"
+        return self.prepare(timm.create_model(name, img_size=size, depths=self._swin_depths))
+
+    @property
+    def _swin_depths(self) -> tuple[int, ...]:
+        return (2, 2, max(1, 3 * self.layers // 2), 2)  # 18 at the third level for 12 layers
 
     def mmseg_vit(self, size: int) -> nn.Module:
         """Mmseg's backbone as wide as the last stage."""
