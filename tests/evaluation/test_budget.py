@@ -56,6 +56,7 @@ def test_cost_is_kept_and_used(kind, value):
     share = found.row(chosen.threshold)["stage1.share"] / 100
     assert share <= chosen.think_shares[0] < share + 1 / 40
     cheapest, dearest = {"gmacs": (1, 4), "ms": (10, 30)}[kind]
+    assert type(chosen.think_shares[0]) is float  # a config is written with it
     # a gate with this share spends just the budget
     assert cheapest + chosen.think_shares[0] * (dearest - cheapest) == pytest.approx(value)
 

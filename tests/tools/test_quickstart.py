@@ -105,7 +105,7 @@ def test_sweep(trained, tmp_path):
     assert "stage0.share" in printed
     assert "thinks.hard" in printed
     rows = json.loads(found.read_text())["rows"]
-    assert [row["threshold"] for row in (rows[0], rows[-1])] == ["0.0", "inf"]
+    assert [row["threshold"] for row in (rows[0], rows[-1])] == [0, "inf"]
     assert (rows[0]["stage0.share"], rows[-1]["stage0.share"]) == (0, 100)
 
 

@@ -176,7 +176,7 @@ def plan(sweep: Sweep, budget: Budget, resamples: int = 300, seed: int = 0) -> P
     if budget.kind != "drop" and chosen > 0:
         # what a BudgetGate can spend to the last bit lies between this step and the one before
         cost = totals[[chosen, chosen - 1], KINDS.index(budget.kind)] / steps.count
-        part = (budget.value - cost[0]) / (cost[1] - cost[0])
+        part = float((budget.value - cost[0]) / (cost[1] - cost[0]))
         above = think_shares(sweep, float(steps.thresholds[chosen - 1]))
         shares = [(1 - part) * one + part * other for one, other in zip(shares, above, strict=True)]
     return Plan(threshold=threshold, think_shares=shares, expected=expected)
