@@ -108,6 +108,16 @@ def test_published_recipe():
     assert cfg.custom_hooks[0].momentum == pytest.approx(1 - 0.99996)
 
 
+def test_published_swin_recipe():
+    cfg = Config.fromfile(CONFIGS / "pretrain/thinkingswin-small_8xb128-300e_imagenet-224x224.py")
+    assert cfg.model.backbone.drop_path_rate == 0.3
+    warmup, cosine = cfg.param_scheduler
+    assert (warmup.end, cosine.begin, cosine.end) == (20, 20, 300)
+    assert cfg.optim_wrapper.clip_grad.max_norm == 5
+    assert cfg.optim_wrapper.optimizer.lr == 5e-4
+    assert cfg.model.pretrained.endswith("swin_small_patch4_window7_224.pth")
+
+
 def test_published_head_counts_have_a_recipe():
     published = ["2h-3h", "2h-3h-6h", "2h-6h", "3h-6h", "3h-6h-12h", "3h-9h", "3h-12h"]
     for stages, epochs in product(published, (300, 800)):
