@@ -136,7 +136,9 @@ def test_cuda(benchmark, capsys):
 
 def test_targets(benchmark):
     rows = benchmark.choose_rows(benchmark.Setting(), list(range(1, 10)))
-    targets = {row.group: {ratio.target for ratio in row.ratios} for row in rows}
+    targets = {group: set() for group in range(1, 10)}
+    for row in rows:
+        targets[row.group] |= {ratio.target for ratio in row.ratios}
     assert targets == {
         1: {1.10}, 2: {0.90}, 3: {0.30}, 4: {1.10}, 5: {1.10}, 6: {1.25},
         7: {0.50}, 8: {None}, 9: {1.10, 0.30},
