@@ -2,11 +2,16 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 
 from torch import Tensor
 
+from .architecture_swin import read_swin
+from .backbones import ThinkingSwin, ThinkingViT
+from .backbones.base import ThinkingBackbone
 from .checkpoint import AUTHORS_SEGMENTATION
 from .checkpoint_io import CheckpointError
+from .checkpoint_swin import is_swin
 
 
 def backbone_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -20,32 +25,52 @@ def backbone_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return inner or dict(weights)
 
 
+def backbone_class(weights: Mapping[str, Tensor]) -> type[ThinkingBackbone]:
+    """The kind of backbone that weights belong to.
+
+    Args:
+        weights: Under our names, of a backbone, classifier or segmentor.
+    """
+    return ThinkingSwin if is_swin(weights) else ThinkingViT
+
+
 def read_architecture(
     weights: Mapping[str, Tensor],
     head_dim: int = 64,
-    thinking_stages: Sequence[int] | None = None,
+    thinking_stages: Sequence[int] | Sequence[Sequence[int]] | None = None,
     kind: str = "",
+    slicing: str | None = None,
 ) -> dict:
-    """The arguments of the :class:`~tvit_seg.ThinkingViT` that weights fit.
+    """The arguments of the :func:`backbone_class` that weights fit.
+
+    For Swin weights see also :func:`~tvit_seg.architecture_swin.read_swin`.
 
     Args:
         weights: Under our names, see :func:`~tvit_seg.convert_state_dict`.
-        head_dim: Channels of an attention head, which no shape tells; 64 in all published models.
+        head_dim: Channels of a ViT's attention head, which no shape tells; 64 in all published
+            models. A Swin tells its heads.
         thinking_stages: Heads of each stage; None reads them off the recycling projections, the
             last stage being as wide as they are. Early releases are wider than their last stage:
-            name the stages then.
+            name the stages then. For a Swin the heads of each stage at each level.
         kind: What the weights were recognised as, ``report.source`` of ``convert_state_dict``. The
-            authors' segmentation code has another norm and resizing than everyone else.
+            authors' segmentation code has another norm and resizing than everyone else, and their
+            Swin another slicing.
+        slicing: How narrow stages of a Swin read its weights; None goes by ``kind``.
 
     Returns:
-        Keyword arguments of ``ThinkingViT``, without gate and drop rates. The network is as wide as
+        Keyword arguments of the backbone, without gate and drop rates. The network is as wide as
         its last stage.
 
     Raises:
-        CheckpointError: If these are no ViT weights under our names, or heads and widths do not go
+        CheckpointError: If these are no weights under our names, or heads and widths do not go
             together.
+        ValueError: If ``thinking_stages`` do not fit the kind of backbone.
     """
     weights = backbone_weights(weights)
+    if is_swin(weights):
+        return read_swin(weights, thinking_stages, slicing, kind)
+    if not all(isinstance(heads, Integral) for heads in thinking_stages or ()):
+        raise ValueError(f"thinking_stages={thinking_stages}: a ViT has one number for each stage")
     absent = [k for k in ("patch_embed.proj.weight", "pos_embed") if k not in weights]
     depth = 1 + max((int(m[1]) for m in map(_BLOCK.match, weights) if m), default=-1)
     if absent or not depth:

@@ -11,8 +11,10 @@ from torch import Tensor
 
 _TABLE = r"(^|\.)(layers|stages)\.\d+\.blocks\.\d+\.attn\.(w_msa\.)?relative_position_bias_table$"
 
+AUTHORS_SWIN = "authors' ThinkingSwin weights"
+
 SIGNS = {
-    "authors' ThinkingSwin weights": r"^proj_layer\d*\.upsample\.weight$",
+    AUTHORS_SWIN: r"^proj_layer\d*\.upsample\.weight$",
     "mmseg Swin weights": r"(^|\.)stages\.\d+\.blocks\.\d+\.attn\.w_msa\.qkv\.weight$",
     "timm Swin weights": _TABLE,
 }

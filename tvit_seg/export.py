@@ -1,7 +1,7 @@
 """From our weights to the authors' layout, and to plain models of a single thinking stage."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -9,6 +9,8 @@ from .architecture import backbone_weights, read_architecture
 from .backbones import ThinkingViT
 from .checkpoint import BLOCK_NAMES, convert_state_dict
 from .checkpoint_io import CheckpointError
+from .checkpoint_swin import is_swin
+from .export_swin import extract_swin_stage, swin_timm_to_mmseg, swin_to_authors
 
 _MMSEG_BLOCK = [(re.escape(mmseg), timm) for timm, mmseg in BLOCK_NAMES.items()]
 _AUTHORS_DECODER = {
@@ -27,17 +29,20 @@ def to_authors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights in the layout of the authors' code, the reverse of ``convert_state_dict``.
 
     Args:
-        weights: Ours, of a backbone or classifier (gives their ThinkingViT layout) or of a
-            segmentor with a Segmenter head (gives ``encoder.*`` and ``decoder.*``).
+        weights: Ours, of a backbone or classifier (gives their ThinkingViT or ThinkingSwin layout)
+            or of a ViT segmentor with a Segmenter head (gives ``encoder.*`` and ``decoder.*``).
 
     Returns:
         Weights under the authors' names. Their classification model projects recycled tokens to the
-        full width: rows that it never uses are 0.
+        full width: rows that it never uses are 0. Their Swin has no norms for the maps of lower
+        levels: those are left out.
 
     Raises:
         CheckpointError: If their code has no place for a weight.
     """
     weights = convert_state_dict(weights)
+    if is_swin(weights):
+        return swin_to_authors(weights)
     if any(name.startswith("decode_head.") for name in weights):
         return dict(map(_authors_segmentor_entry, weights.items()))
     weights = backbone_weights(weights)
@@ -79,9 +84,14 @@ def _authors_segmentor_entry(entry: tuple[str, Tensor]) -> tuple[str, Tensor]:
 
 
 def extract_stage(
-    weights: Mapping[str, Tensor], stage: int, head_dim: int = 64
+    weights: Mapping[str, Tensor],
+    stage: int,
+    head_dim: int = 64,
+    thinking_stages: Sequence[int] | Sequence[Sequence[int]] | None = None,
+    slicing: str | None = None,
+    maps: bool = False,
 ) -> tuple[dict[str, Tensor], dict]:
-    """The weights of one thinking stage, for a plain ViT of its width.
+    """The weights of one thinking stage, for a plain ViT or Swin of its width.
 
     The first stage is such a network. Later ones also add recycled tokens of the stage before to
     their embedding; a plain network does without, and predicts something else.
@@ -89,17 +99,27 @@ def extract_stage(
     Args:
         weights: Ours, of a backbone, classifier or segmentor.
         stage: Index of the stage, from 0.
-        head_dim: Channels of an attention head.
+        head_dim: Channels of an attention head of a ViT.
+        thinking_stages: Heads of each stage, see :func:`~tvit_seg.architecture.read_architecture`;
+            a Swin of several stages needs them.
+        slicing: How narrow stages of a Swin read its weights.
+        maps: Whether to keep the norms of a Swin's lower maps: mmseg's has them, timm's not.
 
     Returns:
-        Weights under timm's names, and the arguments of timm's ``VisionTransformer`` for them.
+        Weights under timm's names, and the arguments of timm's ``VisionTransformer`` or
+        ``SwinTransformer`` for them.
 
     Raises:
-        CheckpointError: If these are no ViT weights.
+        CheckpointError: If these are no ViT or Swin weights, or the stages do not go together with
+            them, or a stage of a Swin does not double its width from level to level.
         ValueError: If there is no such stage.
     """
-    weights = backbone_weights(convert_state_dict(weights))
-    options = read_architecture(weights, head_dim)
+    weights = convert_state_dict(weights)
+    kind = weights.report.source
+    weights = backbone_weights(weights)
+    if is_swin(weights):
+        return extract_swin_stage(weights, stage, thinking_stages, slicing, kind, maps)
+    options = read_architecture(weights, head_dim, thinking_stages)
     stages = options["thinking_stages"]
     if not 0 <= stage < len(stages):
         raise ValueError(f"stage={stage} must lie in [0, {len(stages) - 1}]")
@@ -121,11 +141,13 @@ def extract_stage(
 
 
 def timm_to_mmseg(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A plain ViT's weights under the names of mmseg's ``VisionTransformer``.
+    """A plain ViT's or Swin's weights under the names of mmseg's model.
 
     Args:
         weights: Under timm's names. The classification head is left out: mmseg's has none.
     """
+    if is_swin(weights):
+        return swin_timm_to_mmseg(weights)
     renamed = {}
     for name, value in weights.items():
         if name.startswith("head."):

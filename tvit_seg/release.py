@@ -23,7 +23,8 @@ def read_source(path: str | Path, ema: bool | None = None) -> tuple[ConvertedSta
 
     Returns:
         The weights, and what to record about them: ``source`` with ``file``, ``sha256``, ``kind``
-        and which ``weights`` were taken, and the ``recipe`` as far as the file tells it.
+        and which ``weights`` were taken, the ``recipe`` as far as the file tells it, and the
+        arguments of the ``backbone`` if they were recorded.
 
     Raises:
         CheckpointError: The file is damaged or of an unknown kind.
@@ -40,7 +41,8 @@ def read_source(path: str | Path, ema: bool | None = None) -> tuple[ConvertedSta
     earlier = meta if isinstance(meta, Mapping) else {}
     if "source" in earlier:
         source["converted_from"] = earlier["source"]
-    return weights, dict(source=source, recipe=_recipe({**checkpoint, **earlier}))
+    known = dict(backbone=earlier["backbone"]) if "backbone" in earlier else {}
+    return weights, dict(source=source, recipe=_recipe({**checkpoint, **earlier}), **known)
 
 
 def write_release(weights: Mapping[str, Tensor], path: str | Path, **meta: Any) -> None:

@@ -12,9 +12,10 @@ import torch
 from builders import classifier
 from contracts import close
 from safetensors.torch import save_file
+from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 
-from tvit_seg import FixedGate, ThinkingViT
+from tvit_seg import FixedGate, ThinkingSwin, ThinkingViT
 from tvit_seg.checkpoint_io import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +36,7 @@ def run(monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize("path", sorted(DATA.glob("*.npz")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(DATA.glob("*_1h-2h.npz")), ids=lambda path: path.stem)
 def test_references(run, tmp_path, path, suffix, reference, capsys):
     target = tmp_path / f"ours{suffix}"
     run("import_weights", path, target)
@@ -57,6 +58,85 @@ def test_references(run, tmp_path, path, suffix, reference, capsys):
     run("export_weights", target, back, "--layout", "authors")
     for name, value in read_checkpoint(back)["state_dict"].items():
         assert torch.equal(value.float(), given.weights[name]), name
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_the_reference_of_swin(run, tmp_path, suffix, reference, capsys):
+    path = DATA / "thinkingswin.npz"
+    target = tmp_path / f"ours{suffix}"
+    with pytest.raises(SystemExit, match="name thinking_stages"):
+        run("import_weights", path, target)
+    run("import_weights", path, target, "--thinking-stages", "2,2", "2,4")
+    assert "(2,2)H-(2,4)H" in capsys.readouterr().out
+    found = read_checkpoint(target)
+    assert found["meta"]["source"]["kind"] == "authors' ThinkingSwin weights"
+    assert found["meta"]["source"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+    given = reference(path.stem)
+    backbone = ThinkingSwin(**found["meta"]["backbone"], pretrained=str(target)).eval()
+    backbone.init_weights()
+    with torch.no_grad():
+        for stage, output in enumerate(backbone.forward_stages(given["x"])):
+            close(output.logits, given[f"logits{stage}"], atol=1e-4)
+
+    back, again = tmp_path / f"theirs{suffix}", tmp_path / f"again{suffix}"
+    run("export_weights", target, back, "--layout", "authors")
+    assert "lost" not in capsys.readouterr().out
+    theirs = read_checkpoint(back)["state_dict"]
+    assert theirs.keys() == given.weights.keys()
+    assert all(torch.equal(theirs[name].float(), given.weights[name]) for name in theirs)
+    run("import_weights", back, again)  # stages and slicing were recorded
+    assert read_checkpoint(again)["meta"]["backbone"] == found["meta"]["backbone"]
+
+
+def test_a_swin_of_timm_and_back(run, tmp_path, capsys):
+    options = dict(img_size=64, embed_dim=16, depths=(2, 2), num_heads=(2, 4), window_size=4)
+    theirs = SwinTransformer(**options, num_classes=10).eval()
+    torch.save(theirs.state_dict(), tmp_path / "timm.pth")
+    run("import_weights", tmp_path / "timm.pth", tmp_path / "ours.safetensors")
+    command = ("export_weights", tmp_path / "ours.safetensors", tmp_path / "plain.safetensors")
+    run(*command, "--layout", "timm", "--stage", 0)
+    said = capsys.readouterr().out
+    assert "SwinTransformer(img_size=32," in said
+    assert "lost" not in said
+    found = read_checkpoint(tmp_path / "plain.safetensors")
+    plain = SwinTransformer(**{**found["meta"]["model"], "img_size": 64}).eval()
+    plain.load_state_dict(found["state_dict"])
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        close(plain(images), theirs(images))
+
+
+def test_what_an_export_of_a_swin_loses(run, tmp_path, capsys):
+    model = ThinkingSwin(depths=(1, 1), thinking_stages=((1, 2), (2, 4)), num_classes=3)
+    torch.save(model.state_dict(), tmp_path / "ours.pth")
+    command = ("export_weights", tmp_path / "ours.pth", tmp_path / "theirs.pth")
+    run(*command, "--layout", "authors")
+    said = capsys.readouterr().out
+    assert "lost: narrow stages: the authors' code slices them as slicing='leading'" in said
+    assert "lost: the norms of the lower levels' maps" in said
+    run(*command, "--layout", "authors", "--slicing", "leading")
+    assert "narrow stages" not in capsys.readouterr().out
+    run(*command, "--layout", "mmseg", "--stage", 1, "--thinking-stages", "1,2", "2,4")
+    said = capsys.readouterr().out
+    assert "lost: recycled tokens" in said
+    assert "lost: the classification head" in said
+    assert "norm0.weight" in read_checkpoint(tmp_path / "theirs.pth")["state_dict"]
+
+
+def test_a_wider_swin_is_cropped(run, tmp_path, capsys):
+    wide = ThinkingSwin(depths=(1, 1), thinking_stages=((4, 8),), window_size=4).eval()
+    torch.save(wide.state_dict(), tmp_path / "wide.pth")
+    command = ("import_weights", tmp_path / "wide.pth", tmp_path / "ours.pth")
+    run(*command, "--thinking-stages", "2,4")
+    assert "cropped" in capsys.readouterr().out
+    found = read_checkpoint(tmp_path / "ours.pth")
+    narrow = ThinkingSwin(**found["meta"]["backbone"]).eval()
+    narrow.load_state_dict(found["state_dict"])
+    assert narrow.embed_dims == 64
+    with pytest.raises(SystemExit):
+        run(*command, "--thinking-stages", "2;4")
+    assert "must be heads such as 3" in capsys.readouterr().err
 
 
 def timm_training(tmp_path, name="last.pth.tar"):

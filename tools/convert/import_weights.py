@@ -1,15 +1,17 @@
-"""Converts anybody's ViT weights to ours: weights only, with their origin recorded.
+"""Converts anybody's ViT or Swin weights to ours: weights only, with their origin recorded.
 
 Reads checkpoints of the authors (classification, segmentation, raw or averaged, hub exports), DeiT,
-timm, mmseg and DINO ViTs, and our own trainings.
+timm, mmseg and DINO ViTs, Swins of Microsoft, timm and mmseg, and our own trainings. Networks wider
+than the last of ``--thinking-stages`` are cropped.
 """
 
 import argparse
 
-from tvit_seg import ThinkingViT, convert_state_dict
-from tvit_seg.architecture import backbone_weights, read_architecture
+from tvit_seg import convert_state_dict
+from tvit_seg.architecture import backbone_class, backbone_weights, read_architecture
 from tvit_seg.checkpoint_io import CheckpointError
 from tvit_seg.engine.launch import friendly_errors
+from tvit_seg.engine.weights_arguments import add_weights_arguments
 from tvit_seg.release import read_source, write_release
 
 
@@ -19,19 +21,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("source", help=".pth, .bin, .safetensors or .npz file")
     parser.add_argument("target", help=".pth or .safetensors file to write")
-    parser.add_argument(
-        "--thinking-stages",
-        nargs="+",
-        type=int,
-        metavar="HEADS",
-        help="heads of each stage; crops networks that are wider than the last",
-    )
-    parser.add_argument("--head-dim", type=int, default=64, help="channels of a head")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--ema", action="store_const", const=True, help="take averaged weights")
-    which.add_argument(
-        "--raw", dest="ema", action="store_const", const=False, help="take raw weights"
-    )
+    add_weights_arguments(parser)
     return parser.parse_args()
 
 
@@ -40,22 +30,28 @@ def main() -> None:
     with friendly_errors():
         weights, record = read_source(args.source, args.ema)
         kind = weights.report.source
-        backbone = read_architecture(weights, args.head_dim, args.thinking_stages, kind)
+        recorded = record.pop("backbone", {})
+        given = args.thinking_stages or recorded.get("thinking_stages")
+        slicing = args.slicing or recorded.get("slicing")
+        backbone = read_architecture(weights, args.head_dim, given, kind, slicing)
         print(weights.report)
-        width = backbone_weights(weights)["norm.weight"].shape[0]
+        width = backbone_weights(weights)["patch_embed.proj.weight"].shape[0]
         if backbone["embed_dims"] < width:
             prefixed = any(name.startswith("backbone.") for name in weights)
             if prefixed:
                 raise CheckpointError(
                     f"only backbones can be cropped: {args.source} is a whole model of {width} "
-                    f"channels, thinking_stages={tuple(args.thinking_stages)} need "
-                    f"{backbone['embed_dims']}"
+                    f"channels, thinking_stages={tuple(given)} need {backbone['embed_dims']}"
                 )
-            weights = convert_state_dict(weights, ThinkingViT(**backbone))
+            weights = convert_state_dict(weights, backbone_class(weights)(**backbone))
             print(weights.report)
         write_release(weights, args.target, backbone=backbone, **record)
-        stages = "-".join(f"{heads}H" for heads in backbone["thinking_stages"])
+        stages = "-".join(map(_text, backbone["thinking_stages"]))
         print(f"{args.target}: {stages}, {len(weights)} tensors, from {record['source']}")
+
+
+def _text(stage: int | tuple[int, ...]) -> str:
+    return f"{stage}H" if isinstance(stage, int) else f"({','.join(map(str, stage))})H"
 
 
 if __name__ == "__main__":

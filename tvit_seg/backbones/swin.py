@@ -138,7 +138,7 @@ class ThinkingSwin(ThinkingBackbone):
         check_drop_path_rate(drop_path_rate)
         if not isinstance(frozen_stages, int) or not -1 <= frozen_stages <= levels:
             raise ValueError(f"frozen_stages={frozen_stages!r} must lie in [-1, {levels}]")
-        stages, num_heads = _check_stages(thinking_stages, num_heads, levels)
+        stages, num_heads = check_stages(thinking_stages, num_heads, levels)
         embed_dims = embed_dims or 32 * num_heads[0]
         level_dims = tuple(embed_dims * 2**level for level in range(levels))
         for level, (width, heads) in enumerate(zip(level_dims, num_heads, strict=True)):
@@ -326,7 +326,7 @@ def _integers(name: str, values: Sequence[int]) -> tuple[int, ...]:
     return tuple(values)
 
 
-def _check_stages(
+def check_stages(
     thinking_stages: Sequence[Sequence[int]], num_heads: Sequence[int] | None, levels: int
 ) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
     """Heads of each stage at each level, and heads at full width."""

@@ -1,0 +1,42 @@
+"""Command-line arguments that say how to read a file of weights."""
+
+import argparse
+
+
+def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the weights do not tell: heads, slicing, and which of two sets to take.
+
+    Args:
+        parser: Gets ``--thinking-stages``, ``--head-dim``, ``--slicing``, ``--ema`` and ``--raw``.
+    """
+    parser.add_argument(
+        "--thinking-stages",
+        nargs="+",
+        type=_heads,
+        metavar="HEADS",
+        help="heads of each stage, as 3 6 (ViT) or 3,3,6,12 3,6,12,24 (levels of a Swin); "
+        "default: as recorded in the source, else as the weights tell",
+    )
+    parser.add_argument("--head-dim", type=int, default=64, help="channels of a ViT's head")
+    parser.add_argument(
+        "--slicing",
+        choices=["grouped", "leading"],
+        help="how narrow stages of a Swin read its weights; default: as recorded in the source, "
+        "else leading for the authors' and grouped for others",
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--ema", action="store_const", const=True, help="take averaged weights")
+    which.add_argument(
+        "--raw", dest="ema", action="store_const", const=False, help="take raw weights"
+    )
+
+
+def _heads(text: str) -> int | tuple[int, ...]:
+    """Heads of a stage: one number, or one for each level of a Swin."""
+    try:
+        heads = tuple(map(int, text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be heads such as 3, or one number for each level such as 3,3,6,12"
+        ) from None
+    return heads if "," in text else heads[0]
