@@ -26,10 +26,12 @@ from .backbones import ThinkingViT
 from .checkpoint import convert_state_dict
 from .cost import stage_macs
 from .gates import EntropyGate, FixedGate, Gate, PixelEntropyGate, RandomGate
+from .pruning import DynamicPruning
 from .segmentors import ThinkingEncoderDecoder, ThinkingTTAModel
 from .thinking import StageOutput, Thought
 
 __all__ = [
+    "DynamicPruning",
     "EntropyGate",
     "FixedGate",
     "Gate",

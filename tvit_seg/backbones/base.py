@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..checkpoint import load_pretrained
 from ..gates import Gate, RandomGate, build_gate
@@ -41,6 +41,7 @@ class ThinkingBackbone(BaseModule):
             raise ValueError(f"num_classes={num_classes!r} must be an integer >= 0")
         self.num_stages = num_stages
         self.num_classes = num_classes
+        self.pruning: nn.Module | None = None
         self.loss_weights = check_loss_weights(loss_weights, num_stages)
         self.set_gate(gate)
 
