@@ -1,5 +1,6 @@
 """The network that scores tokens."""
 
+import pytest
 import torch
 from contracts import close
 
@@ -33,3 +34,11 @@ def test_pruned_tokens_do_not_count():
 @torch.no_grad()
 def test_nothing_kept_is_finite():
     assert torch.isfinite(ScorePredictor(8)(torch.randn(1, 4, 8), torch.zeros(1, 4, 1))).all()
+
+
+@pytest.mark.parametrize("dim", [64, 192, 384])
+@torch.no_grad()
+def test_scores_differ_from_the_start(dim):
+    """Else what training draws and what inference ranks highest are not the same tokens."""
+    spread = [ScorePredictor(dim)(torch.randn(2, 100, dim))[..., 0].exp().std() for _ in range(20)]
+    assert torch.stack(spread).mean() > 0.2

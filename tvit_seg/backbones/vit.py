@@ -184,8 +184,8 @@ class ThinkingViT(ThinkingBackbone):
         self.recycle = nn.ModuleList(
             Recycle(narrow, wide) for narrow, wide in pairwise(self.stage_dims)
         )
-        self.pruning = build_pruning(pruning, self.stage_dims, num_layers)
         self._reset_parameters()
+        self.pruning = build_pruning(pruning, self.stage_dims, num_layers)
         self._freeze(frozen_exclude)
 
     def embed(self, images: Tensor, stage: int, embedding: Tensor | None = None) -> Tensor:

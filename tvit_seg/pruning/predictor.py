@@ -7,6 +7,10 @@ from torch import Tensor, nn
 class ScorePredictor(nn.Module):
     """Scores how much each spatial token matters, from itself and from the mean of all kept ones.
 
+    Weights start so large that scores differ: with the small ones of a transformer all tokens
+    score alike at first, training drops them at random, and the few that score highest, which
+    inference keeps, are nothing that the blocks have been trained on.
+
     Args:
         dim: Width d of the tokens.
     """
@@ -22,6 +26,10 @@ class ScorePredictor(nn.Module):
             nn.Linear(dim // 4, 2),
             nn.LogSoftmax(dim=-1),
         )
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=2 / layer.in_features**0.5)
+                nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, policy: Tensor | None = None) -> Tensor:
         """Scores tokens.
