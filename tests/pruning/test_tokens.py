@@ -27,8 +27,6 @@ def build(restore="recycled", keep_ratio=0.7, locations=(1, 2, 4), stage=-1, **k
     with torch.no_grad():
         for recycle in backbone.recycle:
             recycle.scale.fill_(0.7)
-        for predictor in backbone.pruning.predictors:
-            predictor.out_conv[-2].weight.normal_(std=3)  # scores that differ
     return backbone
 
 
