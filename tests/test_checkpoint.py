@@ -171,6 +171,37 @@ def test_authors_segmentation_weights(reference, kind):
     assert torch.equal(maps, expected["gated_argmax"].long())
 
 
+def dynamic(reference, **kwargs):
+    pruning = dict(type="DynamicPruning", locations=(1, 2, 3))
+    options = dict(img_size=64, embed_dims=128, num_layers=4, num_heads=2, mlp_ratio=2.0)
+    options.update(thinking_stages=(1, 2), num_classes=20, pruning=pruning)
+    backbone = ThinkingViT(**{**options, **kwargs})
+    return backbone, convert_state_dict(reference("dynamicvit_1h-2h").weights, backbone)
+
+
+def test_authors_token_pruning_weights(reference):
+    backbone, converted = dynamic(reference)
+    assert not converted.report.missing
+    assert set(converted.report.dropped) == {f"recycle.{i}.scale" for i in (1, 2, 3)}
+    backbone.load_state_dict(converted, strict=True)
+    source = reference("dynamicvit_1h-2h").weights["score_predictor.2.out_conv.4.weight"]
+    assert torch.equal(backbone.pruning.predictors[2].out_conv[4].weight, source)
+
+
+def test_score_predictors_do_not_nest(reference):
+    """Their first and second halves of channels mean different things."""
+    _, converted = dynamic(reference, embed_dims=256, num_heads=4, thinking_stages=(1, 4))
+    dropped = converted.report.dropped
+    assert dropped["pruning.predictors.0.in_conv.1.weight"].startswith("shape (128, 128)")
+    assert "blocks.0.attn.qkv.weight" in converted.report.partial
+
+
+def test_score_predictors_for_a_backbone_without_pruning(reference):
+    _, converted = dynamic(reference, pruning=None)
+    assert not converted.report.missing
+    assert "pruning.predictors.0.in_conv.1.weight" in converted.report.dropped
+
+
 def test_segmentation_weights_for_a_backbone(reference):
     weights = reference("segmenter_mask_1h-2h").weights
     backbone = ThinkingViT(

@@ -81,6 +81,25 @@ def test_swin_against_a_formula():
     assert stage_macs(model, (64, 96)) == pytest.approx(expected, rel=1e-9)
 
 
+def test_published_cost_of_token_pruning():
+    pruning = dict(type="DynamicPruning", keep_ratio=0.8)
+    model = ThinkingViT(thinking_stages=(3, 6), num_classes=1000, pruning=pruning)
+    assert gmacs(model, 224) == pytest.approx([1.25, 4.65], rel=0.01)
+
+
+def test_token_pruning_against_a_formula():
+    pruning = dict(type="DynamicPruning", keep_ratio=0.5, locations=(1, 2))
+    model = ThinkingViT(
+        embed_dims=64, num_heads=4, num_layers=3, thinking_stages=(1, 4), pruning=pruning
+    )
+    first, second = stage_macs(model, (64, 64))
+    blocks = sum(analytic(64, 1, 1 + left, 0) for left in (16, 8, 4))
+    # of 64 channels: 64 -> 64, its own half -> 32, -> 16, -> 2; the mean's half once
+    scores = sum(left * (64**2 + 32 * 32 + 32 * 16 + 16 * 2) + 32 * 32 for left in (16, 8))
+    expected = first + blocks + scores + 16 * 16 * 16 * 3 * 48 + 17 * 16 * 64
+    assert second == pytest.approx(expected, rel=1e-9)
+
+
 def test_decode_head_counts_once_for_the_class_token_and_every_stage_for_pixels():
     model = segmentor(num_layers=1)
     head = 32 * 32 * 384 * 150 / 1e9

@@ -27,11 +27,13 @@ from .checkpoint import convert_state_dict
 from .classifiers import ThinkingClassifier
 from .cost import stage_macs, stage_parameters
 from .gates import BudgetGate, EntropyGate, FixedGate, Gate, PixelEntropyGate, RandomGate
+from .pruning import DynamicPruning
 from .segmentors import ThinkingEncoderDecoder, ThinkingTTAModel
 from .thinking import StageOutput, Thought
 
 __all__ = [
     "BudgetGate",
+    "DynamicPruning",
     "EntropyGate",
     "FixedGate",
     "Gate",

@@ -1,8 +1,9 @@
 """Everybody's weights under our names and in our shapes.
 
-Our names are timm's (``blocks.N.attn.qkv``, ...) plus ``recycle.I.{proj,scale}``; decode heads keep
-mmseg's. Read are checkpoints of the authors (classification and segmentation), DeiT and timm ViTs,
-mmseg ViTs, Swin transformers (``checkpoint_swin.py`` has their names), and our own.
+Our names are timm's (``blocks.N.attn.qkv``, ...) plus ``recycle.I.{proj,scale}`` and
+``pruning.predictors.K``; decode heads keep mmseg's. Read are checkpoints of the authors
+(classification, segmentation, DynamicViT), DeiT and timm ViTs, mmseg ViTs, Swin transformers
+(``checkpoint_swin.py`` has their names), and our own.
 """
 
 import re
@@ -35,6 +36,7 @@ BLOCK_NAMES = {
 _AUTHORS_BACKBONE = [
     (r"^(?:_thinking_)?alphas?\.(\d+)$", r"recycle.\1.scale"),
     (r"^_thinking_proj_layers\.(\d+)\.", r"recycle.\1.proj."),
+    (r"^score_predictor\.", "pruning.predictors."),
     (r"^proj_layer(\d*)\.", lambda m: f"recycle.{int(m[1] or 1) - 1}.proj."),
 ]
 _MMSEG_BACKBONE = [
@@ -358,7 +360,7 @@ def _mismatch(name: str, value: Tensor, target: Tensor, groups: tuple[int, int])
     image_head = re.search(r"(^|backbone\.)head\.(weight|bias)$", name)
     if image_head and value.shape[0] != target.shape[0]:
         return f"{value.shape[0]} classes, the model has {target.shape[0]}"
-    nested = not name.startswith(("decode_head.", "auxiliary_head."))
+    nested = not re.search(r"^(decode_head|auxiliary_head)\.|^(backbone\.)?pruning\.", name)
     for length, count in zip(value.shape, groups, strict=False):
         if length % count:
             return f"a length of {length} does not fall into {count} equal groups"

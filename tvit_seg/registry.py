@@ -39,8 +39,9 @@ VISUALIZERS = _OURS["VISUALIZERS"]
 OPTIM_WRAPPERS = _OURS["OPTIM_WRAPPERS"]
 RUNNERS = _OURS["RUNNERS"]
 
-# Gates are ours alone: no mm* package has such a thing.
+# Gates and token pruning are ours alone: no mm* package has such things.
 GATES = Registry("gate", scope="tvit_seg", locations=["tvit_seg"])
+PRUNINGS = Registry("pruning", scope="tvit_seg", locations=["tvit_seg"])
 
 
 def register(kind: str) -> Callable[[type], type]:

@@ -6,6 +6,7 @@ The loop stands here once. Classifier, segmentor and plain backbone all think th
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from math import nan
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,6 +32,8 @@ class StageOutput:
         logits: (n, K) image-level prediction, or None without a head.
         images: (n, 3, H, W) the images themselves.
         decode: Maps features to pixel logits, where a decode head is at hand.
+        kept_tokens: (n, L, h, w) which spatial tokens survive each of L prunings, 1 or 0, in
+            training with a gradient to the predictors; None where the stage is not pruned.
     """
 
     stage: int
@@ -40,6 +43,7 @@ class StageOutput:
     logits: Tensor | None
     images: Tensor | None = None
     decode: Decode | None = None
+    kept_tokens: Tensor | None = None
 
     @cached_property
     def seg_logits(self) -> Tensor:
@@ -59,6 +63,8 @@ class Thought:
         entropy: (B, number of stages) as the gate measured it, in nats; NaN where not run.
         logits: (B, K) image-level prediction, or None without a head.
         seg_logits: (B, K, H, W) at the padded input size if the gate had them decoded, else None.
+        kept_tokens: (B, L, h, w) which spatial tokens survived each of L prunings, 1 or 0; NaN for
+            images that stopped before. None if no stage was pruned.
     """
 
     features: tuple[Tensor, ...]
@@ -66,6 +72,7 @@ class Thought:
     entropy: Tensor
     logits: Tensor | None
     seg_logits: Tensor | None = None
+    kept_tokens: Tensor | None = None
 
 
 def think(
@@ -84,8 +91,8 @@ def think(
     """
     last = backbone.num_stages - 1
     active = torch.arange(len(images))
-    embedding = tokens = None
-    entropy = images.new_full((len(images), last + 1), float("nan"), dtype=torch.float)
+    embedding = tokens = kept = None
+    entropy = images.new_full((len(images), last + 1), nan, dtype=torch.float)
     stopped = []
     for stage in range(last + 1):
         embedding = backbone.embed(images, stage, embedding)
@@ -93,6 +100,9 @@ def think(
         output.images, output.decode = images, decode
         seen = gate.entropy(output)
         entropy[active, stage] = seen.detach().float()
+        if output.kept_tokens is not None:
+            kept = output.kept_tokens.new_full((len(entropy), *output.kept_tokens.shape[1:]), nan)
+            kept[active] = output.kept_tokens.detach()
         stop = torch.ones(len(active), dtype=torch.bool)
         if stage < last:
             stop = gate.stop(output, seen).cpu()  # the one look at the data that the host waits for
@@ -104,7 +114,7 @@ def think(
         active, images, embedding, tokens = (
             _select(x, go) for x in (active, images, embedding, output.tokens)
         )
-    return _gather(stopped, entropy)
+    return _gather(stopped, entropy, kept)
 
 
 @dataclass
@@ -140,7 +150,7 @@ def _select(x: Tensor | None, rows: Tensor | None) -> Tensor | None:
     return x.index_select(0, rows.to(x.device, non_blocking=True))
 
 
-def _gather(stopped: list[_Stopped], entropy: Tensor) -> Thought:
+def _gather(stopped: list[_Stopped], entropy: Tensor, kept_tokens: Tensor | None) -> Thought:
     """Joins what stopped after each stage, in the order of the batch."""
     order = torch.cat([part.index for part in stopped]).argsort()
 
@@ -156,4 +166,5 @@ def _gather(stopped: list[_Stopped], entropy: Tensor) -> Thought:
         entropy=entropy,
         logits=join([part.logits for part in stopped]),
         seg_logits=join([part.seg_logits for part in stopped]),
+        kept_tokens=kept_tokens,
     )

@@ -47,6 +47,7 @@ class ThinkingBackbone(BaseModule):
             raise ValueError(f"num_classes={num_classes!r} must be an integer >= 0")
         self.num_stages = num_stages
         self.num_classes = num_classes
+        self.pruning: nn.Module | None = None
         self.loss_weights = check_loss_weights(loss_weights, num_stages)
         self.set_gate(gate)
 
@@ -178,11 +179,16 @@ class ThinkingBackbone(BaseModule):
             load_pretrained(self, cfg["checkpoint"], cfg.get("prefix"), cfg.get("ema"))
         self._is_init = True
 
-    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
+    @property
+    def cost_key(self) -> tuple:
+        """What the cost of a stage depends on besides the image size."""
+        return type(self.gate.measure), self.pruning and self.pruning.keep_ratio
+
+    def _run(self, block: nn.Module, *inputs: Tensor | None) -> Tensor:
         """Runs a block, checkpointed if wanted."""
         if self.with_cp and self.training and torch.is_grad_enabled():
-            return checkpoint(block, x, use_reentrant=False)
-        return block(x)
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return block(*inputs)
 
     def _reset_linear(self) -> None:
         """DeiT's and Swin's initialisation of linear layers."""

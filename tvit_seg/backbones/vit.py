@@ -26,6 +26,7 @@ from ..layers import (
     NestedPatchEmbed,
     Recycle,
 )
+from ..pruning import AllTokens, build_pruning
 from ..registry import register
 from ..thinking import StageOutput
 from .arguments import (
@@ -87,6 +88,7 @@ class ThinkingViT(ThinkingBackbone):
         gate: Says which images stop; a config, a gate, or None to think to the end always.
         num_classes: Classes of the image-level head on the class token, which gates read; 0: none.
         loss_weights: Weight of each stage in the joint loss; None for equal weights.
+        pruning: Config of the token pruning of one stage, ``type='DynamicPruning'``; None: none.
         init_cfg: As in mmengine; ``type='Pretrained'`` reads everybody's weights.
         **fixed: Further arguments of mmseg's ``VisionTransformer``, accepted with the only value
             that nested stages allow: ``patch_pad='corner'``, ``with_cls_token=True``,
@@ -125,6 +127,7 @@ class ThinkingViT(ThinkingBackbone):
         gate: Gate | dict | None = None,
         num_classes: int = 0,
         loss_weights: Sequence[float] | None = None,
+        pruning: dict | None = None,
         init_cfg: dict | list | None = None,
         **fixed,
     ):
@@ -183,6 +186,7 @@ class ThinkingViT(ThinkingBackbone):
             Recycle(narrow, wide) for narrow, wide in pairwise(self.stage_dims)
         )
         self._reset_parameters()
+        self.pruning = build_pruning(pruning, self.stage_dims, num_layers)
         self._freeze(frozen_exclude)
 
     def embed(self, images: Tensor, stage: int, embedding: Tensor | None = None) -> Tensor:
@@ -235,12 +239,14 @@ class ThinkingViT(ThinkingBackbone):
         x = embedding
         if stage > 0:
             x = x + self.recycle[stage - 1](tokens)
+        run = self.pruning.start(stage, tokens, self.grid(size)) if self.pruning else AllTokens()
         maps = [x] if self.out_origin else []
         for index, block in enumerate(self.blocks):
-            x = self._run(block, x)
+            x, mask = run.before_block(index, x)
+            x = self._run(block, x, mask)
             if index in self.out_indices:
-                maps.append(x)
-        tokens = self.norm(x)
+                maps.append(run.restore(x))
+        tokens = run.finish(x, self.norm)
         if self.final_norm and len(self.blocks) - 1 in self.out_indices:
             maps[-1] = tokens
         return StageOutput(
@@ -249,6 +255,7 @@ class ThinkingViT(ThinkingBackbone):
             tokens=tokens,
             features=tuple(self._to_map(x, size) for x in maps),
             logits=self.head(tokens[:, 0], self.num_classes) if self.head is not None else None,
+            kept_tokens=run.kept,
         )
 
     def group_matcher(self) -> dict:

@@ -264,7 +264,7 @@ class ThinkingClassifier(BaseModel):
             (number of stages,) GMACs when stopping after each stage.
         """
         size = tuple(self.backbone.padded_size(size))
-        key = (size, type(self.backbone.gate.measure))
+        key = (size, *self.backbone.cost_key)
         if key not in self._gmacs:
             self._gmacs[key] = torch.tensor(stage_macs(self, size), dtype=torch.double) / 1e9
         return self._gmacs[key]

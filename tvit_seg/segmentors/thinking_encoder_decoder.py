@@ -1,6 +1,7 @@
 """Segmentor that trains all thinking stages jointly and lets a gate choose at inference."""
 
 from collections.abc import Sequence
+from math import nan
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from ..checkpoint import load_pretrained
 from ..cost import stage_macs
 from ..gates import EntropyGate, Gate
 from ..layers import fuse_attention
+from ..pruning import build_pruning_loss
 from ..registry import register
 from ..thinking import Decode, Thought
 from .image_loss import ImageLoss
@@ -40,6 +42,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
         loss_weights: Weight of each stage's losses; None for the backbone's own.
         image_loss: Options of :class:`ImageLoss`, which trains the class token; None freezes the
             image-level head as it was loaded.
+        pruning_loss: Options of :class:`PruningLoss`, for a backbone that prunes tokens.
         train_cfg: As in mmseg.
         test_cfg: As in mmseg, plus ``window_batch_size``: how many sliding windows run at once.
         data_preprocessor: As in mmseg.
@@ -60,6 +63,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
         auxiliary_head: dict | list | None = None,
         loss_weights: Sequence[float] | None = None,
         image_loss: dict | None = None,
+        pruning_loss: dict | None = None,
         train_cfg: dict | None = None,
         test_cfg: dict | None = None,
         data_preprocessor: dict | None = None,
@@ -95,6 +99,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
             self._check_image_head()
         elif self.backbone.head is not None:
             self.backbone.head.requires_grad_(False)  # nothing trains it; it stays as loaded
+        self.pruning_loss = build_pruning_loss(pruning_loss, self.backbone)
         mode = self.test_cfg.get("mode", "whole")
         if mode not in ("whole", "slide"):
             raise ValueError(f"test_cfg mode={mode!r} must be 'whole' or 'slide'")
@@ -131,13 +136,16 @@ class ThinkingEncoderDecoder(EncoderDecoder):
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
         """Weighted losses of every stage, named ``stage{i}.decode.*``, ``.aux.*``, ``.image.*``.
 
+        A backbone that prunes tokens adds ``pruning.*``.
+
         Args:
             inputs: (B, 3, H, W).
             data_samples: With ``gt_sem_seg``.
         """
         inputs, data_samples = self._pad(inputs, data_samples)
         losses = {}
-        for output in self.backbone.forward_stages(inputs):
+        outputs = self.backbone.forward_stages(inputs)
+        for output in outputs:
             features = self._neck(output.features)
             found = self._decode_head_forward_train(features, data_samples)
             if self.with_auxiliary_head:
@@ -147,6 +155,10 @@ class ThinkingEncoderDecoder(EncoderDecoder):
                 found["image.loss"] = self.image_loss(output.logits, labels)
             weighted = _scale_losses(found, self.backbone.loss_weights[output.stage])
             losses.update(add_prefix(weighted, f"stage{output.stage}"))
+        if self.pruning_loss is not None:
+            use_sigmoid = self.image_loss is not None and self.image_loss.use_sigmoid
+            found = self.pruning_loss(self.backbone, outputs, inputs, use_sigmoid)
+            losses.update(add_prefix(found, "pruning"))
         return losses
 
     def _pad(
@@ -219,10 +231,12 @@ class ThinkingEncoderDecoder(EncoderDecoder):
             (1 in ``whole`` mode): ``exit_stage`` (W,), a scalar tensor in ``whole`` mode;
             ``gate_entropy`` (W, number of stages) in nats, NaN where not run, (number of stages,)
             in ``whole`` mode; ``windows`` (W, 4) top, left, bottom, right as shares of the image;
-            ``gmacs``, the multiply-accumulates spent on the image in 10^9.
+            ``gmacs``, the multiply-accumulates spent on the image in 10^9. Where a stage was
+            pruned, ``kept_tokens`` (W, L, h, w), (L, h, w) in ``whole`` mode: which tokens survived
+            each of L prunings, NaN where the image or window stopped before.
         """
         windows = self.windows(inputs)
-        seg_logits, exits, entropies = self._segment(inputs, windows)
+        seg_logits, exits, entropies, kept = self._segment(inputs, windows)
         results = self.postprocess_result(seg_logits, data_samples)
         costs = self.stage_gmacs(windows)[exits.cpu()]  # (B, W)
         for i, sample in enumerate(results):
@@ -231,19 +245,30 @@ class ThinkingEncoderDecoder(EncoderDecoder):
             sample.set_field(entropies[mine].cpu(), "gate_entropy")
             sample.set_field(_shares(windows, sample), "windows")
             sample.set_field(float(costs[i].sum()), "gmacs")
+            if kept is not None:
+                sample.set_field(kept[mine].cpu(), "kept_tokens")
         return results
 
-    def _segment(self, inputs: Tensor, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, K, H, W), and of all windows exits (B, W) and entropies (B, W, stages)."""
-        canvas, exits, entropies = None, [], []
+    def _segment(
+        self, inputs: Tensor, windows: Windows
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Logits (B, K, H, W), and of all windows exits (B, W), entropies (B, W, stages), tokens.
+
+        The last are (B, W, L, h, w), the tokens that survived, or None.
+        """
+        canvas, kept, exits, entropies = None, None, [], []
+        shape = (len(inputs), len(windows))
         for slots, crops in windows.crops(inputs, self.window_batch_size):
             thought = self.think(crops)
             canvas = windows.add(canvas, slots, thought.seg_logits, len(inputs))
             exits.append(thought.exit_stage)
             entropies.append(thought.entropy)
-        shape = (len(inputs), len(windows))
+            if thought.kept_tokens is not None:
+                if kept is None:
+                    kept = inputs.new_full((*shape, *thought.kept_tokens.shape[1:]), nan)
+                kept[tuple(zip(*slots, strict=True))] = thought.kept_tokens.to(kept)
         exits, entropies = (torch.cat(x).unflatten(0, shape) for x in (exits, entropies))
-        return windows.average(canvas), exits, entropies
+        return windows.average(canvas), exits, entropies, kept
 
     def postprocess_result(
         self, seg_logits: Tensor, data_samples: list[SegDataSample] | None = None
@@ -275,7 +300,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
         return Windows(inputs.shape[-2:], cfg.get("crop_size"), cfg.get("stride"))
 
     def stage_gmacs(self, windows: Windows) -> Tensor:
-        """Cost of a window, counted once for each size and kind of gate.
+        """Cost of a window, counted once for each size, kind of gate and keep ratio.
 
         Args:
             windows: Of one size.
@@ -284,7 +309,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
             (number of stages,) GMACs when stopping after each stage.
         """
         size = tuple(self.backbone.padded_size(windows.shape))
-        key = (size, type(self.backbone.gate.measure))
+        key = (size, *self.backbone.cost_key)
         if key not in self._gmacs:
             self._gmacs[key] = torch.tensor(stage_macs(self, size), dtype=torch.double) / 1e9
         return self._gmacs[key]

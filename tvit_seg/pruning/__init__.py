@@ -1,0 +1,7 @@
+"""Token pruning: a thinking stage drops tokens on its way, and puts them back for decoding."""
+
+from .dynamic import DynamicPruning, build_pruning
+from .loss import PruningLoss, build_pruning_loss
+from .tokens import AllTokens
+
+__all__ = ["AllTokens", "DynamicPruning", "PruningLoss", "build_pruning", "build_pruning_loss"]

@@ -1,0 +1,53 @@
+"""The small network that scores tokens."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ScorePredictor(nn.Module):
+    """Scores how much each spatial token matters, from itself and from the mean of all kept ones.
+
+    Weights start so large that scores differ: with the small ones of a transformer all tokens
+    score alike at first, training drops them at random, and the few that score highest, which
+    inference keeps, are nothing that the blocks have been trained on.
+
+    Args:
+        dim: Width d of the tokens.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.in_conv = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU())
+        self.out_conv = nn.Sequential(
+            nn.Linear(dim, dim // 2),
+            nn.GELU(),
+            nn.Linear(dim // 2, dim // 4),
+            nn.GELU(),
+            nn.Linear(dim // 4, 2),
+            nn.LogSoftmax(dim=-1),
+        )
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=2 / layer.in_features**0.5)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, policy: Tensor | None = None) -> Tensor:
+        """Scores tokens.
+
+        Args:
+            x: (B, N, d) spatial tokens.
+            policy: (B, N, 1) which of them are kept so far; None for all.
+
+        Returns:
+            (B, N, 2) log-probabilities of keeping and of pruning.
+        """
+        own, shared = self.in_conv(x).tensor_split(2, dim=-1)  # (B, N, d / 2) each
+        if policy is None:
+            mean = shared.mean(dim=1, keepdim=True)  # (B, 1, d / 2)
+        else:
+            kept = policy.sum(dim=1, keepdim=True).clamp(min=1)  # all may be pruned, by chance
+            mean = (shared * policy).sum(dim=1, keepdim=True) / kept
+        # the first layer on (own, mean), without computing the mean's part for every token
+        first, rest = self.out_conv[0], self.out_conv[1:]
+        from_own, from_mean = first.weight.split((own.shape[-1], mean.shape[-1]), dim=1)
+        return rest(F.linear(own, from_own, first.bias) + F.linear(mean, from_mean))
