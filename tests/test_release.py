@@ -54,3 +54,12 @@ def test_a_release_loads_everywhere(trained, tmp_path, name):
 def test_checksum(tmp_path):
     (tmp_path / "file").write_bytes(b"x" * 3_000_000)
     assert sha256(tmp_path / "file") == hashlib.sha256(b"x" * 3_000_000).hexdigest()
+
+
+def test_a_recorded_backbone_is_read_again(tmp_path):
+    weights = {"blocks.0.attn.qkv.weight": torch.zeros(6, 2)}
+    path = tmp_path / "w.safetensors"
+    write_release(weights, path)
+    assert "backbone" not in read_source(path)[1]
+    write_release(weights, path, backbone=dict(thinking_stages=((1, 2), (2, 4))))
+    assert read_source(path)[1]["backbone"] == dict(thinking_stages=[[1, 2], [2, 4]])

@@ -6,6 +6,7 @@ Our names are timm's (``blocks.N.attn.qkv``, ...) plus ``recycle.I.{proj,scale}`
 (``checkpoint_swin.py`` has their names), and our own.
 """
 
+import logging
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -17,8 +18,8 @@ from timm.layers import resample_abs_pos_embed, resample_patch_embed, resize_rel
 from torch import Tensor, nn
 
 from .checkpoint_io import CheckpointError, get_state_dict, read_checkpoint, which_weights
+from .checkpoint_swin import AUTHORS_SWIN, is_swin, rename_swin
 from .checkpoint_swin import SIGNS as SWIN_SIGNS
-from .checkpoint_swin import is_swin, rename_swin
 from .layers import NestedLayerNorm, NestedLinear
 
 AUTHORS_SEGMENTATION = "authors' segmentation weights"
@@ -170,6 +171,13 @@ def load_pretrained(
         )
     model.load_state_dict(converted, strict=False)
     print_log(f"Loaded {path}: {report}", logger="current")
+    slicing = getattr(getattr(model, "backbone", model), "slicing", None)
+    if report.source.startswith(AUTHORS_SWIN) and slicing == "grouped":
+        print_log(
+            f"{path} needs slicing='leading': with 'grouped' narrow stages will be wrong",
+            logger="current",
+            level=logging.WARNING,
+        )
     return report
 
 

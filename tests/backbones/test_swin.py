@@ -8,6 +8,7 @@ from mmseg.registry import MODELS
 from timm.models.swin_transformer import SwinTransformer
 
 from tvit_seg import EntropyGate, FixedGate, ThinkingSwin, convert_state_dict
+from tvit_seg.layers import window_attention
 from tvit_seg.layers.window_attention import shift_mask
 
 FULL = dict(embed_dims=16, depths=(2, 2), num_heads=(2, 4), window_size=4, drop_path_rate=0.0)
@@ -282,13 +283,18 @@ def test_embedding_is_computed_once():
 def test_shift_masks_are_made_once_for_each_size():
     backbone = ThinkingSwin(**SMALL).eval()
     backbone(torch.randn(1, 3, 48, 80))
-    made = shift_mask.cache_info().misses
+    made = dict(window_attention._MASKS)
+    assert made
     backbone(torch.randn(3, 3, 48, 80))
-    assert shift_mask.cache_info().misses == made
+    assert window_attention._MASKS.keys() == made.keys()
+    assert all(window_attention._MASKS[key] is mask for key, mask in made.items())
+    for index in range(40):
+        shift_mask((4 + 2 * index, 8), (2, 2), (1, 1), torch.device("cpu"))
+    assert len(window_attention._MASKS) == 32
 
 
 def test_masks_made_in_inference_serve_training():
-    shift_mask.cache_clear()
+    window_attention._MASKS.clear()
     backbone = ThinkingSwin(**SMALL)
     images = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
@@ -368,3 +374,44 @@ def test_bad_arguments(arguments, message):
 def test_unknown_argument():
     with pytest.raises(TypeError, match="ThinkingSwin has no argument 'depth'"):
         ThinkingSwin(**SMALL, depth=3)
+
+
+@pytest.mark.parametrize(
+    ("num_heads", "expected"),
+    [
+        (None, ((3, 3, 6, 12), (3, 6, 12, 24))),
+        ((4, 8, 16, 32), ((4, 4, 8, 16), (4, 8, 16, 32))),
+        ((6, 12, 24), ((6, 6, 12), (6, 12, 24))),
+    ],
+    ids=["published", "base", "three levels"],
+)
+def test_stages_by_default(num_heads, expected):
+    """A swap of the type alone uses the whole width."""
+    swin = ThinkingSwin(num_heads=num_heads, depths=(1,) * len(expected[0]))
+    assert swin.thinking_stages == expected
+    assert swin.stage_dims[-1] == swin.level_dims
+
+
+def test_predicts_after_an_export():
+    """A mask that stood for a tensor while a graph was traced is not kept."""
+    swin = ThinkingSwin(embed_dims=16, depths=(2, 2), num_heads=(2, 4), window_size=3).eval()
+    images = torch.randn(1, 3, 52, 44)  # a size no other test has
+
+    class Maps(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.swin = swin
+
+        def forward(self, x):
+            return self.swin.forward_stages(x)[-1].features
+
+    with torch.no_grad():
+        exported = torch.export.export(Maps(), (images,)).module()(images)
+        for one, other in zip(swin.forward_stages(images)[-1].features, exported, strict=True):
+            assert type(one) is torch.Tensor
+            torch.testing.assert_close(one, other)
+
+
+def test_embed_dims():
+    with pytest.raises(ValueError, match="embed_dims=0 must be an integer >= 1"):
+        ThinkingSwin(embed_dims=0)

@@ -76,7 +76,9 @@ class ThinkingSwin(ThinkingBackbone):
         frozen_stages: As in mmseg: -1 trains everything, 0 freezes the patch embedding, k the first
             k levels as well, with the merging that follows them.
         thinking_stages: For each thinking stage the attention heads of every level. From stage to
-            stage no level loses heads and at least one gains.
+            stage no level loses heads and at least one gains. None for two stages as published:
+            ``num_heads``, and before it all heads of the first level and half of the others', which
+            is ((3, 3, 6, 12), (3, 6, 12, 24)) unless ``num_heads`` says otherwise.
         gate: Says which images stop; a config, a gate, or None to think to the end always.
         num_classes: Classes of the image-level head on the mean token, which gates read; 0: none.
         loss_weights: Weight of each stage in the joint loss; None for equal weights.
@@ -116,7 +118,7 @@ class ThinkingSwin(ThinkingBackbone):
         with_cp: bool = False,
         pretrained: str | None = None,
         frozen_stages: int = -1,
-        thinking_stages: Sequence[Sequence[int]] = ((3, 3, 6, 12), (3, 6, 12, 24)),
+        thinking_stages: Sequence[Sequence[int]] | None = None,
         gate: Gate | dict | None = None,
         num_classes: int = 0,
         loss_weights: Sequence[float] | None = None,
@@ -136,6 +138,10 @@ class ThinkingSwin(ThinkingBackbone):
         if slicing not in _GROUPS:
             raise ValueError(f"slicing={slicing!r} must be 'grouped' or 'leading'")
         check_drop_path_rate(drop_path_rate)
+        if embed_dims is not None:
+            _check_integer("embed_dims", embed_dims)
+        if thinking_stages is None:
+            thinking_stages = _published_stages(num_heads, levels)
         if not isinstance(frozen_stages, int) or not -1 <= frozen_stages <= levels:
             raise ValueError(f"frozen_stages={frozen_stages!r} must lie in [-1, {levels}]")
         stages, num_heads = check_stages(thinking_stages, num_heads, levels)
@@ -304,12 +310,18 @@ class ThinkingSwin(ThinkingBackbone):
         count = self.frozen_stages
         if count < 0:
             return
-        frozen = [self.patch_embed, *self.layers[:count]]
+        frozen = [self.patch_embed, self.pos_drop, *self.layers[:count]]
         frozen += [layer.downsample for layer in self.layers[1 : count + 1]]
         frozen += [self._map_norm(level) for level in self.out_indices if level < count]
         for module in frozen:
             module.eval()
             module.requires_grad_(False)
+
+
+def _published_stages(num_heads: Sequence[int] | None, levels: int) -> tuple:
+    """The first level whole, half of the heads at the others; then all heads."""
+    wide = tuple(num_heads or (3 * 2**level for level in range(levels)))
+    return (wide[:1] + tuple(max(1, heads // 2) for heads in wide[1:]), wide)
 
 
 def _check_integer(name: str, value: int) -> None:

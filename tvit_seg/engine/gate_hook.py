@@ -2,6 +2,7 @@
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import nn
 
 from tvit_seg.gates import Gate
 
@@ -15,8 +16,13 @@ class GateResetHook(Hook):
         Args:
             runner: Its model's gates are reset.
         """
-        for module in runner.model.modules():
-            if isinstance(module, Gate):
-                module.reset()
+        reset_gates(runner.model)
 
     before_test = before_val
+
+
+def reset_gates(model: nn.Module) -> None:
+    """Has every gate of a model forget earlier images."""
+    for module in model.modules():
+        if isinstance(module, Gate):
+            module.reset()

@@ -3,6 +3,7 @@
 from mmengine.hooks import EMAHook
 from mmengine.runner import ValLoop
 
+from tvit_seg.engine.gate_hook import reset_gates
 from tvit_seg.registry import register
 
 
@@ -33,6 +34,7 @@ class AveragedValLoop(ValLoop):
 
     def _evaluate(self) -> dict:
         self.runner.model.eval()
+        reset_gates(self.runner.model)  # what the other weights said is no guide
         for index, data_batch in enumerate(self.dataloader):
             self.run_iter(index, data_batch)
         return self.evaluator.evaluate(len(self.dataloader.dataset))

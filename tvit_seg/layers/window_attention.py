@@ -1,7 +1,6 @@
 """Attention inside shifted windows (https://arxiv.org/abs/2103.14030), at any width."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from timm.layers import to_2tuple, trunc_normal_
@@ -116,8 +115,10 @@ class NestedWindowAttention(NestedAttention):
         return bias.T.reshape(1, heads, area, area)
 
 
-@lru_cache(maxsize=32)
-@torch.inference_mode(False)  # else the first prediction would leave a mask no training can use
+_MASKS: dict[tuple, Tensor] = {}
+_MOST_MASKS = 32
+
+
 def shift_mask(
     size: tuple[int, int], window: tuple[int, int], shift: tuple[int, int], device: torch.device
 ) -> Tensor:
@@ -133,6 +134,23 @@ def shift_mask(
         (W, 1, N, N) bool, for each of the W windows whether two of its N positions came together
         by the shift alone.
     """
+    if torch.compiler.is_compiling():
+        return _make_mask(size, window, shift, device)
+    key = (size, window, shift, device)
+    if key not in _MASKS:
+        mask = _make_mask(*key)
+        if type(mask) is not Tensor:  # what stands for a tensor while a graph is traced
+            return mask
+        if len(_MASKS) == _MOST_MASKS:
+            del _MASKS[next(iter(_MASKS))]
+        _MASKS[key] = mask
+    return _MASKS[key]
+
+
+@torch.inference_mode(False)  # else the first prediction would leave a mask no training can use
+def _make_mask(
+    size: tuple[int, int], window: tuple[int, int], shift: tuple[int, int], device: torch.device
+) -> Tensor:
     wrapped = []
     for length, step in zip(size, shift, strict=True):
         wrapped.append(torch.arange(length, device=device) >= length - step)

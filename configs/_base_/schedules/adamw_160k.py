@@ -8,6 +8,7 @@ optim_wrapper = dict(
         custom_keys={
             "relative_position_bias_table": dict(decay_mult=0.0),
             "norm": dict(decay_mult=0.0),
+            ".scale": dict(decay_mult=0.0),
         }
     ),
 )

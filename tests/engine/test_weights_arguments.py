@@ -1,0 +1,44 @@
+"""Command-line arguments that say how to read a file of weights."""
+
+import argparse
+
+import pytest
+
+from tvit_seg.engine.weights_arguments import add_weights_arguments
+
+
+@pytest.fixture
+def parse():
+    parser = argparse.ArgumentParser()
+    add_weights_arguments(parser)
+    return lambda line: parser.parse_args(line.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "stages"),
+    [("3 6", [3, 6]), ("3,3,6,12 3,6,12,24", [(3, 3, 6, 12), (3, 6, 12, 24)]), ("3,6", [(3, 6)])],
+)
+def test_stages(parse, text, stages):
+    assert parse(f"--thinking-stages {text}").thinking_stages == stages
+
+
+def test_nothing_is_told_by_default(parse):
+    args = parse("")
+    assert args.thinking_stages is args.slicing is args.ema is None
+    assert parse("--ema").ema is True
+    assert parse("--raw").ema is False
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--thinking-stages 3;6", "'3;6' must be heads such as 3"),
+        ("--thinking-stages 3,", "'3,' must be heads such as 3"),
+        ("--slicing other", "invalid choice: 'other'"),
+        ("--ema --raw", "not allowed with argument"),
+    ],
+)
+def test_bad_input(parse, capsys, line, message):
+    with pytest.raises(SystemExit):
+        parse(line)
+    assert message in capsys.readouterr().err
