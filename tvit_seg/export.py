@@ -58,7 +58,7 @@ def _authors_classifier_entry(name: str, value: Tensor, width: int) -> tuple[str
         padded = value.new_zeros(width, *value.shape[1:])
         padded[: len(value)] = value
         return f"proj_layer{index + 1 if index else ''}.{match[2]}", padded
-    return name, value
+    return re.sub(r"^pruning\.predictors\.", "score_predictor.", name), value
 
 
 def _authors_segmentor_entry(entry: tuple[str, Tensor]) -> tuple[str, Tensor]:
@@ -67,6 +67,7 @@ def _authors_segmentor_entry(entry: tuple[str, Tensor]) -> tuple[str, Tensor]:
     if part == "backbone":
         rest = re.sub(r"^recycle\.(\d+)\.scale$", r"_thinking_alphas.\1", rest)
         rest = re.sub(r"^recycle\.(\d+)\.proj\.", r"_thinking_proj_layers.\1.", rest)
+        rest = re.sub(r"^pruning\.predictors\.", "score_predictor.", rest)
         return f"encoder.{rest}", value
     theirs = next((key for key in _AUTHORS_DECODER if rest.startswith(key)), None)
     if part != "decode_head" or theirs is None:
