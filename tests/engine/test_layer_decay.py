@@ -54,6 +54,14 @@ def test_layer_decay():
         assert found[name][0] == rate, name
 
 
+def test_rates_of_one_part():
+    keys = {"blocks": dict(lr_mult=3.0), "blocks.1.mlp": dict(lr_mult=5.0)}
+    found = groups(classifier(), dict(layer_decay=0.5, custom_keys=keys))
+    assert found["backbone.blocks.1.attn.qkv.weight"] == (1.5, 0.05)
+    assert found["backbone.blocks.1.mlp.fc1.bias"] == (2.5, 0.0)
+    assert found["backbone.head.weight"] == (1.0, 0.05)
+
+
 def test_a_segmentor_and_frozen_parameters():
     model = segmentor()
     found = groups(model, dict(layer_decay=0.5, no_weight_decay=["*conv_seg.weight"]))
@@ -66,7 +74,8 @@ def test_a_segmentor_and_frozen_parameters():
     [
         (dict(layer_decay=0), r"layer_decay=0 must lie in \(0, 1\]"),
         (dict(layer_decay=1.1), r"layer_decay=1.1 must lie"),
-        (dict(norm_decay_mult=0), r"\['norm_decay_mult'\]; layer_decay and"),
+        (dict(norm_decay_mult=0), r"\['norm_decay_mult'\]; layer_decay, no_weight_decay,"),
+        (dict(custom_keys=dict(head=dict(decay_mult=0))), "custom_keys head=.* must set lr_mult"),
     ],
 )
 def test_bad_options(cfg, message):

@@ -7,7 +7,7 @@ import torch
 from builders import SLIDE, batch, segmentor
 from mmseg.structures import SegDataSample
 
-from tvit_seg import RandomGate
+from tvit_seg import FixedGate, RandomGate
 from tvit_seg.evaluation import ThinkingVisualizer
 from tvit_seg.evaluation.window_map import draw_window_map, stage_colour
 
@@ -29,6 +29,24 @@ def test_overlay(tmp_path, test_cfg):
     panels = 3 if test_cfg["mode"] == "whole" else 4
     assert drawn.shape == (300 + 28, panels * 360, 3)
     assert (drawn[-28:] == 0).any()
+
+
+@pytest.mark.parametrize("test_cfg", [dict(mode="whole"), SLIDE], ids=["whole", "slide"])
+@torch.no_grad()
+def test_tokens_that_survived(test_cfg):
+    pruning = dict(type="DynamicPruning", locations=(0, 1), keep_ratio=0.7)
+    model = segmentor(
+        FixedGate(1), test_cfg=test_cfg, backbone=dict(img_size=64, patch_size=4, pruning=pruning)
+    )
+    images, data_samples = batch(1, (50, 60))
+    result = model.predict(images, data_samples)[0]
+    visualizer = ThinkingVisualizer()
+    visualizer.dataset_meta = META
+    image = np.zeros((50, 60, 3), np.uint8)
+    drawn = visualizer.paint(image, result)[:300]
+    first, second = np.split(drawn[:, -720:], 2, axis=1)  # six times as large
+    faded = [(panel > 0).any(-1).mean() for panel in (first, second)]
+    assert 0.1 < faded[0] < faded[1] < 0.6
 
 
 def test_without_an_account_of_thinking(tmp_path):

@@ -71,7 +71,7 @@ def test_machine():
     assert {"cpu", "cores", "threads"} == machine().keys()
 
 
-@pytest.mark.parametrize("rows", [[3, 9], [1, 2, 4, 5], [6, 7], [8]])
+@pytest.mark.parametrize("rows", [[3, 9, 10], [1, 2, 4, 5], [6, 7], [8]])
 def test_tool(benchmark, tmp_path, capsys, rows):
     file = tmp_path / "times.json"
     options = ["--rounds", "1", "--warmup", "0", "--size", "32", "--layers", "1"]
@@ -111,7 +111,7 @@ def test_compiled(benchmark, capsys):
         (["--rounds", "0"], "--rounds must be at least 1"),
         (["--warmup", "-1"], "--warmup must be at least 0"),
         (["--size", "0"], "--size must be at least 1"),
-        (["--rows", "10"], "invalid choice: 10"),
+        (["--rows", "11"], "invalid choice: 11"),
         (["--dtype", "float16"], "invalid choice: 'float16'"),
     ],
 )
@@ -135,13 +135,13 @@ def test_cuda(benchmark, capsys):
 
 
 def test_targets(benchmark):
-    rows = benchmark.choose_rows(benchmark.Setting(), list(range(1, 10)))
-    targets = {group: set() for group in range(1, 10)}
+    rows = benchmark.choose_rows(benchmark.Setting(), list(range(1, 11)))
+    targets = {group: set() for group in range(1, 11)}
     for row in rows:
         targets[row.group] |= {ratio.target for ratio in row.ratios}
     assert targets == {
         1: {1.10}, 2: {0.90}, 3: {0.30}, 4: {1.10}, 5: {1.10}, 6: {1.25},
-        7: {0.50}, 8: {None}, 9: {1.10, 0.30},
+        7: {0.50}, 8: {None}, 9: {1.10, 0.30}, 10: {1.0, 0.80},
     }  # fmt: skip
 
 

@@ -4,6 +4,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from mmengine.config import Config
+from mmseg.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,6 +41,18 @@ def test_threshold(demo, tmp_path, capsys, threshold, stage):
     options = ["--threshold", threshold, "--out-dir", str(tmp_path)]
     demo.main([str(tmp_path / "a.png"), *options])
     assert f"|   {stage}   |       1       |   100.0   |" in capsys.readouterr().out
+
+
+def test_tokens_that_survived(demo, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), picture())
+    config = demo.ROOT / "configs/quickstart/thinkingvit-pruned_scenes-96x96.py"
+    weights = tmp_path / "pruned.pth"
+    torch.save({"state_dict": MODELS.build(Config.fromfile(config).model).state_dict()}, weights)
+    demo.main(
+        [str(tmp_path / "a.png"), str(config), str(weights), "--out-dir", str(tmp_path / "out")]
+    )
+    # picture, prediction and what is left after each of three prunings
+    assert cv2.imread(str(tmp_path / "out" / "a.png")).shape == (288 + 28, 5 * 288, 3)
 
 
 def test_windows_and_a_config(demo, tmp_path):

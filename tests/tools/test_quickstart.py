@@ -109,6 +109,23 @@ def test_sweep(trained, tmp_path):
     assert (rows[0]["stage0.share"], rows[-1]["stage0.share"]) == (0, 100)
 
 
+def test_token_pruning(trained, tmp_path):
+    """Trains from the shipped weights, sweeps keep ratios, draws what survives."""
+    options, _ = trained
+    config, work = "configs/quickstart/thinkingvit-pruned_scenes-96x96.py", tmp_path / "work"
+    log = run("tools/train.py", config, *options, "--work-dir", work)
+    assert "pruning.loss_ratio" in log
+    drawn, found = tmp_path / "sweep.png", tmp_path / "sweep.json"
+    sweep = ("tools/analysis/sweep.py", config, work / "iter_4.pth", "--keep-ratios", 1, 0.7)
+    printed = run(*sweep, "--thresholds", 0, 1, "--json", found, "--plot", drawn, *options)
+    assert "| pareto" in printed
+    rows = json.loads(found.read_text())["rows"]
+    assert [row["keep_ratio"] for row in rows] == [1, 1, 0.7, 0.7]
+    assert rows[2]["gmacs"] < rows[0]["gmacs"]
+    assert any(row["pareto"] for row in rows)
+    assert cv2.imread(str(drawn)) is not None
+
+
 def test_two_processes_sweep_the_same(trained, tmp_path):
     options, work = trained
     sweep = ("tools/analysis/sweep.py", CONFIG, work / "iter_4.pth", *options)

@@ -4,7 +4,8 @@ Rows: (1) one stage alone against timm's model of that width, (2) both stages ag
 VisionTransformer of full width, (3) all images stop against all think, (4) half of a batch stops
 against what the stages cost that its images run, (5) a training step against timm's two, (6) a
 sweep over 13 thresholds against one evaluation, (7) sliding windows against mmseg's Segmenter,
-(8) segmentors at several exit shares against mmseg's Segmenter and timm's backbones, (9) Swin-S.
+(8) segmentors at several exit shares against mmseg's Segmenter and timm's backbones, (9) Swin-S,
+(10) the second stage with token pruning against the same without.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import tvit_seg
 from tvit_seg.benchmark.backbone_rows import backbone_rows
 from tvit_seg.benchmark.memory import peak_memory
 from tvit_seg.benchmark.models import Setting
+from tvit_seg.benchmark.pruning_rows import pruning_rows
 from tvit_seg.benchmark.segmentor_rows import segmentor_rows
 from tvit_seg.benchmark.swin_rows import swin_rows
 from tvit_seg.benchmark.timing import Row, alternate, compare, machine, spread
@@ -30,12 +32,13 @@ from tvit_seg.engine.launch import check_device, friendly_errors
 from tvit_seg.stopwatch import waiter
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-GROUPS = range(1, 10)
+GROUPS = range(1, 11)
 DTYPES = ("float32", "bfloat16")
 
 
 def choose_rows(setting: Setting, groups: list[int]) -> list[Row]:
-    rows = [*backbone_rows(setting), *segmentor_rows(setting), *swin_rows(setting)]
+    parts = (backbone_rows, segmentor_rows, swin_rows, pruning_rows)
+    rows = [row for part in parts for row in part(setting)]
     return [row for row in rows if row.group in groups]
 
 

@@ -1,7 +1,7 @@
 """Evaluates a segmentor or classifier at any number of gate thresholds, in one pass.
 
 With a budget it picks the threshold that keeps it, says what to expect on new data, and writes a
-config for tools/test.py.
+config for tools/test.py. Keep ratios of a backbone that prunes tokens are a second axis.
 """
 
 import argparse
@@ -28,9 +28,16 @@ from tvit_seg.engine.launch import (
 )
 from tvit_seg.evaluation.budget import KINDS, Budget, Plan, plan
 from tvit_seg.evaluation.contact_sheet import draw_contact_sheet
-from tvit_seg.evaluation.plot import plot_sweep
+from tvit_seg.evaluation.pareto import pareto_front
+from tvit_seg.evaluation.plot import plot_keep_ratios, plot_sweep
 from tvit_seg.evaluation.splits import try_splits
-from tvit_seg.evaluation.sweep import Sweep, check_thresholds, sweep
+from tvit_seg.evaluation.sweep import (
+    Sweep,
+    check_keep_ratios,
+    check_thresholds,
+    sweep,
+    sweep_keep_ratios,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -43,6 +50,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         type=float,
         help="in nats; default: 0, the quartiles of the first stage's entropies, and infinity",
+    )
+    parser.add_argument(
+        "--keep-ratios",
+        nargs="+",
+        type=float,
+        metavar="R",
+        help="of the token pruning, in (0, 1]: one pass for each",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
@@ -81,10 +95,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if args.thresholds is not None:
         with friendly_errors():
             args.thresholds = check_thresholds(args.thresholds)
+    if args.keep_ratios is not None:
+        with friendly_errors():
+            args.keep_ratios = check_keep_ratios(args.keep_ratios)
     with friendly_errors():
         args.budget = read_budget(args)
     if args.budget is None and (args.write_config or args.adaptive or args.splits is not None):
         parser.error("--write-config, --adaptive and --splits need a budget")
+    if args.keep_ratios and (args.budget or args.sheet):
+        parser.error(
+            "a budget and --sheet go with one keep ratio, not with --keep-ratios: give it by "
+            "--cfg-options model.backbone.pruning.keep_ratio=R"
+        )
     if args.splits is not None and args.splits < 1:
         parser.error(f"--splits {args.splits} must be at least 1")
     if args.adaptive and not args.write_config:
@@ -126,12 +148,15 @@ def choose_data(cfg: Config, split: str) -> dict:
 
 
 def table(rows: list[dict]) -> PrettyTable:
-    """Quality and cost at each threshold."""
-    table = PrettyTable(["threshold", *list(rows[0])[1:]])
+    """Quality and cost at each setting."""
+    table = PrettyTable(list(rows[0]))
     for row in rows:
-        threshold, *figures = row.values()
-        table.add_row([f"{threshold:.4g}", *(f"{figure:.4g}" for figure in figures)])
+        table.add_row([_cell(value) for value in row.values()])
     return table
+
+
+def _cell(value: float | bool) -> str:
+    return ("*" if value else "") if isinstance(value, bool) else f"{value:.4g}"
 
 
 def describe(found: Plan, budget: Budget) -> str:
@@ -178,25 +203,21 @@ def plain(value: object) -> object:
     return value
 
 
-def save_json(found: Sweep, rows: list[dict], path: Path, chosen: Plan | None) -> None:
-    figures = {name: getattr(found, name) for name in ("single", "random", "oracle", "gap")}
-    if chosen:
-        figures["plan"] = asdict(chosen)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(plain({"rows": rows, **figures}), indent=2, allow_nan=False))
+def yardsticks(found: Sweep) -> dict:
+    return {name: getattr(found, name) for name in ("single", "random", "oracle", "gap")}
 
 
-def save(found: Sweep, rows: list[dict], args: argparse.Namespace) -> None:
+def save(rows: list[dict], figures: dict, args: argparse.Namespace) -> None:
     if args.json:
-        save_json(found, rows, args.json, None)
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(plain({"rows": rows, **figures}), indent=2, allow_nan=False)
+        args.json.write_text(text)
     if args.csv:
         args.csv.parent.mkdir(parents=True, exist_ok=True)
         with args.csv.open("w", newline="") as file:
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
             writer.writerows(rows)
-    if args.plot:
-        plot_sweep(found, rows, args.plot, title=Path(args.config).stem)
 
 
 def report(found: Sweep, cfg: Config, args: argparse.Namespace) -> Plan | None:
@@ -205,20 +226,41 @@ def report(found: Sweep, cfg: Config, args: argparse.Namespace) -> Plan | None:
     print(table(rows))
     metric = found.judge.headline
     print(f"area between gate and oracle: {found.gap:.2f} points of {metric}")
-    save(found, rows, args)
+    figures = yardsticks(found)
+    save(rows, figures, args)
+    if args.plot:
+        plot_sweep(found, rows, args.plot, title=Path(args.config).stem)
     if not args.budget:
         return None
     chosen = plan(found, args.budget)
     print(describe(chosen, args.budget))
     print(f"  --cfg-options model.backbone.gate.threshold={chosen.threshold:.6g}")
-    if args.json:
-        save_json(found, rows, args.json, chosen)
+    save(rows, {**figures, "plan": asdict(chosen)}, args)
     if args.write_config:
         write_config(args.write_config, args, gate_override(cfg, chosen, args.adaptive))
         print(f"python tools/test.py {args.write_config} {args.checkpoint}")
     if args.splits:
         print(try_splits(found, args.budget, args.splits))
     return chosen
+
+
+def report_keep_ratios(found: dict[float, Sweep], args: argparse.Namespace) -> None:
+    """Prints and saves all settings, marked where no other one beats them."""
+    rows = [
+        dict(keep_ratio=keep_ratio, **swept.row(threshold))
+        for keep_ratio, swept in found.items()
+        for threshold in args.thresholds or swept.thresholds()
+    ]
+    metric = next(iter(found.values())).judge.headline
+    front = pareto_front(rows, quality=metric)
+    for row in rows:
+        row["pareto"] = any(row is best for best in front)
+    print(table(rows))
+    print(f"*: no other setting reaches as much {metric} for fewer GMACs")
+    figures = {str(keep_ratio): yardsticks(swept) for keep_ratio, swept in found.items()}
+    save(rows, dict(keep_ratios=figures), args)
+    if args.plot:
+        plot_keep_ratios(found, front, args.plot, title=Path(args.config).stem)
 
 
 def main() -> None:
@@ -236,12 +278,14 @@ def main() -> None:
         model = getattr(runner.model, "module", runner.model)
         compile_as_configured(model, cfg.get("compile"))
         key = "difficulty" if "difficulty" in cfg.get("meta_keys", ()) else None
-        found = sweep(model, loader, difficulty_key=key)
-        chosen = report(found, cfg, args) if found else None
-        if chosen:
-            model.backbone.gate.threshold = chosen.threshold
-        if found and args.sheet:
-            draw_contact_sheet(found, model, loader.dataset, args.sheet)
+        if args.keep_ratios:
+            if found := sweep_keep_ratios(model, loader, args.keep_ratios, key):
+                report_keep_ratios(found, args)
+        elif found := sweep(model, loader, difficulty_key=key):
+            if chosen := report(found, cfg, args):
+                model.backbone.gate.threshold = chosen.threshold
+            if args.sheet:
+                draw_contact_sheet(found, model, loader.dataset, args.sheet)
     close_distributed(runner)
 
 

@@ -51,15 +51,14 @@ class Setting:
         images = torch.randn(batch, 3, height, width or height)
         return images.to(self.device, self.dtype)
 
-    def thinking_vit(self, size: int, num_classes: int = 0) -> ThinkingViT:
+    def thinking_vit(self, size: int, num_classes: int = 0, **options) -> ThinkingViT:
         """Our 3H-6H backbone."""
-        return self.prepare(self.trainable_vit(size, num_classes))
+        return self.prepare(self.trainable_vit(size, num_classes, **options))
 
-    def trainable_vit(self, size: int, num_classes: int) -> ThinkingViT:
+    def trainable_vit(self, size: int, num_classes: int, **options) -> ThinkingViT:
         """The same, not yet ready for inference."""
-        return ThinkingViT(
-            img_size=size, num_layers=self.layers, thinking_stages=HEADS, num_classes=num_classes
-        )
+        shape = dict(img_size=size, num_layers=self.layers, thinking_stages=HEADS)
+        return ThinkingViT(**shape, num_classes=num_classes, **options)
 
     def timm_vit(self, stage: int, size: int) -> nn.Module:
         """Timm's model as wide as a stage."""

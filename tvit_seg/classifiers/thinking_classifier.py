@@ -15,6 +15,7 @@ from ..backbones.base import check_loss_weights
 from ..checkpoint import load_pretrained
 from ..cost import stage_macs
 from ..gates import Gate
+from ..pruning import build_pruning_loss
 from ..registry import MODELS, register
 from ..thinking import Thought
 
@@ -30,6 +31,7 @@ class ThinkingClassifier(BaseModel):
     Args:
         backbone: Config of a thinking backbone, or one, with ``num_classes`` and its gate.
         loss_weights: Weight of each stage's loss; None for the backbone's own.
+        pruning_loss: Options of :class:`PruningLoss`, for a backbone that prunes tokens.
         label_smoothing: Share in [0, 1) of a label that goes to all classes evenly, after mixing.
         sandwich: With more than three stages: each step gives gradients to the first stage, the
             last, and one drawn at random in between, whose weight is multiplied by their number, so
@@ -53,6 +55,7 @@ class ThinkingClassifier(BaseModel):
         self,
         backbone: dict | ThinkingBackbone,
         loss_weights: Sequence[float] | None = None,
+        pruning_loss: dict | None = None,
         label_smoothing: float = 0.0,
         sandwich: bool = False,
         test_cfg: dict | None = None,
@@ -85,6 +88,7 @@ class ThinkingClassifier(BaseModel):
         self.backbone = backbone
         if loss_weights is not None:
             backbone.loss_weights = check_loss_weights(loss_weights, self.num_stages)
+        self.pruning_loss = build_pruning_loss(pruning_loss, backbone)
         self.label_smoothing = label_smoothing
         self.sandwich = sandwich
         self.test_cfg = dict(test_cfg or {})
@@ -137,6 +141,8 @@ class ThinkingClassifier(BaseModel):
     def loss(self, inputs: Tensor, data_samples: list[BaseDataElement]) -> dict[str, Tensor]:
         """Weighted cross-entropy of every stage, named ``stage{i}.loss``.
 
+        A backbone that prunes tokens adds ``pruning.*``.
+
         Args:
             inputs: (B, 3, H, W).
             data_samples: With ``gt_label``, or ``gt_score`` (K,) where labels were mixed.
@@ -146,11 +152,15 @@ class ThinkingClassifier(BaseModel):
         """
         target = self._target(data_samples)
         weights = self._step_weights()
+        outputs = self.backbone.forward_stages(inputs, [w > 0 for w in weights])
         losses = {}
-        for output in self.backbone.forward_stages(inputs, [w > 0 for w in weights]):
+        for output in outputs:
             if weight := weights[output.stage]:
                 loss = F.cross_entropy(output.logits, target, label_smoothing=self.label_smoothing)
                 losses[f"stage{output.stage}.loss"] = weight * loss
+        if self.pruning_loss is not None:
+            found = self.pruning_loss(self.backbone, outputs, inputs)
+            losses.update({f"pruning.{name}": loss for name, loss in found.items()})
         return losses
 
     def _step_weights(self) -> list[float]:

@@ -1,8 +1,10 @@
 """A sweep as a picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -33,6 +35,38 @@ def plot_sweep(
         _draw(axes, sweep, rows, cost)
     panels[0].set_ylabel(f"{sweep.judge.headline} (%)")
     panels[-1].legend(title=f"gate to oracle: {sweep.gap:.2f} points", loc="lower right")
+    figure.suptitle(title)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+
+
+def plot_keep_ratios(
+    sweeps: Mapping[float, Sweep],
+    front: Sequence[Mapping[str, float]],
+    path: str | Path,
+    title: str = "",
+) -> None:
+    """Draws quality against cost for each keep ratio, and the settings that no other one beats.
+
+    Args:
+        sweeps: The figures for each keep ratio of the token pruning.
+        front: Points of the Pareto front, cheapest first.
+        path: Picture to write; its ending says the format.
+        title: Written above.
+    """
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    metric = next(iter(sweeps.values())).judge.headline
+    colours = colormaps["viridis"](np.linspace(0, 0.85, len(sweeps)))
+    for (keep_ratio, sweep), colour in zip(sorted(sweeps.items()), colours, strict=True):
+        gmacs, quality = ([p[name] for p in sweep.gate] for name in ("gmacs", metric))
+        axes.plot(gmacs, quality, color=colour, label=f"keep ratio {keep_ratio:g}")
+    gmacs, quality = ([p[name] for p in front] for name in ("gmacs", metric))
+    axes.plot(gmacs, quality, "k*--", linewidth=0.8, markersize=9, label="Pareto front")
+    axes.set_xlabel(_COSTS["gmacs"])
+    axes.set_ylabel(f"{metric} (%)")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
     figure.suptitle(title)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)

@@ -188,6 +188,41 @@ class Sweep:
         return np.stack([image.stages for image in self.images]), np.stack(costs)
 
 
+def sweep_keep_ratios(
+    model: torch.nn.Module,
+    loader: Iterable,
+    keep_ratios: Sequence[float],
+    difficulty_key: str | None = None,
+) -> dict[float, Sweep] | None:
+    """Evaluates at all thresholds, in one pass for each keep ratio of the token pruning.
+
+    Args:
+        model: Its gate has a threshold, its backbone prunes tokens.
+        loader: Test data, on every process its part.
+        keep_ratios: Each in (0, 1].
+        difficulty_key: Entry of the metainfo with a difficulty in [0, 1], if there is one.
+
+    Returns:
+        The figures for each keep ratio, on the main process; None on others. The model's own keep
+        ratio stays as it was.
+
+    Raises:
+        ValueError: If a ratio is out of range, the backbone does not prune, or as in :func:`sweep`.
+    """
+    pruning = model.backbone.pruning
+    if pruning is None:
+        kind = type(model.backbone).__name__
+        raise ValueError(f"the model's {kind} prunes no tokens: it has no keep ratio to sweep")
+    own, found = pruning.keep_ratio, {}
+    try:
+        for keep_ratio in keep_ratios:
+            pruning.keep_ratio = keep_ratio
+            found[keep_ratio] = sweep(model, loader, difficulty_key)
+    finally:
+        pruning.keep_ratio = own
+    return found if is_main_process() else None
+
+
 def check_thresholds(thresholds: Sequence[float]) -> list[float]:
     """Returns thresholds in nats.
 
@@ -198,6 +233,18 @@ def check_thresholds(thresholds: Sequence[float]) -> list[float]:
     if not checked or any(b <= a for a, b in pairwise(checked)):
         raise ValueError(f"thresholds {checked} must be increasing, at least one")
     return checked
+
+
+def check_keep_ratios(keep_ratios: Sequence[float]) -> list[float]:
+    """Returns keep ratios.
+
+    Raises:
+        ValueError: If there is none, one is outside (0, 1], or one is given twice.
+    """
+    ratios = list(keep_ratios)
+    if not ratios or not all(0 < r <= 1 for r in ratios) or len(set(ratios)) < len(ratios):
+        raise ValueError(f"keep ratios {ratios} must be different and lie in (0, 1], at least one")
+    return ratios
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from mmseg.structures import SegDataSample
 from mmseg.visualization import SegLocalVisualizer
 
 from ..registry import register
+from .kept_tokens import draw_kept_tokens
 from .window_map import draw_window_map, stage_colour
 
 
@@ -16,8 +17,9 @@ class ThinkingVisualizer(SegLocalVisualizer):
     """mmseg's visualizer without class names in the picture, but with the account of thinking.
 
     Image, label map (where there is one) and prediction stand side by side. A whole image is framed
-    in the colour of its stage; beside sliding windows stands a map of their stages and entropies. A
-    caption gives stages, entropy and GMACs.
+    in the colour of its stage; beside sliding windows stands a map of their stages and entropies.
+    Where tokens were pruned, the image follows once for each pruning, with those left. A caption
+    gives stages, entropy and GMACs.
 
     Args:
         name: As in mmseg's ``SegLocalVisualizer``.
@@ -105,6 +107,8 @@ class ThinkingVisualizer(SegLocalVisualizer):
             panels.append(draw_window_map(self._enlarge(image), data_sample))
         elif thinks:
             panels[-1] = _frame(panels[-1], stage_colour(data_sample.exit_stage.item()))
+        if thinks and "kept_tokens" in data_sample:
+            panels.append(self._enlarge(_kept_tokens(image, data_sample)))
         drawn = np.concatenate(panels, axis=1)
         if thinks:
             drawn = np.concatenate((drawn, _caption(data_sample, drawn.shape[1])), axis=0)
@@ -118,6 +122,14 @@ class ThinkingVisualizer(SegLocalVisualizer):
 def _frame(panel: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     height, width = panel.shape[:2]
     return cv2.rectangle(panel.copy(), (1, 1), (width - 2, height - 2), colour, 2)
+
+
+def _kept_tokens(image: np.ndarray, sample: SegDataSample) -> np.ndarray:
+    windows = sample.windows if sample.kept_tokens.ndim == 4 else None
+    drawn = draw_kept_tokens(
+        image, sample.kept_tokens, sample.patch_size, windows, sample.get("img_shape")
+    )
+    return drawn[:, image.shape[1] :]
 
 
 def _caption(sample: SegDataSample, width: int) -> np.ndarray:

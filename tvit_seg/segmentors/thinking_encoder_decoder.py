@@ -233,7 +233,8 @@ class ThinkingEncoderDecoder(EncoderDecoder):
             in ``whole`` mode; ``windows`` (W, 4) top, left, bottom, right as shares of the image;
             ``gmacs``, the multiply-accumulates spent on the image in 10^9. Where a stage was
             pruned, ``kept_tokens`` (W, L, h, w), (L, h, w) in ``whole`` mode: which tokens survived
-            each of L prunings, NaN where the image or window stopped before.
+            each of L prunings, NaN where the image or window stopped before; ``patch_size`` in
+            their metainfo is that of the tokens in pixels.
         """
         windows = self.windows(inputs)
         seg_logits, exits, entropies, kept = self._segment(inputs, windows)
@@ -247,6 +248,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
             sample.set_field(float(costs[i].sum()), "gmacs")
             if kept is not None:
                 sample.set_field(kept[mine].cpu(), "kept_tokens")
+                sample.set_metainfo(dict(patch_size=self.backbone.patch_size))
         return results
 
     def _segment(
