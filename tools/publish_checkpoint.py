@@ -14,12 +14,7 @@ def main() -> None:
     with friendly_errors():
         checkpoint = read_checkpoint(args.source)
         meta = {"dataset_meta": checkpoint.get("meta", {}).get("dataset_meta", {})}
-        weights = {
-            name: value
-            for name, value in get_state_dict(checkpoint).items()
-            if not name.startswith("pruning_loss.")  # the teacher, which only training asks
-        }
-        write_checkpoint({"meta": meta, "state_dict": weights}, args.target)
+        write_checkpoint({"meta": meta, "state_dict": get_state_dict(checkpoint)}, args.target)
 
 
 if __name__ == "__main__":

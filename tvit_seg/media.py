@@ -75,6 +75,7 @@ class VideoWriter:
         self.path = path
         self.fps = fps
         self._writer = None
+        self._size = ()
 
     def __enter__(self) -> "VideoWriter":
         return self
@@ -88,6 +89,7 @@ class VideoWriter:
 
         Raises:
             OSError: If this OpenCV cannot write mp4 files, or the place cannot be written.
+            ValueError: If the frame is not as large as the first.
         """
         if self._writer is None:
             height, width = frame.shape[:2]
@@ -95,4 +97,7 @@ class VideoWriter:
             self._writer = cv2.VideoWriter(str(self.path), codec, self.fps, (width, height))
             if not self._writer.isOpened():
                 raise OSError(f"{self.path} cannot be written as a video")
+            self._size = frame.shape
+        if frame.shape != self._size:  # OpenCV would leave it out
+            raise ValueError(f"{self.path}: a frame of {frame.shape} after one of {self._size}")
         self._writer.write(frame)

@@ -64,7 +64,7 @@ class Thought:
         logits: (B, K) image-level prediction, or None without a head.
         seg_logits: (B, K, H, W) at the padded input size if the gate had them decoded, else None.
         kept_tokens: (B, L, h, w) which spatial tokens survived each of L prunings, 1 or 0; NaN for
-            images that stopped before. None if no stage was pruned.
+            images that stopped before. None if no stage is pruned.
     """
 
     features: tuple[Tensor, ...]
@@ -91,7 +91,9 @@ def think(
     """
     last = backbone.num_stages - 1
     active = torch.arange(len(images))
-    embedding = tokens = kept = None
+    embedding = tokens = None
+    shape = backbone.kept_shape(images.shape[-2:])
+    kept = shape and images.new_full((len(images), *shape), nan)
     entropy = images.new_full((len(images), last + 1), nan, dtype=torch.float)
     stopped = []
     for stage in range(last + 1):
@@ -101,8 +103,7 @@ def think(
         seen = gate.entropy(output)
         entropy[active, stage] = seen.detach().float()
         if output.kept_tokens is not None:
-            kept = output.kept_tokens.new_full((len(entropy), *output.kept_tokens.shape[1:]), nan)
-            kept[active] = output.kept_tokens.detach()
+            kept[active] = output.kept_tokens.detach().to(kept)
         stop = torch.ones(len(active), dtype=torch.bool)
         if stage < last:
             stop = gate.stop(output, seen).cpu()  # the one look at the data that the host waits for

@@ -100,7 +100,8 @@ def test_nothing_pruned_gives_no_losses():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(ratio_weight=-1), "ratio_weight=-1 must be a number >= 0"),
+        (dict(ratio_weight=-1), "ratio_weight=-1 must be a finite number >= 0"),
+        (dict(logits_weight=float("inf")), "logits_weight=inf must be a finite number"),
         (dict(tokens_weight="1"), "tokens_weight='1' must be"),
         (dict(teacher="deit.pth"), "teacher='deit.pth' must be None or"),
         (dict(teacher=dict(type="Pretrained")), "must be None or"),

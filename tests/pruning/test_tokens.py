@@ -73,6 +73,19 @@ def test_recycled_tokens_stand_where_tokens_were_pruned():
 
 
 @torch.no_grad()
+def test_maps_before_the_final_norm_get_the_latest():
+    """They know nothing of how the previous stage's output was normalised."""
+    maps = []
+    for restore in ("latest", "recycled"):
+        torch.manual_seed(0)
+        backbone = build(restore, out_indices=(1, 3, 4))
+        torch.manual_seed(1)
+        maps.append(backbone.forward_stages(torch.randn(2, 3, 32, 32))[1].features)
+    for i, (latest, recycled) in enumerate(zip(*maps, strict=True)):
+        assert torch.equal(latest, recycled) == (i < 2)
+
+
+@torch.no_grad()
 def test_the_latest_representation_passes_the_final_norm():
     """A token pruned before the first block is the normalised input of the stage."""
     backbone = build("latest", locations=(0,), out_origin=True, num_classes=0)
@@ -123,6 +136,14 @@ def test_training_keeps_all_tokens_and_reaches_the_predictors():
     output.logits.sum().backward()
     for predictor in backbone.pruning.predictors:
         assert all(p.grad.abs().sum() > 0 for p in predictor.parameters())
+
+
+def test_training_in_bfloat16():
+    backbone = build().train().bfloat16()
+    output = backbone.forward_stages(torch.randn(2, 3, 32, 32, dtype=torch.bfloat16))[1]
+    assert output.kept_tokens.dtype == torch.bfloat16
+    output.logits.sum().backward()
+    assert all(p.grad.isfinite().all() for p in backbone.pruning.parameters())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

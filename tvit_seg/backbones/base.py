@@ -184,6 +184,17 @@ class ThinkingBackbone(BaseModule):
         """What the cost of a stage depends on besides the image size."""
         return type(self.gate.measure), self.pruning and self.pruning.keep_ratio
 
+    def kept_shape(self, size: Sequence[int]) -> tuple[int, int, int] | None:
+        """Shape (L, h, w) of what is told of an image's tokens; None if none is pruned.
+
+        Args:
+            size: (H, W) in pixels.
+
+        Raises:
+            ValueError: If an image of this size is too small for the backbone's pruning.
+        """
+        return None
+
     def _run(self, block: nn.Module, *inputs: Tensor | None) -> Tensor:
         """Runs a block, checkpointed if wanted."""
         if self.with_cp and self.training and torch.is_grad_enabled():

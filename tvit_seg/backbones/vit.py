@@ -258,6 +258,10 @@ class ThinkingViT(ThinkingBackbone):
             kept_tokens=run.kept,
         )
 
+    def kept_shape(self, size: Sequence[int]) -> tuple[int, int, int] | None:
+        """As in :class:`ThinkingBackbone`."""
+        return self.pruning.kept_shape(self.grid(size)) if self.pruning else None
+
     def group_matcher(self) -> dict:
         """Embedding, blocks, and the final norm with the last; see :class:`ThinkingBackbone`."""
         return dict(

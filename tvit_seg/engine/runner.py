@@ -26,6 +26,7 @@ from tvit_seg.checkpoint_io import (
 from tvit_seg.compile import compile_as_configured
 from tvit_seg.engine.gate_hook import GateResetHook
 from tvit_seg.engine.seed_hook import StepSeedHook
+from tvit_seg.engine.teacher_hook import TeacherHook
 from tvit_seg.registry import register
 
 
@@ -99,6 +100,7 @@ class ThinkingRunner(Runner):
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(StepSeedHook())
         self.register_hook(GateResetHook())
+        self.register_hook(TeacherHook())
         self.register_hook(PlainCheckpointHook())
 
     def _maybe_compile(self, target: str) -> None:

@@ -215,12 +215,12 @@ def sweep_keep_ratios(
         raise ValueError(f"the model's {kind} prunes no tokens: it has no keep ratio to sweep")
     own, found = pruning.keep_ratio, {}
     try:
-        for keep_ratio in keep_ratios:
+        for keep_ratio in sorted(check_keep_ratios(keep_ratios)):  # images too small end the first
             pruning.keep_ratio = keep_ratio
             found[keep_ratio] = sweep(model, loader, difficulty_key)
     finally:
         pruning.keep_ratio = own
-    return found if is_main_process() else None
+    return {ratio: found[ratio] for ratio in keep_ratios} if is_main_process() else None
 
 
 def check_thresholds(thresholds: Sequence[float]) -> list[float]:

@@ -106,7 +106,7 @@ class ThinkingVisualizer(SegLocalVisualizer):
         ):  # views of a whole image share one
             panels.append(draw_window_map(self._enlarge(image), data_sample))
         elif thinks:
-            panels[-1] = _frame(panels[-1], stage_colour(data_sample.exit_stage.item()))
+            panels[-1] = _frame(panels[-1], stage_colour(int(data_sample.exit_stage.max())))
         if thinks and "kept_tokens" in data_sample:
             panels.append(self._enlarge(_kept_tokens(image, data_sample)))
         drawn = np.concatenate(panels, axis=1)

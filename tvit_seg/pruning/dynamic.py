@@ -1,7 +1,6 @@
 """DynamicViT (https://arxiv.org/abs/2106.02034): a thinking stage drops tokens on its way."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from numbers import Integral, Real
 
@@ -24,6 +23,7 @@ class DynamicPruning(nn.Module):
     What a pruned token comes back as is read like any other by the decode head: ``'latest'``, from
     between the blocks, passes the final norm; ``'recycled'`` has passed it in its own stage and
     stands as it does where an image stopped there, with zeros in the channels of the wider stage.
+    Maps that the final norm has not passed, those of earlier blocks, always get the latest.
 
     Args:
         stage_dims: Width of every thinking stage of the backbone.
@@ -88,9 +88,21 @@ class DynamicPruning(nn.Module):
             raise ValueError(
                 f"an image of {grid[0]} x {grid[1]} tokens is too small to be pruned "
                 f"{len(self.locations)} times with keep_ratio={self.keep_ratio}: no token would be "
-                f"left; {math.ceil(self.keep_ratio ** -len(self.locations))} tokens are needed"
+                "left"
             )
         return counts
+
+    def kept_shape(self, grid: Sequence[int]) -> tuple[int, int, int] | None:
+        """Shape (L, h, w) of what is told of an image's tokens; None if none is pruned.
+
+        Args:
+            grid: (h, w), rows and columns of tokens.
+
+        Raises:
+            ValueError: If no token would be left.
+        """
+        self.keep_counts(grid)
+        return None if self.keep_ratio == 1 else (len(self.locations), *grid)
 
     def start(self, stage: int, tokens: Tensor | None, grid: Sequence[int]) -> AllTokens:
         """Begins the run of a thinking stage.
@@ -132,6 +144,8 @@ def build_pruning(
     """
     if pruning is None:
         return None
+    if not isinstance(pruning, Mapping):
+        raise ValueError(f"pruning={pruning!r} must be a dict such as dict(type='DynamicPruning')")
     options = dict(pruning)
     kind = options.pop("type", None)
     cls = kind if isinstance(kind, type) else PRUNINGS.module_dict.get(str(kind).split(".")[-1])
@@ -146,7 +160,7 @@ def _check_locations(locations: Sequence[int], num_layers: int) -> tuple[int, ..
     if not isinstance(locations, Sequence) or isinstance(locations, str) or not locations:
         raise ValueError(f"pruning locations={locations!r} must list at least one block")
     blocks = tuple(locations)
-    if not all(isinstance(b, Integral) and 0 <= b < num_layers for b in blocks):
+    if not all(_is_integer(b) and 0 <= b < num_layers for b in blocks):
         raise ValueError(
             f"pruning locations={blocks} must be integers in [0, {num_layers - 1}], the blocks of "
             "the backbone"
@@ -157,8 +171,12 @@ def _check_locations(locations: Sequence[int], num_layers: int) -> tuple[int, ..
 
 
 def _check_stage(stage: int, num_stages: int) -> int:
-    if not isinstance(stage, Integral) or not -num_stages <= stage < num_stages:
+    if not _is_integer(stage) or not -num_stages <= stage < num_stages:
         raise ValueError(
             f"pruning stage={stage!r} must be an integer in [{-num_stages}, {num_stages - 1}]"
         )
     return stage % num_stages
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)

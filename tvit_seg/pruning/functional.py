@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-POLICY_EPS = 1e-6
+POLICY_EPS = 1e-12
 """What a pruned token still weighs in soft attention, before normalisation."""
 
 
@@ -42,8 +42,9 @@ def attention_mask(policy: Tensor) -> Tensor:
 
     DynamicViT weights a key by exp(a - max) M with M its policy, 1 on the diagonal. That is the
     softmax of a + log M, which fused attention takes as a mask, and its gradient in M too. Instead
-    of stabilising the quotient with (... + 1e-6 / N) / (... + 1e-6), the 1e-6 is added to M: what
-    leaks to pruned keys is of the same order, and the gradient at M = 0 is finite.
+    of stabilising the quotient with (... + 1e-6 / N) / (... + 1e-6), 1e-12 is added to M, so that
+    the gradient at M = 0 is finite: a pruned key weighs as much as a kept one only if its attention
+    logit is higher by 27.
 
     Args:
         policy: (B, N, 1) in [0, 1].

@@ -1,6 +1,7 @@
 """Losses that train token pruning: how much is kept, and what the unpruned model would say."""
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from numbers import Real
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,8 @@ class PruningLoss(nn.Module):
         tokens_weight: Factor of the distillation of the tokens that are kept to the end, >= 0.
         teacher: ``dict(type='Pretrained', checkpoint=PATH)``, with ``prefix`` and ``ema`` as
             elsewhere, for an unpruned backbone of the same size; None for the backbone's own
-            weights as they are when training starts. Those are saved with the model, so that
-            training can be resumed.
+            weights as they are when training starts. ``ThinkingRunner`` saves those beside the
+            model, so that training can be resumed.
 
     Raises:
         ValueError: If a weight is negative or ``teacher`` is something else.
@@ -45,8 +46,8 @@ class PruningLoss(nn.Module):
             ratio_weight=ratio_weight, logits_weight=logits_weight, tokens_weight=tokens_weight
         )
         for name, value in weights.items():
-            if not isinstance(value, Real) or not value >= 0:
-                raise ValueError(f"pruning_loss {name}={value!r} must be a number >= 0")
+            if not isinstance(value, Real) or not 0 <= value < inf:
+                raise ValueError(f"pruning_loss {name}={value!r} must be a finite number >= 0")
         self.ratio_weight = ratio_weight
         self.logits_weight = logits_weight
         self.tokens_weight = tokens_weight
@@ -102,9 +103,15 @@ def build_pruning_loss(options: Mapping | None, backbone: "ThinkingBackbone") ->
         The loss, or None for a backbone that prunes nothing.
 
     Raises:
-        ValueError: If there are options for a backbone that prunes nothing.
+        ValueError: If there are options for a backbone that prunes nothing, or the stage that is
+            pruned has no weight in the loss.
     """
     if backbone.pruning is not None:
+        if not backbone.loss_weights[backbone.pruning.stage]:
+            raise ValueError(
+                f"loss_weights={backbone.loss_weights} do not train stage "
+                f"{backbone.pruning.stage}, which is pruned"
+            )
         return PruningLoss(**(options or {}))
     if options is not None:
         raise ValueError(

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 class Teacher(nn.Module):
     """A frozen copy of a backbone without its pruning, made when it is first asked.
 
-    It is no submodule: optimisers, averaged models and parameter counts do not see it. Only
-    ``state_dict`` does, if the copy was made of the backbone's own weights, which a resumed
-    training could not know any more.
+    It is neither a submodule nor in the ``state_dict``: optimisers, averaged models, parameter
+    counts and whoever loads the model's weights do not see it. A copy of the backbone's own weights
+    is saved by :class:`~tvit_seg.engine.teacher_hook.TeacherHook`, since a resumed training could
+    not know them any more.
 
     Args:
         init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` for the weights of the copy; None
@@ -39,6 +40,10 @@ class Teacher(nn.Module):
             raise ValueError(
                 f"pruning_loss teacher={init_cfg!r} must be None or "
                 "dict(type='Pretrained', checkpoint=PATH)"
+            )
+        if unknown := set(init_cfg or ()) - {"type", "checkpoint", "prefix", "ema"}:
+            raise ValueError(
+                f"pruning_loss teacher has {sorted(unknown)}; checkpoint, prefix and ema are known"
             )
         self.init_cfg = init_cfg
         self._weights: dict[str, Tensor] = {}  # from a checkpoint, until there is a copy
@@ -79,15 +84,13 @@ class Teacher(nn.Module):
             self._weights = {}
         return teacher.requires_grad_(False).eval()
 
-    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        if self.init_cfg is None:
-            weights = self._copy[0].state_dict() if self._copy else self._weights
-            destination.update({f"{prefix}{name}": value for name, value in weights.items()})
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """What a resumed training needs: empty before the first step, or with a checkpoint."""
+        if self.init_cfg is not None:
+            return {}
+        return self._copy[0].state_dict() if self._copy else self._weights
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        mine = [name for name in state_dict if name.startswith(prefix)]
-        weights = {name.removeprefix(prefix): state_dict.pop(name) for name in mine}
-        if self.init_cfg is None and weights:
-            self._weights, self._copy = weights, []
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    @weights.setter
+    def weights(self, weights: dict[str, Tensor]) -> None:
+        self._weights, self._copy = weights, []

@@ -33,7 +33,7 @@ class AllTokens:
         return x, None
 
     def restore(self, x: Tensor) -> Tensor:
-        """Puts pruned tokens back at their places.
+        """Puts pruned tokens back at their places, as they were when they were pruned.
 
         Args:
             x: (n, K, d) the tokens so far, class token first.
@@ -44,7 +44,7 @@ class AllTokens:
         return x
 
     def finish(self, x: Tensor, norm: Callable[[Tensor], Tensor]) -> Tensor:
-        """Applies the final norm and puts pruned tokens back.
+        """Applies the final norm and puts pruned tokens back, as the pruning says.
 
         Args:
             x: (n, K, d) the tokens after the last block, class token first.
@@ -67,13 +67,16 @@ class PrunedTokens(AllTokens):
     """
 
     mask: Tensor | None = None
+    where: Tensor | None = None
+    """Says of which places the tokens so far are; None for all."""
 
     def __init__(self, pruning: "DynamicPruning", previous: Tensor | None, grid: Sequence[int]):
         self.pruning = pruning
         self.grid = tuple(grid)
         self.counts = pruning.keep_counts(grid)
-        self.others = previous if pruning.restore == "recycled" else None  # in place of pruned ones
+        self.previous = previous
         self.history: list[Tensor] = []  # (n, h w) for each pruning so far
+        self.snapshots: list[tuple[Tensor, Tensor | None]] = []  # tokens before each of them
 
     @property
     def kept(self) -> Tensor:
@@ -81,15 +84,21 @@ class PrunedTokens(AllTokens):
 
     def before_block(self, index: int, x: Tensor) -> tuple[Tensor, Tensor | None]:
         if index in self.pruning.locations:
-            if self.pruning.restore == "latest":
-                self.others = self.restore(x)
+            self.snapshots.append((x, self.where))
             x = self.prune(x, self.pruning.predictors[len(self.history)])
         return x, self.mask
 
+    def restore(self, x: Tensor) -> Tensor:
+        others = x
+        for tokens, where in (*self.snapshots, (x, self.where)):
+            others = tokens if where is None else self.put_back(tokens, where, others)
+        return others
+
     def finish(self, x: Tensor, norm: Callable[[Tensor], Tensor]) -> Tensor:
-        if self.pruning.restore == "recycled":
-            return self.restore(norm(x))  # the others come from behind the norm
-        return norm(self.restore(x))
+        if self.pruning.restore == "latest":
+            return norm(self.restore(x))
+        x = norm(x)  # the previous stage's tokens come from behind its norm
+        return x if self.where is None else self.put_back(x, self.where, self.previous)
 
     @abstractmethod
     def prune(self, x: Tensor, predictor: nn.Module) -> Tensor:
@@ -103,42 +112,57 @@ class PrunedTokens(AllTokens):
             (n, K', d) the tokens to run on.
         """
 
+    @staticmethod
+    @abstractmethod
+    def put_back(x: Tensor, where: Tensor, others: Tensor) -> Tensor:
+        """Puts tokens at their places.
+
+        Args:
+            x: (n, K, d).
+            where: Their places, as in ``where``.
+            others: (n, 1 + h w, d) what stands in all other places.
+
+        Returns:
+            (n, 1 + h w, d).
+        """
+
 
 class SoftTokens(PrunedTokens):
     """For training: every token runs on, but pruned ones are not attended to.
 
-    Decisions are random and carry a gradient to the predictors.
+    Decisions are random and carry a gradient to the predictors. ``where`` is the policy, (n,
+    1 + h w, 1).
     """
 
-    policy: Tensor | None = None  # (n, 1 + h w, 1)
-
     def prune(self, x: Tensor, predictor: nn.Module) -> Tensor:
-        policy = x.new_ones(*x.shape[:2], 1) if self.policy is None else self.policy
+        policy = x.new_ones(*x.shape[:2], 1) if self.where is None else self.where
         policy = policy[:, 1:]  # the class token always stays
-        policy = policy * hard_decision(predictor(x[:, 1:], policy))  # (n, h w, 1)
+        decision = hard_decision(predictor(x[:, 1:], policy)).to(x.dtype)
+        policy = policy * decision  # (n, h w, 1)
         self.history.append(policy[..., 0])
-        self.policy = F.pad(policy, (0, 0, 1, 0), value=1.0)
-        self.mask = attention_mask(self.policy)
+        self.where = F.pad(policy, (0, 0, 1, 0), value=1.0)
+        self.mask = attention_mask(self.where)
         return x
 
-    def restore(self, x: Tensor) -> Tensor:
-        if self.policy is None:
-            return x
-        return self.policy * x + (1 - self.policy) * self.others
+    @staticmethod
+    def put_back(x: Tensor, where: Tensor, others: Tensor) -> Tensor:
+        return where * x + (1 - where) * others
 
 
 class HardTokens(PrunedTokens):
-    """For inference: the tokens with the highest scores run on, the others are gone."""
+    """For inference: the tokens with the highest scores run on, the others are gone.
 
-    index: Tensor | None = None  # (n, K) original places of the tokens so far, the class token's 0
+    ``where`` has their original places (n, K), 0 for the class token.
+    """
 
     def prune(self, x: Tensor, predictor: nn.Module) -> Tensor:
         scores = predictor(x[:, 1:])[..., 0]
         best = F.pad(top_tokens(scores, self.counts[len(self.history)]) + 1, (1, 0))  # (n, K')
-        self.index = best if self.index is None else self.index.gather(1, best)
-        kept = x.new_zeros(len(x), 1 + self.grid[0] * self.grid[1]).scatter(1, self.index, 1.0)
+        self.where = best if self.where is None else self.where.gather(1, best)
+        kept = x.new_zeros(len(x), 1 + self.grid[0] * self.grid[1]).scatter(1, self.where, 1.0)
         self.history.append(kept[:, 1:])
         return take_tokens(x, best)
 
-    def restore(self, x: Tensor) -> Tensor:
-        return x if self.index is None else put_tokens_back(x, self.index, self.others)
+    @staticmethod
+    def put_back(x: Tensor, where: Tensor, others: Tensor) -> Tensor:
+        return put_tokens_back(x, where, others)

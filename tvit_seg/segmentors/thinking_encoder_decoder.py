@@ -1,7 +1,6 @@
 """Segmentor that trains all thinking stages jointly and lets a gate choose at inference."""
 
 from collections.abc import Sequence
-from math import nan
 
 import torch
 import torch.nn.functional as F
@@ -156,7 +155,8 @@ class ThinkingEncoderDecoder(EncoderDecoder):
             weighted = _scale_losses(found, self.backbone.loss_weights[output.stage])
             losses.update(add_prefix(weighted, f"stage{output.stage}"))
         if self.pruning_loss is not None:
-            use_sigmoid = self.image_loss is not None and self.image_loss.use_sigmoid
+            reader = self.image_loss or self.backbone.gate
+            use_sigmoid = getattr(reader, "use_sigmoid", False)
             found = self.pruning_loss(self.backbone, outputs, inputs, use_sigmoid)
             losses.update(add_prefix(found, "pruning"))
         return losses
@@ -258,18 +258,18 @@ class ThinkingEncoderDecoder(EncoderDecoder):
 
         The last are (B, W, L, h, w), the tokens that survived, or None.
         """
-        canvas, kept, exits, entropies = None, None, [], []
-        shape = (len(inputs), len(windows))
+        canvas, exits, entropies, kept = None, [], [], []
         for slots, crops in windows.crops(inputs, self.window_batch_size):
             thought = self.think(crops)
             canvas = windows.add(canvas, slots, thought.seg_logits, len(inputs))
             exits.append(thought.exit_stage)
             entropies.append(thought.entropy)
-            if thought.kept_tokens is not None:
-                if kept is None:
-                    kept = inputs.new_full((*shape, *thought.kept_tokens.shape[1:]), nan)
-                kept[tuple(zip(*slots, strict=True))] = thought.kept_tokens.to(kept)
-        exits, entropies = (torch.cat(x).unflatten(0, shape) for x in (exits, entropies))
+            kept.append(thought.kept_tokens)
+        shape = (len(inputs), len(windows))
+        exits, entropies, kept = (
+            None if parts[0] is None else torch.cat(parts).unflatten(0, shape)
+            for parts in (exits, entropies, kept)
+        )
         return windows.average(canvas), exits, entropies, kept
 
     def postprocess_result(

@@ -19,7 +19,7 @@ class ThinkingTTAModel(SegTTAModel):
 
         Returns:
             One data sample for each image; ``exit_stage``, ``gate_entropy`` and ``windows`` have a
-            row for each window of each view.
+            row for each window of each view, ``kept_tokens`` are left out.
         """
         accounts = [
             dict(
@@ -34,6 +34,7 @@ class ThinkingTTAModel(SegTTAModel):
         ]
         merged = super().merge_preds(data_samples_list)
         for sample, account in zip(merged, accounts, strict=True):
+            sample.pop("kept_tokens", None)  # of one view only
             for name, value in account.items():
                 sample.set_field(value, name)
         return merged
