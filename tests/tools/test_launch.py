@@ -226,9 +226,10 @@ def test_first_process(monkeypatch):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
 def test_scripts_with_two_processes(config, tmp_path):
     settings = {"PYTHON": sys.executable, "PORT": "29637", "OMP_NUM_THREADS": "1"}
+    settings["XDG_CACHE_HOME"] = str(tmp_path / "cache")
 
     def script(name, *arguments):
-        done = subprocess.run(
+        return subprocess.run(
             [ROOT / "tools" / name, *map(str, arguments), "--work-dir", "w dir"],
             env={**os.environ, **settings},
             cwd=tmp_path,
@@ -236,10 +237,18 @@ def test_scripts_with_two_processes(config, tmp_path):
             text=True,
             timeout=120,
         )
-        assert done.returncode == 0, done.stderr[-4000:]
 
-    script("dist_train.sh", config, 2, "--skip-data-check")
-    script("dist_test.sh", config, "w dir/iter_2.pth", 2, "--out", "maps")
+    bad = tmp_path / "bad.py"
+    bad.write_text(config.read_text().replace('"labels"', '"nowhere"'))
+    done = script("dist_train.sh", bad, 2)
+    assert done.returncode != 0
+    assert done.stderr.count("error: BaseSegDataset: not found: ") == 1  # the others are silent
+    for command in (
+        ("dist_train.sh", config, 2),
+        ("dist_test.sh", config, "w dir/iter_2.pth", 2, "--out", "maps"),
+    ):
+        done = script(*command)
+        assert done.returncode == 0, done.stderr[-4000:]
     assert len(os.listdir(tmp_path / "maps")) == 4
 
 
