@@ -16,7 +16,7 @@ from ..checkpoint import load_pretrained
 from ..cost import stage_macs
 from ..gates import Gate
 from ..registry import MODELS, register
-from ..thinking import Thought
+from ..thinking import Replay, Thought, think
 
 
 @register("MODELS")
@@ -218,12 +218,13 @@ class ThinkingClassifier(BaseModel):
         """
         stage_scores = None
         if self.test_cfg.get("per_stage"):
-            logits, exits, entropies = self._look(inputs)  # (B, n, K)
+            outputs = self.backbone.forward_stages(inputs)
+            logits = torch.stack([output.logits for output in outputs], dim=1)  # (B, n, K)
             stage_scores = logits.softmax(dim=-1)
-            logits = logits[torch.arange(len(logits)), exits]
+            thought = think(Replay(outputs), inputs, self.backbone.gate)
         else:
             thought = self.think(inputs)
-            logits, exits, entropies = thought.logits, thought.exit_stage, thought.entropy
+        logits, exits, entropies = thought.logits, thought.exit_stage, thought.entropy
         scores = logits.softmax(dim=-1)  # (B, K)
         costs = self.stage_gmacs(inputs.shape[-2:])[exits.cpu()]
         if data_samples is None:
@@ -237,22 +238,6 @@ class ThinkingClassifier(BaseModel):
             if stage_scores is not None:
                 sample.set_field(stage_scores[i], "stage_scores")
         return data_samples
-
-    def _look(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, n, K) of all stages, and where the gate would stop: exits, entropies."""
-        gate, logits, stops, entropies = self.backbone.gate, [], [], []
-        for output in self.backbone.forward_stages(inputs):
-            output.images = inputs
-            entropy = gate.entropy(output)
-            last = output.stage == self.num_stages - 1
-            logits.append(output.logits.float())
-            entropies.append(entropy.float())
-            stops.append(torch.full_like(entropy, True) if last else gate.stop(output, entropy))
-        stops = torch.stack([stop.to(inputs.device) for stop in stops], dim=1)  # (B, n)
-        exits = stops.int().argmax(dim=1)
-        entropies = torch.stack(entropies, dim=1)
-        beyond = torch.arange(self.num_stages, device=exits.device) > exits[:, None]
-        return torch.stack(logits, dim=1), exits, entropies.masked_fill(beyond, float("nan"))
 
     def stage_gmacs(self, size: Sequence[int]) -> Tensor:
         """Cost of an image, counted once for each size and kind of gate.
