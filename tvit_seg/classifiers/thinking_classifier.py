@@ -34,7 +34,7 @@ class ThinkingClassifier(BaseModel):
         sandwich: With more than three stages: each step gives gradients to the first stage, the
             last, and one drawn at random in between, whose weight is multiplied by their number, so
             that the expected loss is the joint one. The other stages run without gradients, since
-            their tokens are recycled. Across several processes this needs
+            their tokens are recycled. Across several processes, which all draw the same, this needs
             ``find_unused_parameters=True``.
         test_cfg: ``dict(per_stage=True)`` has :meth:`predict` run every stage on every image and
             report what each would have said, next to what the gate chooses.
@@ -48,6 +48,9 @@ class ThinkingClassifier(BaseModel):
         TypeError: If the backbone does not think.
         ValueError: If the backbone has no classes, or an argument is out of range.
     """
+
+    shared_random: random.Random
+    """For what all processes draw alike; :class:`StepSeedHook` seeds it in every step."""
 
     def __init__(
         self,
@@ -87,6 +90,7 @@ class ThinkingClassifier(BaseModel):
             backbone.loss_weights = check_loss_weights(loss_weights, self.num_stages)
         self.label_smoothing = label_smoothing
         self.sandwich = sandwich
+        self.shared_random = random.Random(torch.initial_seed())
         self.test_cfg = dict(test_cfg or {})
         if unknown := self.test_cfg.keys() - {"per_stage"}:
             raise ValueError(f"test_cfg has {sorted(unknown)}; only per_stage is known")
@@ -159,7 +163,7 @@ class ThinkingClassifier(BaseModel):
         between = range(1, self.num_stages - 1)
         if not self.sandwich or len(between) < 2:
             return weights
-        drawn = random.choice(between)
+        drawn = self.shared_random.choice(between)
         shares = {0: 1, drawn: len(between), self.num_stages - 1: 1}
         return [weight * shares.get(stage, 0) for stage, weight in enumerate(weights)]
 
