@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from tvit_seg.datasets import DataError
 from tvit_seg.engine.launch import (
     add_common_arguments,
     friendly_errors,
@@ -215,6 +216,30 @@ def test_friendly_errors(monkeypatch):
     monkeypatch.setenv("TVIT_DEBUG", "1")
     with pytest.raises(ValueError, match="message"), friendly_errors():
         raise ValueError("message")
+
+
+class Missing(torch.utils.data.Dataset):
+    """One that cannot be read."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        try:
+            return {}[index]
+        except KeyError as error:
+            raise self.kind("a/b.png: corrupt\nand more") from error
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("kind", [DataError, FileNotFoundError])
+def test_an_error_in_a_loading_process(kind, workers):
+    with pytest.raises(SystemExit) as caught, friendly_errors(kind):
+        next(iter(torch.utils.data.DataLoader(Missing(kind), num_workers=workers)))
+    assert str(caught.value) == "error: a/b.png: corrupt\nand more"
 
 
 def test_first_process(monkeypatch):

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -233,8 +234,14 @@ def friendly_errors(*kinds: type[Exception]) -> Iterator[None]:
     except Exception as error:
         if os.environ.get("TVIT_DEBUG") == "1" or not _is_friendly(error, kinds):
             raise
-        text: Any = error.args[0] if isinstance(error, KeyError) else error
-        raise SystemExit(f"error: {text}") from None
+        raise SystemExit(f"error: {_message(error)}") from None
+
+
+def _message(error: Exception) -> str:
+    text = str(error.args[0] if isinstance(error, KeyError) else error)
+    if re.match(r"Caught \w+ in DataLoader worker", text):  # then its traceback, as text
+        text = text.rpartition(f"{type(error).__name__}: ")[2].strip()
+    return text
 
 
 def _is_friendly(error: Exception, kinds: tuple[type[Exception], ...]) -> bool:
