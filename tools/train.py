@@ -12,7 +12,6 @@ from tvit_seg.engine.launch import (
     build_runner,
     friendly_errors,
     load_config,
-    require_weights,
     set_resume,
     use_amp,
 )
@@ -43,8 +42,8 @@ def main() -> None:
         set_resume(cfg, args.resume)
         if args.amp:
             use_amp(cfg)
-        require_weights(cfg)
         runner = build_runner(cfg)
+        runner.prepare_weights()
         if not args.skip_data_check:  # last, since it may take minutes
             run_on_first_process(partial(check_config_data, cfg))
     with friendly_errors(CheckpointError, DataError, FileNotFoundError):

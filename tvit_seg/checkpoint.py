@@ -156,11 +156,15 @@ def load_pretrained(
         The report.
 
     Raises:
-        CheckpointError: If the file is damaged, holds code, or fits less than half of the
-            model's tensors. Tensors are counted, since a narrow model fills a part of each.
+        CheckpointError: If the file is damaged, holds code, is of an unknown kind, or fits less
+            than half of the model's tensors. Tensors are counted, since a narrow model fills a part
+            of each.
     """
     checkpoint = read_checkpoint(path)
-    converted = convert_state_dict(get_state_dict(checkpoint, ema), model, prefix)
+    try:
+        converted = convert_state_dict(get_state_dict(checkpoint, ema), model, prefix)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     report = converted.report
     if (which := which_weights(checkpoint, ema)) != "only":
         report.source += f" ({which})"
