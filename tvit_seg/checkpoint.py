@@ -193,13 +193,25 @@ def load_pretrained(
     model.load_state_dict(converted, strict=False)
     print_log(f"Loaded {path}: {report}", logger="current")
     slicing = getattr(getattr(model, "backbone", model), "slicing", None)
-    if report.source.startswith(AUTHORS_SWIN) and slicing == "grouped":
+    needed = _slicing(checkpoint, converted)
+    if slicing and needed and slicing != needed:
         print_log(
-            f"{path} needs slicing='leading': with 'grouped' narrow stages will be wrong",
+            f"{path} needs slicing={needed!r}: with {slicing!r} narrow stages will be wrong",
             logger="current",
             level=logging.WARNING,
         )
     return report
+
+
+def _slicing(checkpoint: Mapping, converted: ConvertedStateDict) -> str | None:
+    """How narrow stages of a Swin read the weights, if there are such stages and it is known."""
+    if not any("recycle." in name for name in converted):
+        return None
+    if converted.report.source.startswith(AUTHORS_SWIN):
+        return "leading"
+    meta = checkpoint.get("meta")
+    recorded = meta.get("backbone") if isinstance(meta, Mapping) else None
+    return recorded.get("slicing") if isinstance(recorded, Mapping) else None
 
 
 def _recognise(weights: Mapping[str, Tensor]) -> str:
