@@ -23,9 +23,9 @@ from ..thinking import Replay, Thought, think
 class ThinkingClassifier(BaseModel):
     """Image classifier over a thinking backbone and its image-level head.
 
-    Training runs every stage and adds up their weighted cross-entropies; each is logged under its
-    stage. At inference the backbone's gate decides for each image, and the result's data sample
-    carries ``exit_stage``, ``gate_entropy`` and ``gmacs``.
+    Training runs every stage and adds up their weighted cross-entropies; each is logged, with its
+    weight, under its stage. At inference the backbone's gate decides for each image, and the
+    result's data sample carries ``exit_stage``, ``gate_entropy`` and ``gmacs``.
 
     Args:
         backbone: Config of a thinking backbone, or one, with ``num_classes`` and its gate.
