@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tvit_seg import EntropyGate, FixedGate, RandomGate, Thought
+from tvit_seg.layers import NestedLayerNorm
 from tvit_seg.thinking import think
 
 SIZES = [(64, 64), (48, 96), (50, 41), (17, 70)]
@@ -160,6 +161,23 @@ class BackboneContract:
             spread = torch.stack([out.features[-1].square().mean() for out in outputs]).std()
         assert abs(drawn - joint) < 5 * spread / 2000**0.5 + 1e-6
 
+    @pytest.mark.parametrize("mlp_ratio", [2.6, 0.9])
+    @torch.no_grad()
+    def test_hidden_widths_that_are_no_whole_numbers(self, mlp_ratio):
+        outputs = self.lively(mlp_ratio=mlp_ratio).forward_stages(torch.randn(2, 3, 64, 64))
+        assert all(torch.isfinite(output.tokens).all() for output in outputs)
+
+    def test_square_patches_may_be_given_twice(self):
+        backbone = self.build()
+        assert self.build(patch_size=(backbone.patch_size,) * 2).patch_size == backbone.patch_size
+
+    def test_frozen_norms(self):
+        backbone = self.build(norm_cfg=dict(type="LN", requires_grad=False)).train()
+        for module in backbone.modules():
+            trained = any(p.requires_grad for p in module.parameters(recurse=False))
+            assert not (isinstance(module, NestedLayerNorm) and trained)
+        assert any(p.requires_grad for p in backbone.parameters())
+
     @torch.no_grad()
     def test_deep_copy_and_state_dict(self):
         backbone = self.lively()
@@ -194,43 +212,42 @@ class BackboneContract:
     @torch.no_grad()
     def test_bfloat16_autocast(self):
         backbone = self.lively(gate=dict(type="RandomGate", p=0.5, seed=0))
+        images = torch.randn(8, 3, 64, 64)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            thought = backbone.think(torch.randn(8, 3, 64, 64))
+            thought = backbone.think(images)
+            outputs = backbone.forward_stages(images)
+        assert len({m.dtype for output in outputs for m in output.features}) == 1
         assert len(set(thought.exit_stage.tolist())) > 1
         assert thought.entropy.dtype == torch.float32
         assert torch.isfinite(thought.features[-1]).all()
 
-    @pytest.mark.parametrize(
-        ("weights", "message"),
-        [
-            ([1.0], "has 1 entries"),
-            ([1.0, -1.0], r"\[1.0, -1.0\] must be finite, >= 0"),
-            ([0.0, 0.0], "not all 0"),
-            ([float("nan"), 1.0], "must be finite"),
+    def test_bad_loss_weights(self):
+        others = [1.0] * (self.num_stages - 1)
+        for weights, message in (
+            ([1.0] * 9, "has 9 entries"),
+            ([*others, -1.0], r"-1.0\] must be finite, >= 0"),
+            ([0.0, *[0.0 for _ in others]], "not all 0"),
+            ([float("nan"), *others], "must be finite"),
             (1, "must be a list"),
-        ],
-    )
-    def test_bad_loss_weights(self, weights, message):
-        with pytest.raises(ValueError, match=message):
-            self.build(loss_weights=weights)
+        ):
+            with pytest.raises(ValueError, match=message):
+                self.build(loss_weights=weights)
 
-    @pytest.mark.parametrize(
-        ("gate", "message"),
-        [
+    def test_bad_gates(self):
+        n = self.num_stages
+        for gate, message in (
             (dict(type="EntropyGate", threshold=-0.1), r"threshold=-0.1 must be a number >= 0"),
             (dict(type="EntropyGate", threshold=float("nan")), "threshold=nan must be"),
             (dict(type="EntropyGate", threshold=1, topk=1000), "topk=1000 is above the number"),
             (dict(type="PixelEntropyGate", threshold=1), "needs a decode head"),
-            (dict(type="FixedGate", stage=9), r"stage=9 must be an integer in \[-2, 1\]"),
+            (dict(type="FixedGate", stage=9), rf"stage=9 must be an integer in \[-{n}, {n - 1}\]"),
             (dict(type="RandomGate", p=1.5), r"p=1.5 must lie in \[0, 1\]"),
-            (dict(type="RandomGate", p=[0.5, 0.5]), "has 2 probabilities"),
+            (dict(type="RandomGate", p=[0.5] * n), f"has {n} probabilities"),
             (dict(type="RandomGate", p=0.5, seed=-1), "seed=-1 must be None or an integer >= 0"),
             (dict(type="NoGate"), "must name one of"),
-        ],
-    )
-    def test_bad_gates(self, gate, message):
-        with pytest.raises(ValueError, match=message):
-            self.build(gate=gate)
+        ):
+            with pytest.raises(ValueError, match=message):
+                self.build(gate=gate)
 
     def test_entropy_gate_needs_a_head(self):
         with pytest.raises(ValueError, match="num_classes=0"):

@@ -262,8 +262,16 @@ def test_safetensors(tmp_path):
 def test_other_architectures_are_refused(tmp_path):
     path = tmp_path / "resnet.pth"
     torch.save(timm.create_model("resnet18", pretrained=False).state_dict(), path)
-    with pytest.raises(CheckpointError, match=r"unknown kind.*conv1.weight"):
+    with pytest.raises(
+        CheckpointError, match=r"resnet\.pth: .*unknown kind.*conv1.weight"
+    ) as caught:
         load_pretrained(build(), str(path))
+    for family in (
+        "encoder._thinking_*",
+        "alpha.N or proj_layer*.weight",
+        "blocks.N.attn.qkv.weight",
+    ):
+        assert f"({family})" in str(caught.value)
 
 
 def test_less_than_half_is_refused(tmp_path):

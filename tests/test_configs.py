@@ -8,6 +8,7 @@ import torch
 from builders import class_samples, samples
 from mmengine.config import Config
 from mmengine.dataset import Compose
+from mmengine.optim import CosineAnnealingLR
 from mmseg.registry import MODELS
 from PIL import Image
 from timm.data import create_transform
@@ -106,6 +107,25 @@ def test_published_recipe():
     assert cfg.optim_wrapper.optimizer.lr == 5e-4
     assert cfg.auto_scale_lr == dict(enable=True, base_batch_size=512)
     assert cfg.custom_hooks[0].momentum == pytest.approx(1 - 0.99996)
+
+
+@pytest.mark.parametrize("path", PRETRAINING, ids=ids)
+def test_learning_rates_of_all_layers_fall_to_the_same_share(path):
+    """A limit for all would raise those that layer decay has made small."""
+    cosine = Config.fromfile(path).param_scheduler[1]
+    assert cosine.type == "CosineAnnealingLR"
+    options = {k: v for k, v in cosine.items() if k.startswith("eta_min")}
+    rates = [1e-3, 1e-6]
+    groups = [dict(params=[torch.zeros(1, requires_grad=True)], lr=rate) for rate in rates]
+    optimizer = torch.optim.SGD(groups)
+    scheduler = CosineAnnealingLR(optimizer, T_max=10, **options)
+    for _ in range(10):
+        optimizer.step()
+        scheduler.step()
+    found = [group["lr"] for group in optimizer.param_groups]
+    shares = [value / rate for value, rate in zip(found, rates, strict=True)]
+    assert shares[0] == pytest.approx(shares[1])
+    assert 0 < shares[0] <= 0.01
 
 
 def test_published_swin_recipe():

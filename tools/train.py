@@ -1,18 +1,17 @@
 """Trains a segmentor or a classifier."""
 
 import argparse
+from functools import partial
 
 import tvit_seg  # noqa: F401, registers the models
 from tvit_seg.checkpoint_io import CheckpointError
 from tvit_seg.datasets.check import DataError, check_config_data
-from tvit_seg.engine.distributed import close_distributed
+from tvit_seg.engine.distributed import close_distributed, run_on_first_process
 from tvit_seg.engine.launch import (
     add_common_arguments,
     build_runner,
     friendly_errors,
-    is_first_process,
     load_config,
-    require_weights,
     set_resume,
     use_amp,
 )
@@ -43,10 +42,10 @@ def main() -> None:
         set_resume(cfg, args.resume)
         if args.amp:
             use_amp(cfg)
-        require_weights(cfg)
-        if not args.skip_data_check and is_first_process():
-            check_config_data(cfg)
         runner = build_runner(cfg)
+        runner.prepare_weights()
+        if not args.skip_data_check:  # last, since it may take minutes
+            run_on_first_process(partial(check_config_data, cfg))
     with friendly_errors(CheckpointError, DataError, FileNotFoundError):
         runner.train()
     close_distributed(runner)

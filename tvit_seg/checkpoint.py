@@ -14,15 +14,32 @@ from dataclasses import dataclass, field
 
 import torch
 from mmengine.logging import print_log
-from timm.layers import resample_abs_pos_embed, resample_patch_embed, resize_rel_pos_bias_table
 from torch import Tensor, nn
 
+from .checkpoint_fit import fit
 from .checkpoint_io import CheckpointError, get_state_dict, read_checkpoint, which_weights
 from .checkpoint_swin import AUTHORS_SWIN, is_swin, rename_swin
 from .checkpoint_swin import SIGNS as SWIN_SIGNS
-from .layers import NestedLayerNorm, NestedLinear
+from .listing import some
 
 AUTHORS_SEGMENTATION = "authors' segmentation weights"
+
+# names that only this family has, as a pattern and to read; to be tried in this order
+_SIGNS = {
+    "our weights": (r"(^|\.)recycle\.\d+\.scale$", "recycle.N.scale"),
+    **SWIN_SIGNS,
+    AUTHORS_SEGMENTATION: (r"^encoder\._thinking_", "encoder._thinking_*"),
+    "authors' ThinkingViT weights": (
+        r"^(alpha\.\d+|proj_layer\d*\..*)$",
+        "alpha.N or proj_layer*.weight",
+    ),
+    "mmseg ViT weights": (r"(^|\.)layers\.\d+\.ln1\.weight$", "layers.N.ln1.weight"),
+    "distilled DeiT weights": (r"(^|\.)dist_token$", "dist_token"),
+    "timm ViT weights": (
+        r"(^|(?<!\d)\.)blocks\.\d+\.attn\.qkv\.weight$",
+        "blocks.N.attn.qkv.weight",
+    ),
+}
 
 # timm's name of a block's parts <-> mmseg's
 BLOCK_NAMES = {
@@ -88,10 +105,10 @@ class Report:
         lines = [f"recognised as {self.source}; {len(self.loaded)} tensors read"]
         for name in ("cropped", "partial", "resized", "missing"):
             if names := getattr(self, name):
-                lines.append(f"  {name}: {_shorten(names)}")
+                lines.append(f"  {name}: {some(names, 8)}")
         if self.dropped:
             lines.append(
-                "  dropped: " + _shorten([f"{name} ({why})" for name, why in self.dropped.items()])
+                "  dropped: " + some((f"{name} ({why})" for name, why in self.dropped.items()), 8)
             )
         return "\n".join(lines)
 
@@ -133,7 +150,7 @@ def convert_state_dict(
         converted = _rename_vit(weights, report)
     _drop_scalars(converted, report)
     if model is not None:
-        converted = _fit(_address(converted, model, report), model, report)
+        converted = fit(_address(converted, model, report), model, report)
     result = ConvertedStateDict(converted)
     result.report = report
     report.loaded = list(result)
@@ -156,11 +173,15 @@ def load_pretrained(
         The report.
 
     Raises:
-        CheckpointError: If the file is damaged, holds code, or fits less than half of the
-            model's tensors. Tensors are counted, since a narrow model fills a part of each.
+        CheckpointError: If the file is damaged, holds code, is of an unknown kind, or fits less
+            than half of the model's tensors. Tensors are counted, since a narrow model fills a part
+            of each.
     """
     checkpoint = read_checkpoint(path)
-    converted = convert_state_dict(get_state_dict(checkpoint, ema), model, prefix)
+    try:
+        converted = convert_state_dict(get_state_dict(checkpoint, ema), model, prefix)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     report = converted.report
     if (which := which_weights(checkpoint, ema)) != "only":
         report.source += f" ({which})"
@@ -172,41 +193,36 @@ def load_pretrained(
     model.load_state_dict(converted, strict=False)
     print_log(f"Loaded {path}: {report}", logger="current")
     slicing = getattr(getattr(model, "backbone", model), "slicing", None)
-    if report.source.startswith(AUTHORS_SWIN) and slicing == "grouped":
+    needed = _slicing(checkpoint, converted)
+    if slicing and needed and slicing != needed:
         print_log(
-            f"{path} needs slicing='leading': with 'grouped' narrow stages will be wrong",
+            f"{path} needs slicing={needed!r}: with {slicing!r} narrow stages will be wrong",
             logger="current",
             level=logging.WARNING,
         )
     return report
 
 
+def _slicing(checkpoint: Mapping, converted: ConvertedStateDict) -> str | None:
+    """How narrow stages of a Swin read the weights, if there are such stages and it is known."""
+    if not any("recycle." in name for name in converted):
+        return None
+    if converted.report.source.startswith(AUTHORS_SWIN):
+        return "leading"
+    meta = checkpoint.get("meta")
+    recorded = meta.get("backbone") if isinstance(meta, Mapping) else None
+    return recorded.get("slicing") if isinstance(recorded, Mapping) else None
+
+
 def _recognise(weights: Mapping[str, Tensor]) -> str:
     """Which family of checkpoints the names belong to."""
-    signs = {
-        "our weights": r"(^|\.)recycle\.\d+\.scale$",
-        **SWIN_SIGNS,
-        AUTHORS_SEGMENTATION: r"^encoder\._thinking_",
-        "authors' ThinkingViT weights": r"^(alpha\.\d+|proj_layer\d*\..*)$",
-        "mmseg ViT weights": r"(^|\.)layers\.\d+\.ln1\.weight$",
-        "distilled DeiT weights": r"(^|\.)dist_token$",
-        "timm ViT weights": r"(^|(?<!\d)\.)blocks\.\d+\.attn\.qkv\.weight$",
-    }
-    for source, pattern in signs.items():
+    for source, (pattern, _) in _SIGNS.items():
         if any(re.search(pattern, name) for name in weights):
             return source
-    looked_for = "; ".join(f"{source} ({_readable(sign)})" for source, sign in signs.items())
+    looked_for = "; ".join(f"{source} ({names})" for source, (_, names) in _SIGNS.items())
     raise CheckpointError(
-        f"weights of an unknown kind; looked for {looked_for}. "
-        f"Found {_shorten(list(weights)) or 'nothing'}"
+        f"weights of an unknown kind; looked for {looked_for}. Found {some(weights)}"
     )
-
-
-def _readable(sign: str) -> str:
-    """A pattern as a name with N for a number."""
-    for regex, text in (("(^|\\.)", ""), (r"\d+", "N"), (r"\d*", ""), (".*", "*"), ("\\", "")):
-        sign = sign.replace(regex, text)
-    return sign.strip("^$()").replace("|", ", ")
 
 
 def _rename_vit(weights: Mapping[str, Tensor], report: Report) -> dict[str, Tensor]:
@@ -289,113 +305,3 @@ def _address(weights: dict[str, Tensor], model: nn.Module, report: Report) -> di
             if name.startswith("backbone.")
         }
     return weights
-
-
-def _fit(weights: dict[str, Tensor], model: nn.Module, report: Report) -> dict[str, Tensor]:
-    """Weights in the shapes of the model."""
-    own = model.state_dict()
-    report.missing = [name for name in own if name not in weights]
-    backbone = getattr(model, "backbone", model)
-    fitted = {}
-    for name, value in weights.items():
-        if name not in own:
-            report.dropped[name] = "the model has no such parameter"
-            continue
-        target = own[name]
-        value = value.to(target.dtype)
-        if re.search(r"(^|backbone\.)pos_embed$", name):
-            value = _resize_position(name, value, backbone, report)
-        elif name.endswith("patch_embed.proj.weight") and value.shape[2:] != target.shape[2:]:
-            value = resample_patch_embed(value, list(target.shape[2:]))
-            report.resized.append(name)
-        elif name.endswith(".relative_position_bias_table") and len(value) != len(target):
-            value = _resize_table(value, model.get_submodule(name.rpartition(".")[0]).window_size)
-            report.resized.append(name)
-        groups = _groups(model.get_submodule(name.rpartition(".")[0]))
-        if why := _mismatch(name, value, target, groups):
-            report.dropped[name] = why
-            report.missing.append(name)
-        else:
-            fitted[name] = _slice_into(name, value, target, groups, report)
-    return fitted
-
-
-def _resize_position(name: str, value: Tensor, backbone: nn.Module, report: Report) -> Tensor:
-    grid = list(backbone.patch_embed.grid_size)
-    old = _grid(value.shape[1] - 1, grid)
-    if old == grid:
-        return value
-    report.resized.append(name)
-    return resample_abs_pos_embed(
-        value, grid, old, interpolation=backbone.interpolate_mode, antialias=False
-    )
-
-
-def _grid(num_patches: int, wanted: list[int]) -> list[int]:
-    """The grid a position embedding was made for: the wanted one if it fits, else a square."""
-    if num_patches == wanted[0] * wanted[1]:
-        return wanted
-    side = round(num_patches**0.5)
-    if side * side != num_patches:
-        raise CheckpointError(
-            f"a position embedding of {num_patches} patches is not square; "
-            f"only square ones can be resized to {wanted[0]} x {wanted[1]}"
-        )
-    return [side, side]
-
-
-def _resize_table(table: Tensor, window: tuple[int, int]) -> Tensor:
-    """A table (positions, heads) of relative positions for another window of attention."""
-    side = round(len(table) ** 0.5)
-    if side * side != len(table):
-        raise CheckpointError(
-            f"a table of {len(table)} relative positions is not square; only square ones can be "
-            f"resized to windows of {window[0]} x {window[1]}"
-        )
-    shape = ((2 * window[0] - 1) * (2 * window[1] - 1), table.shape[1])
-    return resize_rel_pos_bias_table(table, new_window_size=window, new_bias_shape=shape)
-
-
-def _groups(layer: nn.Module) -> tuple[int, int]:
-    """Into how many groups the rows and columns of a layer's weight fall, each cut on its own."""
-    if isinstance(layer, NestedLinear):
-        return layer.groups, layer.in_groups
-    return (layer.groups, 1) if isinstance(layer, NestedLayerNorm) else (1, 1)
-
-
-def _mismatch(name: str, value: Tensor, target: Tensor, groups: tuple[int, int]) -> str | None:
-    """Why a tensor cannot be cut or padded to the model's shape; None if it can."""
-    image_head = re.search(r"(^|backbone\.)head\.(weight|bias)$", name)
-    if image_head and value.shape[0] != target.shape[0]:
-        return f"{value.shape[0]} classes, the model has {target.shape[0]}"
-    nested = not re.search(r"^(decode_head|auxiliary_head)\.|^(backbone\.)?pruning\.", name)
-    for length, count in zip(value.shape, groups, strict=False):
-        if length % count:
-            return f"a length of {length} does not fall into {count} equal groups"
-    if value.ndim != target.ndim or (not nested and value.shape != target.shape):
-        return f"shape {tuple(value.shape)}, the model has {tuple(target.shape)}"
-    return None
-
-
-def _slice_into(
-    name: str, value: Tensor, target: Tensor, groups: tuple[int, int], report: Report
-) -> Tensor:
-    """The overlap of both shapes from the checkpoint, the rest as the model has it."""
-    if value.shape == target.shape:
-        return value
-    if any(new > old for new, old in zip(value.shape, target.shape, strict=True)):
-        report.cropped.append(name)
-    if any(new < old for new, old in zip(value.shape, target.shape, strict=True)):
-        report.partial.append(name)
-    result = target.clone()
-    source, goal = value, result
-    for dim in reversed(range(min(value.ndim, 2))):
-        source, goal = (x.unflatten(dim, (groups[dim], -1)) for x in (source, goal))
-    overlap = tuple(slice(min(a, b)) for a, b in zip(source.shape, goal.shape, strict=True))
-    goal[overlap] = source[overlap]
-    return result
-
-
-def _shorten(names: list[str], most: int = 8) -> str:
-    more = f", ... ({len(names)} in all)" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -17,6 +17,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .listing import some
+
 _METADATA = "tvit_seg"
 """Under which a ``.safetensors`` file keeps, as JSON, what a checkpoint holds besides weights."""
 
@@ -149,7 +151,7 @@ def get_state_dict(checkpoint: Mapping[str, Any], ema: bool | None = None) -> di
     else:
         raise CheckpointError(
             f"no weights found under {', '.join(keys)} or at the top; "
-            f"the checkpoint has the keys {_some(map(str, checkpoint))}"
+            f"the checkpoint has the keys {some(map(str, checkpoint))}"
         )
     if any(name.startswith("module.") for name in candidate):
         # mmengine's average counts its steps beside the module
@@ -305,18 +307,12 @@ def check_compatible(
     if shapes and differing and 2 * lost <= total:
         raise CheckpointError(
             f"checkpoint {path} is of a model with other sizes (another number of classes, another "
-            f"img_size?): {_some(differing.values())}"
+            f"img_size?): {some(differing.values())}"
         )
     if 2 * lost <= total:
         return
     raise CheckpointError(
         f"checkpoint {path} is of another model: {total - lost} of {total} parameters match; "
-        f"missing: {_some(missing)}; unexpected: {_some(unexpected)}; "
-        f"of another shape: {_some(differing.values())}"
+        f"missing: {some(missing)}; unexpected: {some(unexpected)}; "
+        f"of another shape: {some(differing.values())}"
     )
-
-
-def _some(names: Any, limit: int = 5) -> str:
-    names = list(names)
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return (", ".join(names[:limit]) or "none") + more

@@ -13,12 +13,14 @@ _TABLE = r"(^|\.)(layers|stages)\.\d+\.blocks\.\d+\.attn\.(w_msa\.)?relative_pos
 
 AUTHORS_SWIN = "authors' ThinkingSwin weights"
 
+_MMSEG_QKV = r"(^|\.)stages\.\d+\.blocks\.\d+\.attn\.w_msa\.qkv\.weight$"
+
 SIGNS = {
-    AUTHORS_SWIN: r"^proj_layer\d*\.upsample\.weight$",
-    "mmseg Swin weights": r"(^|\.)stages\.\d+\.blocks\.\d+\.attn\.w_msa\.qkv\.weight$",
-    "timm Swin weights": _TABLE,
+    AUTHORS_SWIN: (r"^proj_layer\d*\.upsample\.weight$", "proj_layer*.upsample.weight"),
+    "mmseg Swin weights": (_MMSEG_QKV, "stages.N.blocks.N.attn.w_msa.qkv.weight"),
+    "timm Swin weights": (_TABLE, "layers.N.blocks.N.attn.relative_position_bias_table"),
 }
-"""A name that only this family has, for each family; to be tried in this order."""
+"""Names that only this family has, as a pattern and to read; to be tried in this order."""
 
 _NAMES = [
     # the authors'
@@ -51,7 +53,7 @@ def rename_swin(weights: Mapping[str, Tensor], dropped: dict[str, str]) -> dict[
         The weights under our names, in the order that our patch merging has.
     """
     levels = 1 + max(int(m[1]) for m in map(_level, weights) if m)
-    unfolded = any(re.search(SIGNS["mmseg Swin weights"], name) for name in weights)
+    unfolded = any(re.search(_MMSEG_QKV, name) for name in weights)
     # all but today's timm count the merging of patches to the level before it
     early = any(re.search(r"(^|\.)(layers|stages)\.0\.downsample\.", name) for name in weights)
     renamed = {}

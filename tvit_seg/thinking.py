@@ -3,8 +3,8 @@
 The loop stands here once. Classifier, segmentor and plain backbone all think through it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import nan
 from typing import TYPE_CHECKING
@@ -76,7 +76,10 @@ class Thought:
 
 
 def think(
-    backbone: "ThinkingBackbone", images: Tensor, gate: "Gate", decode: Decode | None = None
+    backbone: "ThinkingBackbone | Replay",
+    images: Tensor,
+    gate: "Gate",
+    decode: Decode | None = None,
 ) -> Thought:
     """Runs thinking stages until every image has stopped; who stops costs nothing further.
 
@@ -116,6 +119,44 @@ def think(
             _select(x, go) for x in (active, images, embedding, output.tokens)
         )
     return _gather(stopped, entropy, kept)
+
+
+class Replay:
+    """Stages that have run on all images, in place of a backbone that :func:`think` runs.
+
+    What a gate decides then is what it would have decided, asked about the same images.
+
+    Args:
+        outputs: Of every stage, from ``ThinkingBackbone.forward_stages``.
+    """
+
+    def __init__(self, outputs: Sequence[StageOutput]):
+        self.outputs = outputs
+        self.num_stages = len(outputs)
+
+    def embed(self, images: Tensor, stage: int, embedding: Tensor | None = None) -> Tensor:
+        """Row numbers (n,) of the images among all."""
+        return torch.arange(len(images)) if embedding is None else embedding
+
+    def run_stage(
+        self, stage: int, embedding: Tensor, tokens: Tensor | None, size: Sequence[int]
+    ) -> StageOutput:
+        """What the stage has said about images.
+
+        Args:
+            stage: Index of the stage, from 0.
+            embedding: (n,) row numbers.
+            tokens: Not used.
+            size: Not used.
+        """
+        output = self.outputs[stage]
+        return replace(
+            output,
+            tokens=_select(output.tokens, embedding),
+            features=tuple(_select(x, embedding) for x in output.features),
+            logits=_select(output.logits, embedding),
+            kept_tokens=_select(output.kept_tokens, embedding),
+        )
 
 
 @dataclass

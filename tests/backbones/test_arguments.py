@@ -6,7 +6,9 @@ from torch import nn
 from tvit_seg.backbones.arguments import (
     check_drop_path_rate,
     check_fixed,
+    check_mlp_ratio,
     check_out_indices,
+    check_patch_size,
     norm_layer,
     pretrained_init_cfg,
 )
@@ -37,6 +39,20 @@ def test_drop_path_rate():
             check_drop_path_rate(wrong)
 
 
+def test_mlp_ratio():
+    assert check_mlp_ratio(2.6) == 2.6
+    for wrong in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"mlp_ratio={wrong} must be > 0"):
+            check_mlp_ratio(wrong)
+
+
+def test_patch_size():
+    assert check_patch_size(16) == check_patch_size((16, 16)) == check_patch_size([16]) == 16
+    for wrong in (0, -4, 4.0, True, None, (), (4, 8), (0, 0), "16"):
+        with pytest.raises(ValueError, match="must be an integer >= 1"):
+            check_patch_size(wrong)
+
+
 def test_pretrained():
     assert pretrained_init_cfg(None, None) is None
     assert pretrained_init_cfg("a.pth", None) == dict(type="Pretrained", checkpoint="a.pth")
@@ -49,5 +65,8 @@ def test_norm_layer():
         norm = norm_layer(dict(type=kind, eps=1e-3, requires_grad=True))(8)
         assert isinstance(norm, NestedLayerNorm)
         assert norm.eps == 1e-3
+        assert norm.weight.requires_grad and norm.bias.requires_grad
+    frozen = norm_layer(dict(type="LN", requires_grad=False))(8, groups=2)
+    assert not frozen.weight.requires_grad and not frozen.bias.requires_grad
     with pytest.raises(ValueError, match="must have type='LN'"):
         norm_layer(dict(type="BN"))

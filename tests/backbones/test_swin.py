@@ -35,8 +35,6 @@ class TestManyStages(BackboneContract):
         )
         return ThinkingSwin(**{**SMALL, **options, **kwargs}).eval()
 
-    test_bad_gates = test_bad_loss_weights = None  # written for two stages
-
 
 @torch.no_grad()
 def test_reference(reference):
@@ -356,7 +354,8 @@ def test_registered(name):
         (dict(slicing="middle"), "slicing='middle' must be 'grouped' or 'leading'"),
         (dict(norm_cfg=dict(type="BN")), "type='LN'"),
         (dict(window_size=0), "window_size=0 must be an integer >= 1"),
-        (dict(patch_size=(4, 4)), r"patch_size=\(4, 4\) must be an integer"),
+        (dict(patch_size=(4, 8)), r"patch_size=\(4, 8\) must be an integer >= 1 \(square"),
+        (dict(mlp_ratio=-1), "mlp_ratio=-1 must be > 0"),
         (dict(out_indices=(0, 2)), "must be below the number of levels=2"),
         (dict(drop_path_rate=1.0), "drop_path_rate=1.0 must lie"),
         (dict(frozen_stages=3), r"frozen_stages=3 must lie in \[-1, 2\]"),

@@ -35,8 +35,6 @@ class TestManyStages(BackboneContract):
             **{**SMALL, "num_heads": 8, "thinking_stages": (1, 2, 4, 7), **kwargs}
         ).eval()
 
-    test_bad_gates = test_bad_loss_weights = None  # written for two stages
-
 
 @pytest.mark.parametrize("strict", [True, False])
 @torch.no_grad()
@@ -176,7 +174,8 @@ def test_registered(name):
         (dict(img_size=(1, 2, 3)), "one or two lengths"),
         (dict(thinking_stages=3), "thinking_stages=3 must list the heads"),
         (dict(interpolate_mode="area"), "interpolate_mode='area' must be"),
-        (dict(patch_size=(16, 16)), "square patches"),
+        (dict(patch_size=(16, 8)), "square patches"),
+        (dict(mlp_ratio=0), "mlp_ratio=0 must be > 0"),
         (dict(drop_path_rate=1.0), "drop_path_rate=1.0 must lie"),
         (dict(num_classes=-1), "num_classes=-1 must be"),
     ],

@@ -15,10 +15,14 @@ from classification import config, image_folder
 from tvit_seg.engine import ThinkingRunner, close_distributed, prepare_distributed
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
-NAMES = ("loss", "stage0.loss", "stage1.loss", "lr")
+SANDWICH = {
+    "model.sandwich": True,
+    "model.backbone.thinking_stages": (1, 2, 3, 4),
+    "find_unused_parameters": True,
+}
 
 
-def train(root, work_dir, batch_size, launcher="none"):
+def train(root, work_dir, batch_size, launcher="none", changes=()):
     """Logged losses and learning rates of every step, and the metrics of the last validation."""
     cfg = config(
         root,
@@ -26,31 +30,38 @@ def train(root, work_dir, batch_size, launcher="none"):
         launcher=launcher,
         auto_scale_lr=dict(enable=True, base_batch_size=8),
         **{"train_dataloader.batch_size": batch_size},
+        **dict(changes),
     )
     prepare_distributed(cfg)
     runner = ThinkingRunner.from_cfg(cfg)
     runner.train()
     scalars = runner.message_hub.log_scalars
-    curves = {name: scalars[f"train/{name}"].data[0].tolist() for name in NAMES}
+    names = [name for name in scalars if name.startswith("train/") and "time" not in name]
+    curves = {name: scalars[name].data[0].tolist() for name in names}
     curves["top1"] = scalars["val/accuracy/top1"].current()
     curves["samples"] = scalars["val/accuracy/stage0.share"].current()
     close_distributed(runner)
     return curves
 
 
-def test_the_same_losses(tmp_path):
+@pytest.mark.parametrize("changes", [{}, SANDWICH], ids=["joint", "sandwich"])
+def test_the_same_losses(tmp_path, changes):
     root = image_folder(tmp_path / "images")
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    alone = train(root, tmp_path / "one", 4)
-    assert len(alone["loss"]) == 6
-    assert alone["lr"] == [5e-4] * 6
+    alone = train(root, tmp_path / "one", 4, changes=changes)
+    assert len(alone["train/loss"]) == 6
+    assert alone["train/lr"] == [5e-4] * 6
+    if changes:  # the stage in between varies
+        drawn = [len(alone[f"train/stage{stage}.loss"]) for stage in (1, 2)]
+        assert sum(drawn) == 6 and min(drawn) > 0
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
     command += [f"--master_port={port}", __file__, str(root), str(tmp_path / "two")]
+    command += [json.dumps(changes)]
     places = [str(Path(__file__).parents[i]) for i in (1, 2)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -58,14 +69,13 @@ def test_the_same_losses(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     together = json.loads((tmp_path / "two" / "curves.json").read_text())
-    for name in NAMES:
+    assert together.keys() == alone.keys()
+    for name in alone:
         np.testing.assert_allclose(together[name], alone[name], atol=1e-5, rtol=0, err_msg=name)
-    assert together["top1"] == alone["top1"]
-    assert together["samples"] == alone["samples"]
 
 
 if __name__ == "__main__":
     folder = Path(sys.argv[2])
-    found = train(sys.argv[1], folder, 2, "pytorch")
+    found = train(sys.argv[1], folder, 2, "pytorch", json.loads(sys.argv[3]))
     if os.environ["RANK"] == "0":
         (folder / "curves.json").write_text(json.dumps(found))

@@ -116,10 +116,11 @@ def test_prediction_and_account():
 
 
 @pytest.mark.parametrize("gate", ["median", FixedGate(0), FixedGate(-1), RandomGate(0.5, seed=1)])
+@pytest.mark.parametrize("stages", [(2, 4), (1, 2, 4)], ids=["two", "three"])
 @torch.no_grad()
-def test_looking_at_every_stage_changes_no_result(gate):
+def test_looking_at_every_stage_changes_no_result(gate, stages):
     images, _ = images_and_samples(8)
-    model = classifier()
+    model = classifier(backbone=dict(thinking_stages=stages))
     model.backbone.set_gate(median_gate(model, images) if gate == "median" else gate)
     expected = model.predict(images)
     model.test_cfg["per_stage"] = True
@@ -131,6 +132,26 @@ def test_looking_at_every_stage_changes_no_result(gate):
             seen.gate_entropy, plain.gate_entropy, atol=1e-5, rtol=1e-4, equal_nan=True
         )
         close(seen.stage_scores[int(seen.exit_stage)], seen.pred_score)
+
+
+@torch.no_grad()
+def test_a_gate_is_asked_about_images_that_still_think_only():
+    """One that remembers would be led astray by others."""
+    inner = dict(type="EntropyGate", threshold=1.5)
+    gate = dict(type="BudgetGate", gate=inner, think_shares=[0.6, 0.5])
+    model = classifier(gate=gate, backbone=dict(thinking_stages=(1, 2, 4)))
+    images = torch.randn(60, 3, 32, 32)
+    found = []
+    for per_stage in (False, True):
+        model.test_cfg["per_stage"] = per_stage
+        model.backbone.gate.reset()
+        results = [sample for batch in images.split(7) for sample in model.predict(batch)]
+        found.append([(int(r.exit_stage), r.gmacs) for r in results])
+        entropies = torch.stack([r.gate_entropy for r in results])
+        exits = torch.stack([r.exit_stage for r in results])
+        assert torch.equal(entropies.isnan().sum(1), 2 - exits)
+    assert found[0] == found[1]
+    assert {stage for stage, _ in found[0]} == {0, 1, 2}
 
 
 def test_costs_are_counted_once(monkeypatch):

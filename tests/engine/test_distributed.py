@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from tvit_seg.engine import prepare_distributed
+from tvit_seg.engine import prepare_distributed, run_on_first_process
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
 
@@ -92,9 +92,43 @@ close_distributed(runner)
 """
 
 
-def launch(tmp_path):
+LONG_WORK = """
+import os, sys, time
+from pathlib import Path
+
+import torch.distributed as dist
+from mmengine.config import Config
+
+from tvit_seg.engine import prepare_distributed, run_on_first_process
+
+rank, folder = os.environ["RANK"], Path(sys.argv[1])
+folder.mkdir(exist_ok=True)
+(folder / rank).touch()
+while len(list(folder.iterdir())) < 2:  # so that starting up does not count
+    time.sleep(0.01)
+timeout = 3
+cfg = Config(dict(launcher="pytorch", env_cfg=dict(dist_cfg=dict(timeout=timeout))))
+prepare_distributed(cfg)
+run_on_first_process(lambda: (time.sleep(timeout + 2), print("WORKED", rank, flush=True)))
+dist.barrier()
+print("TOGETHER", flush=True)
+
+
+def fail():
+    raise ValueError("bad data")
+
+
+try:
+    run_on_first_process(fail)
+except (ValueError, SystemExit) as error:
+    (folder / f"{rank}.txt").write_text(repr(error))
+dist.destroy_process_group()
+"""
+
+
+def launch(tmp_path, code=WORKER):
     script = tmp_path / "worker.py"
-    script.write_text(WORKER)
+    script.write_text(code)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -114,6 +148,22 @@ def test_two_processes_train_resume_and_test(tmp_path):
     state = torch.load(tmp_path / "work" / "iter_6.pth", weights_only=True)
     assert state["meta"]["iter"] == 6
     assert not any(name.startswith("module.") for name in state["state_dict"])
+
+
+def test_work_on_the_first_process_may_outlast_the_timeout(tmp_path):
+    said = launch(tmp_path, LONG_WORK)
+    assert "WORKED 0" in said and "WORKED 1" not in said
+    assert said.count("TOGETHER") == 2
+    outcome = [(tmp_path / "work" / f"{rank}.txt").read_text() for rank in (0, 1)]
+    assert outcome == ["ValueError('bad data')", "SystemExit(1)"]
+
+
+def test_a_single_process_is_the_first():
+    done = []
+    run_on_first_process(lambda: done.append(1))
+    assert done == [1]
+    with pytest.raises(ZeroDivisionError):
+        run_on_first_process(lambda: 1 / 0)
 
 
 def test_nothing_to_do_without_the_launcher():

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from tvit_seg.checkpoint_io import CheckpointError
 from tvit_seg.engine import ThinkingRunner
+from tvit_seg.engine import runner as runner_module
 
 
 class Numbers(Dataset):
@@ -172,6 +173,23 @@ def test_loads_bare_weights(trained, tmp_path):
     runner.load_checkpoint(str(tmp_path / "w.pth"))
     torch.testing.assert_close(runner.model.state_dict(), weights)
     assert seen == [{"state_dict"}]
+
+
+def test_weights_are_prepared_once(trained, tmp_path, monkeypatch):
+    source = trained[0] / "iter_4.pth"
+    runner = make_runner(tmp_path, max_iters=6, load_from=str(source), resume=True)
+    calls = []
+    monkeypatch.setattr(Tiny, "init_weights", lambda self: calls.append("init"))
+    read = runner_module.read_checkpoint
+    monkeypatch.setattr(
+        runner_module, "read_checkpoint", lambda path: calls.append("read") or read(path)
+    )
+    runner.prepare_weights()
+    assert calls == ["init", "read"]
+    assert runner.iter == 0
+    runner.train()
+    assert calls == ["init", "read"]
+    assert runner.iter == 6
 
 
 def test_another_architecture_is_refused(trained, tmp_path):

@@ -1,10 +1,14 @@
 """A resumed training is the uninterrupted one."""
 
+import random
+from types import SimpleNamespace
+
 import pytest
 import torch
 from classification import config, image_folder
 
 from tvit_seg.engine import ThinkingRunner
+from tvit_seg.engine.seed_hook import StepSeedHook
 
 AUGMENTED = {
     "train_dataloader.dataset.transform": dict(
@@ -32,6 +36,7 @@ ITERATIONS = {
     "train_dataloader.sampler": dict(type="InfiniteSampler", shuffle=True),
     "default_hooks.checkpoint.by_epoch": False,
 }
+SANDWICH = {"model.sandwich": True, "model.backbone.thinking_stages": (1, 2, 3, 4)}
 ACCUMULATED = {"optim_wrapper.accumulative_counts": 3}
 
 
@@ -50,8 +55,8 @@ def averages(runner):
 
 @pytest.mark.parametrize(
     "extra",
-    [{}, WORKERS, REPEATED, ACCUMULATED, ITERATIONS],
-    ids=["plain", "workers", "repeated", "accumulated", "iterations"],
+    [{}, WORKERS, REPEATED, ACCUMULATED, ITERATIONS, SANDWICH],
+    ids=["plain", "workers", "repeated", "accumulated", "iterations", "sandwich"],
 )
 @pytest.mark.parametrize("seed", [0, None])
 def test_resumed_equals_uninterrupted(tmp_path, extra, seed):
@@ -71,6 +76,29 @@ def test_resumed_equals_uninterrupted(tmp_path, extra, seed):
                  (averages(whole), averages(resumed))):  # fmt: skip
         for key in a:
             assert torch.equal(a[key], b[key]), key
+
+
+@pytest.mark.parametrize("differ", [False, True])
+def test_what_processes_draw_alike(differ):
+    """Also where mmengine adds the rank to the seed."""
+    hook = StepSeedHook()
+
+    def draws(rank, seed=5):
+        model = SimpleNamespace(shared_random=random.Random(rank))
+        seed += rank if differ else 0
+        options = dict(diff_rank_seed=differ)
+        runner = SimpleNamespace(rank=rank, seed=seed, model=model, _randomness_cfg=options)
+        found = []
+        for runner.iter in range(3):
+            hook.before_train_iter(runner, 0)
+            found.append((model.shared_random.random(), random.random()))
+        return list(zip(*found, strict=True))
+
+    (shared, own), (shared_too, own_too) = draws(0), draws(1)
+    assert shared == shared_too
+    assert len(set(shared)) == 3
+    assert not set(own) & set(own_too)
+    assert not set(shared) & set(draws(0, seed=6)[0])
 
 
 def test_steps_differ_and_seeds_count(tmp_path):

@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from tvit_seg.engine.weights_arguments import add_weights_arguments
+from tvit_seg.engine.weights_arguments import add_weights_arguments, architecture_options
 
 
 @pytest.fixture
@@ -24,9 +24,28 @@ def test_stages(parse, text, stages):
 
 def test_nothing_is_told_by_default(parse):
     args = parse("")
-    assert args.thinking_stages is args.slicing is args.ema is None
+    assert args.thinking_stages is args.slicing is args.head_dim is args.ema is None
     assert parse("--ema").ema is True
     assert parse("--raw").ema is False
+
+
+VIT = dict(thinking_stages=[1, 2], embed_dims=64, num_heads=2)
+SWIN = dict(thinking_stages=[[1, 1], [1, 2]], embed_dims=32, num_heads=[1, 2], slicing="leading")
+
+
+@pytest.mark.parametrize(
+    ("line", "recorded", "expected"),
+    [
+        ("", {}, (64, None, None)),
+        ("", VIT, (32, [1, 2], None)),
+        ("--head-dim 16 --thinking-stages 2 4", VIT, (16, [2, 4], None)),
+        ("", SWIN, (64, [[1, 1], [1, 2]], "leading")),
+        ("--slicing grouped", SWIN, (64, [[1, 1], [1, 2]], "grouped")),
+    ],
+)
+def test_the_command_line_goes_before_the_record(parse, line, recorded, expected):
+    options = architecture_options(parse(line), recorded)
+    assert options == dict(zip(("head_dim", "thinking_stages", "slicing"), expected, strict=True))
 
 
 @pytest.mark.parametrize(

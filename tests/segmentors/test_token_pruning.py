@@ -30,6 +30,17 @@ def test_a_stage_without_weight_is_not_pruned():
         pruned(loss_weights=[1.0, 0.0])
 
 
+def test_the_teacher_is_read_before_training(tmp_path):
+    teacher = dict(type="Pretrained", checkpoint=str(tmp_path / "teacher.pth"))
+    model = pruned(image_loss={}, pruning_loss=dict(teacher=teacher)).train()
+    with pytest.raises(FileNotFoundError, match=r"teacher\.pth does not exist"):
+        model.init_weights()
+    torch.save(model.backbone.state_dict(), teacher["checkpoint"])
+    model.init_weights()
+    (tmp_path / "teacher.pth").unlink()
+    model.loss(*batch())
+
+
 def test_pruning_loss_for_a_backbone_that_does_not_prune():
     with pytest.raises(ValueError, match="needs a backbone with token pruning"):
         segmentor(pruning_loss=dict(ratio_weight=1.0))

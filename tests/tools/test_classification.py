@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from builders import classifier
 from classification import config, image_folder
 
 ROOT = Path(__file__).parents[2]
@@ -71,3 +72,21 @@ def test_bad_data_ends_in_one_line(run, path, tmp_path):
     (tmp_path / "images" / "train" / "bee" / "1.png").unlink()
     with pytest.raises(SystemExit, match="error: mixup pairs images and needs an even batch"):
         run("train", path, "--skip-data-check", options=mixup)
+
+
+def test_bad_weights_are_found_before_the_data_is_read(run, path, tmp_path):
+    (tmp_path / "images" / "train" / "bee" / "1.png").write_bytes(b"")
+    torch.save({"conv1.weight": torch.zeros(8, 8)}, tmp_path / "other.pth")
+    torch.save(classifier(backbone=dict(num_layers=1)).state_dict(), tmp_path / "fewer.pth")
+    unknown = r"error: other\.pth: weights of an unknown kind; looked for .* Found conv1\.weight"
+    for options, message in (
+        (["model.pretrained=other.pth"], unknown),
+        (["model.backbone.pretrained=other.pth"], unknown),
+        (["model.pretrained=nowhere.pth"], r"error: checkpoint nowhere\.pth does not exist"),
+        (["load_from=other.pth"], r"error: checkpoint other\.pth is of another model: 0 of"),
+        (["load_from=nowhere.pth"], r"error: checkpoint nowhere\.pth does not exist"),
+        (["load_from=fewer.pth", "resume=True"], r"error: cannot resume from fewer\.pth: it holds"),
+        (["model.pretrained=fewer.pth"], "error: 1 of 12 images are bad"),  # loads what fits
+    ):
+        with pytest.raises(SystemExit, match=message):
+            run("train", path, options=options)

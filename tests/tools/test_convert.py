@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from builders import classifier
+from builders import classifier, segmentor
 from contracts import close
 from safetensors.torch import save_file
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 
-from tvit_seg import FixedGate, ThinkingSwin, ThinkingViT
+from tvit_seg import FixedGate, ThinkingClassifier, ThinkingSwin, ThinkingViT
 from tvit_seg.checkpoint_io import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -167,7 +167,7 @@ def test_raw_and_averaged_with_the_recipe(run, tmp_path):
         assert recipe["epoch"] == 299
         assert recipe["args"] == dict(lr=5e-4, model="thinkingvit", mean="None")
     # a second conversion keeps the account
-    run("import_weights", tmp_path / "ours.safetensors", tmp_path / "b.pth", "--head-dim", 8)
+    run("import_weights", tmp_path / "ours.safetensors", tmp_path / "b.pth")  # heads were recorded
     again = read_checkpoint(tmp_path / "b.pth")["meta"]
     assert again["recipe"] == recipe
     assert again["source"]["converted_from"] == found["meta"]["source"]
@@ -191,12 +191,33 @@ def test_a_hub_export_wider_than_its_stages_is_cropped(run, tmp_path, capsys):
             close(a.logits, b.logits)
 
 
+def test_a_classifier_is_cropped(run, tmp_path):
+    wide = classifier(backbone=dict(thinking_stages=(1, 3, 4)))
+    weights = {k: v for k, v in wide.state_dict().items() if "recycle.1" not in k}
+    torch.save({"state_dict": weights}, tmp_path / "wide.pth")
+    command = ("import_weights", tmp_path / "wide.pth", tmp_path / "ours.pth", "--head-dim", 8)
+    run(*command, "--thinking-stages", 1, 3)
+    found = read_checkpoint(tmp_path / "ours.pth")
+    options = {**found["meta"]["backbone"], "type": "ThinkingViT"}
+    narrow = ThinkingClassifier(options).eval()
+    narrow.load_state_dict(found["state_dict"])
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        pairs = (model.backbone.forward_stages(images) for model in (narrow, wide))
+        for a, b in zip(*pairs, strict=False):
+            close(a.logits, b.logits)
+
+
 def test_one_stage_for_timm_and_mmseg(run, tmp_path, capsys):
     model = classifier()
     torch.save({"state_dict": model.state_dict()}, tmp_path / "ours.pth")
     command = ("export_weights", tmp_path / "ours.pth", tmp_path / "plain.safetensors")
     run(*command, "--layout", "timm", "--stage", 0, "--head-dim", 8)
     assert "lost" not in capsys.readouterr().out
+    run("import_weights", tmp_path / "ours.pth", tmp_path / "again.pth", "--head-dim", 8)
+    run(command[0], tmp_path / "again.pth", tmp_path / "b.pth", "--layout", "timm", "--stage", 0)
+    recorded = read_checkpoint(tmp_path / "b.pth")["meta"]["model"]
+    assert recorded == read_checkpoint(tmp_path / "plain.safetensors")["meta"]["model"]
     found = read_checkpoint(tmp_path / "plain.safetensors")
     plain = VisionTransformer(**found["meta"]["model"]).eval()
     plain.load_state_dict(found["state_dict"])
@@ -227,12 +248,16 @@ def test_timm_models_keep_their_width(run, tmp_path, name):
             r"unknown kind; looked for .*alpha\.N.* Found conv1",
         ),
         (None, ["--thinking-stages", "4", "6"], r"stages of \[32, 48\] channels do not fit"),
-        (None, ["--thinking-stages", "2", "3"], "only backbones can be cropped"),
+        (
+            None,
+            ["--thinking-stages", "2", "3"],
+            "only backbones and classifiers can be cropped: .* decode_head",
+        ),
     ],
 )
 def test_bad_input_ends_in_one_line(run, tmp_path, weights, options, message):
     if weights is None:
-        weights = classifier(backbone=dict(thinking_stages=(4,))).state_dict()
+        weights = segmentor(backbone=dict(thinking_stages=(4,))).state_dict()
     torch.save(weights, tmp_path / "w.pth")
     with pytest.raises(SystemExit, match=message):
         run("import_weights", tmp_path / "w.pth", tmp_path / "o.pth", "--head-dim", 8, *options)

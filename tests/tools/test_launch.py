@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from tvit_seg.datasets import DataError
 from tvit_seg.engine.launch import (
     add_common_arguments,
     friendly_errors,
@@ -217,6 +218,30 @@ def test_friendly_errors(monkeypatch):
         raise ValueError("message")
 
 
+class Missing(torch.utils.data.Dataset):
+    """One that cannot be read."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        try:
+            return {}[index]
+        except KeyError as error:
+            raise self.kind("a/b.png: corrupt\nand more") from error
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("kind", [DataError, FileNotFoundError])
+def test_an_error_in_a_loading_process(kind, workers):
+    with pytest.raises(SystemExit) as caught, friendly_errors(kind):
+        next(iter(torch.utils.data.DataLoader(Missing(kind), num_workers=workers)))
+    assert str(caught.value) == "error: a/b.png: corrupt\nand more"
+
+
 def test_first_process(monkeypatch):
     assert is_first_process()
     monkeypatch.setenv("SLURM_PROCID", "3")
@@ -226,9 +251,10 @@ def test_first_process(monkeypatch):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
 def test_scripts_with_two_processes(config, tmp_path):
     settings = {"PYTHON": sys.executable, "PORT": "29637", "OMP_NUM_THREADS": "1"}
+    settings["XDG_CACHE_HOME"] = str(tmp_path / "cache")
 
     def script(name, *arguments):
-        done = subprocess.run(
+        return subprocess.run(
             [ROOT / "tools" / name, *map(str, arguments), "--work-dir", "w dir"],
             env={**os.environ, **settings},
             cwd=tmp_path,
@@ -236,10 +262,18 @@ def test_scripts_with_two_processes(config, tmp_path):
             text=True,
             timeout=120,
         )
-        assert done.returncode == 0, done.stderr[-4000:]
 
-    script("dist_train.sh", config, 2, "--skip-data-check")
-    script("dist_test.sh", config, "w dir/iter_2.pth", 2, "--out", "maps")
+    bad = tmp_path / "bad.py"
+    bad.write_text(config.read_text().replace('"labels"', '"nowhere"'))
+    done = script("dist_train.sh", bad, 2)
+    assert done.returncode != 0
+    assert done.stderr.count("error: BaseSegDataset: not found: ") == 1  # the others are silent
+    for command in (
+        ("dist_train.sh", config, 2),
+        ("dist_test.sh", config, "w dir/iter_2.pth", 2, "--out", "maps"),
+    ):
+        done = script(*command)
+        assert done.returncode == 0, done.stderr[-4000:]
     assert len(os.listdir(tmp_path / "maps")) == 4
 
 

@@ -5,7 +5,7 @@ import argparse
 from tvit_seg import ThinkingSwin
 from tvit_seg.architecture import backbone_class, backbone_weights
 from tvit_seg.engine.launch import friendly_errors
-from tvit_seg.engine.weights_arguments import add_weights_arguments
+from tvit_seg.engine.weights_arguments import add_weights_arguments, architecture_options
 from tvit_seg.export import extract_stage, timm_to_mmseg, to_authors
 from tvit_seg.release import read_source, write_release
 
@@ -29,21 +29,24 @@ def main() -> None:
         weights, record = read_source(args.source, args.ema)
         swin = backbone_class(weights) is ThinkingSwin
         recorded = record.pop("backbone", {})
-        stages = args.thinking_stages or recorded.get("thinking_stages")
-        slicing = args.slicing or recorded.get("slicing")
+        options = architecture_options(args, recorded)
         lost = []
         if args.layout == "authors":
             theirs = to_authors(weights)
             if recorded:
                 record["backbone"] = recorded
-            if swin and slicing != "leading" and any("recycle." in name for name in weights):
+            if (
+                swin
+                and options["slicing"] != "leading"
+                and any("recycle." in name for name in weights)
+            ):
                 lost.append("narrow stages: the authors' code slices them as slicing='leading'")
             if swin and len(theirs) < len(backbone_weights(weights)):
                 lost.append("the norms of the lower levels' maps")
             write_release(theirs, args.target, **record)
         else:
             plain, model = extract_stage(
-                weights, args.stage, args.head_dim, stages, slicing, maps=args.layout == "mmseg"
+                weights, args.stage, **options, maps=args.layout == "mmseg"
             )
             if args.stage > 0:
                 lost.append(

@@ -11,7 +11,7 @@ from tvit_seg import convert_state_dict
 from tvit_seg.architecture import backbone_class, backbone_weights, read_architecture
 from tvit_seg.checkpoint_io import CheckpointError
 from tvit_seg.engine.launch import friendly_errors
-from tvit_seg.engine.weights_arguments import add_weights_arguments
+from tvit_seg.engine.weights_arguments import add_weights_arguments, architecture_options
 from tvit_seg.release import read_source, write_release
 
 
@@ -31,20 +31,23 @@ def main() -> None:
         weights, record = read_source(args.source, args.ema)
         kind = weights.report.source
         recorded = record.pop("backbone", {})
-        given = args.thinking_stages or recorded.get("thinking_stages")
-        slicing = args.slicing or recorded.get("slicing")
-        backbone = read_architecture(weights, args.head_dim, given, kind, slicing)
+        options = architecture_options(args, recorded)
+        backbone = read_architecture(weights, kind=kind, **options)
         print(weights.report)
-        width = backbone_weights(weights)["patch_embed.proj.weight"].shape[0]
+        inner = backbone_weights(weights)
+        width = inner["patch_embed.proj.weight"].shape[0]
         if backbone["embed_dims"] < width:
-            prefixed = any(name.startswith("backbone.") for name in weights)
-            if prefixed:
+            if others := [name for name in weights if name.removeprefix("backbone.") not in inner]:
                 raise CheckpointError(
-                    f"only backbones can be cropped: {args.source} is a whole model of {width} "
-                    f"channels, thinking_stages={tuple(given)} need {backbone['embed_dims']}"
+                    f"only backbones and classifiers can be cropped: {args.source} is a model of "
+                    f"{width} channels with {others[0]}, "
+                    f"thinking_stages={tuple(options['thinking_stages'])} need "
+                    f"{backbone['embed_dims']}"
                 )
-            weights = convert_state_dict(weights, backbone_class(weights)(**backbone))
-            print(weights.report)
+            cropped = convert_state_dict(inner, backbone_class(weights)(**backbone))
+            print(cropped.report)
+            prefix = "" if inner.keys() == weights.keys() else "backbone."
+            weights = {f"{prefix}{name}": value for name, value in cropped.items()}
         write_release(weights, args.target, backbone=backbone, **record)
         stages = "-".join(map(_text, backbone["thinking_stages"]))
         print(f"{args.target}: {stages}, {len(weights)} tensors, from {record['source']}")

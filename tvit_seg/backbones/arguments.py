@@ -1,7 +1,7 @@
 """What backbones accept of mmseg's arguments, checked before work starts."""
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from numbers import Integral
 
 from torch import nn
 
@@ -56,6 +56,22 @@ def check_drop_path_rate(rate: float) -> float:
     return rate
 
 
+def check_mlp_ratio(ratio: float) -> float:
+    """Returns the hidden width of perceptrons over their width, or raises ValueError unless > 0."""
+    if not 0 < ratio < float("inf"):
+        raise ValueError(f"mlp_ratio={ratio} must be > 0")
+    return ratio
+
+
+def check_patch_size(patch_size: int | Sequence[int]) -> int:
+    """Returns the side of square patches in pixels; ValueError if they are not square."""
+    sides = set(patch_size) if isinstance(patch_size, Sequence) else {patch_size}
+    side = sides.pop() if len(sides) == 1 else None
+    if not isinstance(side, Integral) or isinstance(side, bool) or side < 1:
+        raise ValueError(f"patch_size={patch_size!r} must be an integer >= 1 (square patches)")
+    return int(side)
+
+
 def pretrained_init_cfg(pretrained: str | None, init_cfg: dict | list | None) -> dict | list | None:
     """The ``init_cfg`` that mmseg's deprecated ``pretrained`` stands for."""
     if pretrained is None:
@@ -65,10 +81,14 @@ def pretrained_init_cfg(pretrained: str | None, init_cfg: dict | list | None) ->
     return dict(type="Pretrained", checkpoint=pretrained)
 
 
-def norm_layer(norm_cfg: dict) -> partial:
+def norm_layer(norm_cfg: dict) -> Callable[..., NestedLayerNorm]:
     """What makes layer norms as a ``norm_cfg`` asks for, or ValueError if it asks for others."""
     options = dict(norm_cfg)
     if options.pop("type") not in ("LN", nn.LayerNorm):
         raise ValueError(f"norm_cfg={norm_cfg} must have type='LN', the norm that nests")
-    options.pop("requires_grad", None)
-    return partial(NestedLayerNorm, **options)
+    trained = options.pop("requires_grad", True)
+
+    def build(width: int, **kwargs) -> NestedLayerNorm:
+        return NestedLayerNorm(width, **options, **kwargs).requires_grad_(trained)
+
+    return build

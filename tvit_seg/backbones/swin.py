@@ -28,7 +28,9 @@ from ..thinking import StageOutput
 from .arguments import (
     check_drop_path_rate,
     check_fixed,
+    check_mlp_ratio,
     check_out_indices,
+    check_patch_size,
     norm_layer,
     pretrained_init_cfg,
 )
@@ -56,9 +58,9 @@ class ThinkingSwin(ThinkingBackbone):
         in_channels: Channels of the image.
         embed_dims: Full width of the first level; it doubles from level to level. None for
             32 x ``num_heads[0]``.
-        patch_size: Patch size in pixels.
+        patch_size: Side of the square patches in pixels, also as (side, side).
         window_size: Rows and columns of an attention window, in tokens.
-        mlp_ratio: Hidden width of the perceptrons over their width.
+        mlp_ratio: Hidden width of the perceptrons over their width, > 0.
         depths: Number of blocks at each level.
         num_heads: Attention heads of each level at full width; None to double from level to level,
             starting with those of the last thinking stage.
@@ -102,7 +104,7 @@ class ThinkingSwin(ThinkingBackbone):
         pretrain_img_size: int | Sequence[int] = 224,
         in_channels: int = 3,
         embed_dims: int | None = None,
-        patch_size: int = 4,
+        patch_size: int | Sequence[int] = 4,
         window_size: int = 7,
         mlp_ratio: float = 4,
         depths: Sequence[int] = (2, 2, 6, 2),
@@ -130,8 +132,9 @@ class ThinkingSwin(ThinkingBackbone):
         check_fixed("ThinkingSwin", fixed, _FIXED)
         depths = _integers("depths", depths)
         levels = len(depths)
-        for name, value in (("patch_size", patch_size), ("window_size", window_size)):
-            _check_integer(name, value)
+        patch_size = check_patch_size(patch_size)
+        _check_integer("window_size", window_size)
+        check_mlp_ratio(mlp_ratio)
         strides_needed = (patch_size,) + (2,) * (levels - 1)
         if strides is not None and tuple(strides) != strides_needed:
             raise ValueError(f"strides={tuple(strides)} must be {strides_needed} for these levels")
@@ -261,7 +264,8 @@ class ThinkingSwin(ThinkingBackbone):
         """
         x = self.pos_drop(self.patch_embed.norm(embedding))
         if stage > 0:
-            x = x + self.recycle[stage - 1](tokens, x.shape[1:3])
+            # the scale, a float32 parameter, would take a stage under autocast to float32
+            x = x + self.recycle[stage - 1](tokens, x.shape[1:3]).to(x.dtype)
         maps = []
         for level, layer in enumerate(self.layers):
             x = layer(x, self.stage_dims[stage][level], self._run)  # (n, h_l, w_l, d_l)

@@ -32,7 +32,9 @@ from ..thinking import StageOutput
 from .arguments import (
     check_drop_path_rate,
     check_fixed,
+    check_mlp_ratio,
     check_out_indices,
+    check_patch_size,
     norm_layer,
     pretrained_init_cfg,
 )
@@ -62,19 +64,19 @@ class ThinkingViT(ThinkingBackbone):
         img_size: Image size in pixels the position embedding is made for, one or (H, W). Other
             sizes work: the image is padded to the patch size on the right and bottom, the position
             embedding resized.
-        patch_size: Patch size in pixels.
+        patch_size: Side of the square patches in pixels, also as (side, side).
         in_channels: Channels of the image.
         embed_dims: Width D of the widest possible stage; None for 64 x ``num_heads``.
         num_layers: Number of blocks.
         num_heads: Attention heads at width D; None for the heads of the last thinking stage.
-        mlp_ratio: Hidden width of the perceptrons over their width.
+        mlp_ratio: Hidden width of the perceptrons over their width, > 0.
         out_origin: Whether the stage's input is returned as a map before all others.
         out_indices: Blocks whose output is returned as a map; -1 is the last.
         qkv_bias: Whether query, key and value have a bias.
         drop_rate: Dropout rate after embedding and projections.
         attn_drop_rate: Dropout rate of attention weights.
         drop_path_rate: Stochastic depth rate of the last block, rising linearly from 0.
-        norm_cfg: Normalisation, ``type='LN'`` with its ``eps``.
+        norm_cfg: Normalisation, ``type='LN'`` with its ``eps``, and ``requires_grad``.
         act_cfg: Activation of the perceptrons.
         patch_bias: Whether the patch embedding has a bias (mmseg's default is False, but DeiT's,
             timm's and the authors' weights have one).
@@ -103,7 +105,7 @@ class ThinkingViT(ThinkingBackbone):
     def __init__(
         self,
         img_size: int | Sequence[int] = 224,
-        patch_size: int = 16,
+        patch_size: int | Sequence[int] = 16,
         in_channels: int = 3,
         embed_dims: int | None = None,
         num_layers: int = 12,
@@ -136,8 +138,8 @@ class ThinkingViT(ThinkingBackbone):
             raise ValueError(
                 f"interpolate_mode={interpolate_mode!r} must be 'bicubic' or 'bilinear'"
             )
-        if not isinstance(patch_size, int) or patch_size < 1:
-            raise ValueError(f"patch_size={patch_size!r} must be an integer >= 1 (square patches)")
+        patch_size = check_patch_size(patch_size)
+        check_mlp_ratio(mlp_ratio)
         check_drop_path_rate(drop_path_rate)
         heads = _check_stages(thinking_stages, num_heads)
         num_heads = num_heads or heads[-1]

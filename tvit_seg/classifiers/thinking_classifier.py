@@ -17,16 +17,16 @@ from ..cost import stage_macs
 from ..gates import Gate
 from ..pruning import build_pruning_loss
 from ..registry import MODELS, register
-from ..thinking import Thought
+from ..thinking import Replay, Thought, think
 
 
 @register("MODELS")
 class ThinkingClassifier(BaseModel):
     """Image classifier over a thinking backbone and its image-level head.
 
-    Training runs every stage and adds up their weighted cross-entropies; each is logged under its
-    stage. At inference the backbone's gate decides for each image, and the result's data sample
-    carries ``exit_stage``, ``gate_entropy`` and ``gmacs``.
+    Training runs every stage and adds up their weighted cross-entropies; each is logged, with its
+    weight, under its stage. At inference the backbone's gate decides for each image, and the
+    result's data sample carries ``exit_stage``, ``gate_entropy`` and ``gmacs``.
 
     Args:
         backbone: Config of a thinking backbone, or one, with ``num_classes`` and its gate.
@@ -36,7 +36,7 @@ class ThinkingClassifier(BaseModel):
         sandwich: With more than three stages: each step gives gradients to the first stage, the
             last, and one drawn at random in between, whose weight is multiplied by their number, so
             that the expected loss is the joint one. The other stages run without gradients, since
-            their tokens are recycled. Across several processes this needs
+            their tokens are recycled. Across several processes, which all draw the same, this needs
             ``find_unused_parameters=True``.
         test_cfg: ``dict(per_stage=True)`` has :meth:`predict` run every stage on every image and
             report what each would have said, next to what the gate chooses.
@@ -50,6 +50,9 @@ class ThinkingClassifier(BaseModel):
         TypeError: If the backbone does not think.
         ValueError: If the backbone has no classes, or an argument is out of range.
     """
+
+    shared_random: random.Random
+    """For what all processes draw alike; :class:`StepSeedHook` seeds it in every step."""
 
     def __init__(
         self,
@@ -91,6 +94,7 @@ class ThinkingClassifier(BaseModel):
         self.pruning_loss = build_pruning_loss(pruning_loss, backbone)
         self.label_smoothing = label_smoothing
         self.sandwich = sandwich
+        self.shared_random = random.Random(torch.initial_seed())
         self.test_cfg = dict(test_cfg or {})
         if unknown := self.test_cfg.keys() - {"per_stage"}:
             raise ValueError(f"test_cfg has {sorted(unknown)}; only per_stage is known")
@@ -169,7 +173,7 @@ class ThinkingClassifier(BaseModel):
         between = range(1, self.num_stages - 1)
         if not self.sandwich or len(between) < 2:
             return weights
-        drawn = random.choice(between)
+        drawn = self.shared_random.choice(between)
         shares = {0: 1, drawn: len(between), self.num_stages - 1: 1}
         return [weight * shares.get(stage, 0) for stage, weight in enumerate(weights)]
 
@@ -228,12 +232,13 @@ class ThinkingClassifier(BaseModel):
         """
         stage_scores = None
         if self.test_cfg.get("per_stage"):
-            logits, exits, entropies = self._look(inputs)  # (B, n, K)
+            outputs = self.backbone.forward_stages(inputs)
+            logits = torch.stack([output.logits for output in outputs], dim=1)  # (B, n, K)
             stage_scores = logits.softmax(dim=-1)
-            logits = logits[torch.arange(len(logits)), exits]
+            thought = think(Replay(outputs), inputs, self.backbone.gate)
         else:
             thought = self.think(inputs)
-            logits, exits, entropies = thought.logits, thought.exit_stage, thought.entropy
+        logits, exits, entropies = thought.logits, thought.exit_stage, thought.entropy
         scores = logits.softmax(dim=-1)  # (B, K)
         costs = self.stage_gmacs(inputs.shape[-2:])[exits.cpu()]
         if data_samples is None:
@@ -247,22 +252,6 @@ class ThinkingClassifier(BaseModel):
             if stage_scores is not None:
                 sample.set_field(stage_scores[i], "stage_scores")
         return data_samples
-
-    def _look(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, n, K) of all stages, and where the gate would stop: exits, entropies."""
-        gate, logits, stops, entropies = self.backbone.gate, [], [], []
-        for output in self.backbone.forward_stages(inputs):
-            output.images = inputs
-            entropy = gate.entropy(output)
-            last = output.stage == self.num_stages - 1
-            logits.append(output.logits.float())
-            entropies.append(entropy.float())
-            stops.append(torch.full_like(entropy, True) if last else gate.stop(output, entropy))
-        stops = torch.stack([stop.to(inputs.device) for stop in stops], dim=1)  # (B, n)
-        exits = stops.int().argmax(dim=1)
-        entropies = torch.stack(entropies, dim=1)
-        beyond = torch.arange(self.num_stages, device=exits.device) > exits[:, None]
-        return torch.stack(logits, dim=1), exits, entropies.masked_fill(beyond, float("nan"))
 
     def stage_gmacs(self, size: Sequence[int]) -> Tensor:
         """Cost of an image, counted once for each size and kind of gate.

@@ -10,8 +10,7 @@ from tqdm import tqdm
 from tvit_seg.datasets import _check_memory
 from tvit_seg.datasets.error import DataError
 from tvit_seg.datasets.timm_dataset import TimmDataset
-
-_SHOWN = 5  # offending files named in an error
+from tvit_seg.listing import some
 
 
 def check_images(dataset: TimmDataset, workers: int | None = None) -> None:
@@ -46,12 +45,8 @@ def check_images(dataset: TimmDataset, workers: int | None = None) -> None:
         bar = tqdm(results, "checking images", len(dataset), delay=delay)
         found = [text for text in bar if text]
     if found:
-        more = f"\n  ... and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        raise DataError(
-            f"{len(found)} of {len(dataset)} images are bad:\n  "
-            + "\n  ".join(found[:_SHOWN])
-            + more
-        )
+        listed = some(found, separator="\n  ")
+        raise DataError(f"{len(found)} of {len(dataset)} images are bad:\n  {listed}")
     _check_memory.remember(fingerprint, os.path.dirname(files[0]))
 
 

@@ -19,8 +19,7 @@ from tvit_seg.datasets._image_check import check_images
 from tvit_seg.datasets._sample_check import allowed_values, check_sample
 from tvit_seg.datasets.error import DataError
 from tvit_seg.datasets.timm_dataset import TimmDataset
-
-_SHOWN = 5  # offending files named in an error
+from tvit_seg.listing import some
 
 
 def check_dataset(dataset, num_classes: int | None = None, workers: int | None = None) -> None:
@@ -110,10 +109,10 @@ def _check_labels(dataset: TimmDataset, model: dict, others: tuple[str, ...] | N
             f"has {len(classes)} classes"
         )
     if others and classes and others != classes:
-        differing = sorted(set(others) ^ set(classes)) or "their order"
+        differing = sorted(set(others) ^ set(classes)) or ["only their order"]
         raise DataError(
             f"training and validation have other classes ({len(others)} and {len(classes)}); "
-            f"not in both: {differing[:8]}"
+            f"not in both: {some(differing)}"
         )
 
 
@@ -230,9 +229,9 @@ def _require_pairs(
         raise DataError(
             f"{_name(dataset)}: {len(pairs) - len(no_image)} images and {num_labels} labels do not "
             "pair up"
-            + _some("images not found", no_image)
-            + _some("images without label", no_label)
-            + _some("labels without image", orphans)
+            + _listed("images not found", no_image)
+            + _listed("images without label", no_label)
+            + _listed("labels without image", orphans)
             + f"\nsearched {_searched(dataset)}"
         )
 
@@ -249,11 +248,10 @@ def _label_files(dataset: BaseSegDataset) -> set[str]:
     return {os.path.join(folder, name) for name in names}
 
 
-def _some(what: str, items: list[str]) -> str:
+def _listed(what: str, items: list[str]) -> str:
     if not items:
         return ""
-    more = [f"... and {len(items) - _SHOWN} more"] if len(items) > _SHOWN else []
-    return "\n  ".join([f"\n{len(items)} {what}:", *items[:_SHOWN], *more])
+    return f"\n{len(items)} {what}:\n  " + some(items, separator="\n  ")
 
 
 def _allowed(dataset: BaseSegDataset, num_classes: int | None) -> np.ndarray:
@@ -280,7 +278,7 @@ def _scan(
         hints = dict.fromkeys(hint for _, hint in found if hint)
         raise DataError(
             f"{_name(dataset)}: bad data"
-            + _some(f"of {len(pairs)} samples", [text for text, _ in found])
+            + _listed(f"of {len(pairs)} samples", [text for text, _ in found])
             + "".join(f"\nhint: {hint}" for hint in hints)
         )
 

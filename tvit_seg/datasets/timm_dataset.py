@@ -11,6 +11,7 @@ from timm.data.readers.img_extensions import get_img_extensions
 from torch.utils.data import Dataset, IterableDataset
 from torchvision.transforms import PILToTensor
 
+from ..listing import some
 from ..registry import register
 from .error import DataError
 
@@ -34,8 +35,8 @@ class TimmDataset(Dataset):
         **kwargs: Further arguments of ``create_dataset``, e.g. ``class_map``.
 
     Raises:
-        DataError: If there is no such data, a class folder holds no image, or the number of classes
-            is another one.
+        DataError: If there is no such data, a class folder holds no image, an image lies beside or
+            deeper inside the class folders, or the number of classes is another one.
         ValueError: If timm reads the dataset as a stream, which samplers cannot choose from.
     """
 
@@ -57,6 +58,8 @@ class TimmDataset(Dataset):
                 f"timm reads {name!r} as a stream; samplers need an indexed dataset such as an "
                 "image folder, a tar file, torch/* or hfds/*"
             )
+        if self.folder is not None:
+            self._require_flat()
         classes = _classes(self.source)
         if num_classes is not None and classes and len(classes) != num_classes:
             raise DataError(
@@ -109,6 +112,15 @@ class TimmDataset(Dataset):
             return f"{type(self.source).__name__}[{index}]"
         return str(reader.filename(index, absolute=True))
 
+    def _require_flat(self) -> None:
+        """Every image lies in its class folder itself: timm names classes by the innermost one."""
+        holding = {os.path.dirname(self.filename(index)) for index in range(len(self))}
+        for folder in map(Path, sorted(holding)):
+            if folder.parent.resolve() != self.folder.resolve():
+                raise DataError(
+                    f"images lie in {folder}; expected {self.folder}/CLASS/IMAGE, one folder deep"
+                )
+
 
 def _folder_or_tar(data_root: str, split: str) -> tuple[Path | None, Path | None]:
     """The image folder or the tar file, whichever is there; raises DataError if neither is."""
@@ -121,10 +133,10 @@ def _folder_or_tar(data_root: str, split: str) -> tuple[Path | None, Path | None
         return None, root
     folder = root / split
     if not folder.is_dir():
-        found = sorted(path.name for path in root.iterdir() if path.is_dir())[:8]
+        found = sorted(path.name for path in root.iterdir() if path.is_dir())
         raise DataError(
             f"not found: {str(folder)!r} (working folder {os.getcwd()}); {data_root} has "
-            f"{', '.join(found) or 'no folders'}"
+            f"{some(found) if found else 'no folders'}"
         )
     return folder, None
 
@@ -139,7 +151,7 @@ def _require_images(folder: Path) -> None:
     if empty:
         raise DataError(
             f"{len(empty)} of {len(classes)} class folders hold no image "
-            f"({', '.join(endings)}): {', '.join(empty[:5])}"
+            f"({', '.join(endings)}): {some(empty)}"
         )
 
 

@@ -1,6 +1,10 @@
 """What runs training and testing: runner, optimizer wrapper, CPU processes."""
 
-from tvit_seg.engine.distributed import close_distributed, prepare_distributed
+from tvit_seg.engine.distributed import (
+    close_distributed,
+    prepare_distributed,
+    run_on_first_process,
+)
 from tvit_seg.engine.layer_decay import LayerDecayOptimWrapperConstructor
 from tvit_seg.engine.optim_wrapper import AutocastOptimWrapper
 from tvit_seg.engine.runner import ThinkingRunner
@@ -13,4 +17,5 @@ __all__ = [
     "ThinkingRunner",
     "close_distributed",
     "prepare_distributed",
+    "run_on_first_process",
 ]

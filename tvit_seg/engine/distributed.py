@@ -1,15 +1,18 @@
-"""Several processes on a machine without GPUs."""
+"""Several processes, also on a machine without GPUs."""
 
 import gc
 import os
+from collections.abc import Callable
 from datetime import timedelta
 
+import torch
 import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+_PATIENCE = timedelta(days=7)  # gloo knows no waiting without a limit
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -50,6 +53,33 @@ def prepare_distributed(cfg: Config) -> None:
     if not dist.is_initialized():
         seconds = env_cfg["dist_cfg"].get("timeout")
         dist.init_process_group("gloo", timeout=seconds and timedelta(seconds=seconds))
+
+
+def run_on_first_process(work: Callable[[], None]) -> None:
+    """Does something in the first process alone, while the others wait for however long it takes.
+
+    The group's own ``timeout`` is for training steps; reading a whole dataset may take longer.
+
+    Args:
+        work: If it fails, the others end as well, without a word: the first process has the error.
+
+    Raises:
+        SystemExit: In the other processes, if the work failed.
+    """
+    if not dist.is_initialized():
+        work()
+        return
+    group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    done = torch.zeros(1)
+    try:
+        if dist.get_rank() == 0:
+            work()
+            done += 1
+    finally:
+        dist.broadcast(done, src=0, group=group)
+    dist.destroy_process_group(group)
+    if not done:
+        raise SystemExit(1)
 
 
 def close_distributed(runner: Runner) -> None:

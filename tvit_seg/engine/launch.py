@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
-from tvit_seg.checkpoint_io import read_checkpoint
 from tvit_seg.engine.distributed import prepare_distributed
 from tvit_seg.registry import RUNNERS
 
@@ -128,9 +128,6 @@ def set_resume(cfg: Config, resume: str | None) -> None:
         cfg: ``resume`` and ``load_from`` are set.
         resume: A path, ``"auto"`` for the latest checkpoint in the work directory if there is one
             (``load_from`` counts otherwise), or ``None`` to go by the config.
-
-    Raises:
-        FileNotFoundError: There is no such checkpoint.
     """
     if resume is None and not cfg.get("resume", False):
         return
@@ -144,7 +141,6 @@ def set_resume(cfg: Config, resume: str | None) -> None:
         elif is_first_process():
             print(f"nothing to resume in {cfg.work_dir}: training starts at the beginning")
         return
-    read_checkpoint(resume)
     cfg.resume, cfg.load_from = True, resume
 
 
@@ -165,31 +161,6 @@ def latest_checkpoint(work_dir: str | Path) -> Path | None:
         return Path(named)
     saved = [*work_dir.glob("iter_*.pth"), *work_dir.glob("epoch_*.pth")]
     return max(saved, key=lambda path: path.stat().st_mtime, default=None)
-
-
-def require_weights(cfg: Config) -> None:
-    """Reads the weights that a model config starts from, before longer work does.
-
-    Args:
-        cfg: ``pretrained`` and ``init_cfg`` are looked for anywhere in its ``model``.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        CheckpointError: It is damaged, holds more than weights, or is a URL.
-    """
-
-    def walk(part: Any) -> None:
-        if isinstance(part, (list, tuple)):
-            for inner in part:
-                walk(inner)
-        elif isinstance(part, dict):
-            named = part.get("checkpoint" if part.get("type") == "Pretrained" else "pretrained")
-            if isinstance(named, str):
-                read_checkpoint(named)
-            for inner in part.values():
-                walk(inner)
-
-    walk(cfg.get("model"))
 
 
 def use_amp(cfg: Config) -> None:
@@ -233,8 +204,14 @@ def friendly_errors(*kinds: type[Exception]) -> Iterator[None]:
     except Exception as error:
         if os.environ.get("TVIT_DEBUG") == "1" or not _is_friendly(error, kinds):
             raise
-        text: Any = error.args[0] if isinstance(error, KeyError) else error
-        raise SystemExit(f"error: {text}") from None
+        raise SystemExit(f"error: {_message(error)}") from None
+
+
+def _message(error: Exception) -> str:
+    text = str(error.args[0] if isinstance(error, KeyError) else error)
+    if re.match(r"Caught \w+ in DataLoader worker", text):  # then its traceback, as text
+        text = text.rpartition(f"{type(error).__name__}: ")[2].strip()
+    return text
 
 
 def _is_friendly(error: Exception, kinds: tuple[type[Exception], ...]) -> bool:

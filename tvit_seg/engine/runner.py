@@ -14,6 +14,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint_to_model
+from torch import nn
 
 from tvit_seg.checkpoint_io import (
     CheckpointError,
@@ -28,6 +29,8 @@ from tvit_seg.engine.gate_hook import GateResetHook
 from tvit_seg.engine.seed_hook import StepSeedHook
 from tvit_seg.engine.teacher_hook import TeacherHook
 from tvit_seg.registry import register
+
+_REVISE_KEYS = [(r"^module\.", "")]  # mmengine's default
 
 
 class PlainCheckpointHook(Hook):
@@ -89,6 +92,8 @@ class ThinkingRunner(Runner):
     """
 
     _testing = False
+    _initialized = False
+    _read_ahead: dict[str, dict] = {}
 
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
         """Registers the config's hooks, and those that seed steps and keep checkpoints plain.
@@ -144,16 +149,33 @@ class ThinkingRunner(Runner):
         self._maybe_compile("test_step")
         return super().test()
 
+    def prepare_weights(self) -> None:
+        """Initialises the weights and reads what training starts from.
+
+        :meth:`train` would do so, but after other work; bad files shall end here. They are not read
+        again.
+
+        Raises:
+            FileNotFoundError: A file that the config names does not exist.
+            CheckpointError: It cannot be used, see :meth:`load_checkpoint`.
+        """
+        self._init_model_weights()
+        if self._load_from is not None:
+            self._read_ahead = {self._load_from: self._read(self._load_from)}
+
     def _init_model_weights(self) -> None:
+        if self._initialized:
+            return
         with strict_loading():  # of whatever an ``init_cfg`` names, in heads and necks too
             super()._init_model_weights()
+        self._initialized = True
 
     def load_checkpoint(
         self,
         filename: str,
         map_location: str | Callable = "cpu",
         strict: bool = False,
-        revise_keys: list = [(r"^module\.", "")],
+        revise_keys: list = _REVISE_KEYS,
     ) -> dict[str, Any]:
         """Loads weights into the model.
 
@@ -171,6 +193,23 @@ class ThinkingRunner(Runner):
             CheckpointError: The file is damaged, holds more than weights, is of another model, or
                 has no training state to resume from.
         """
+        checkpoint = self._read_ahead.pop(filename, None) or self._read(filename, revise_keys)
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        model = self._bare_model
+        checkpoint = _load_checkpoint_to_model(model, checkpoint, strict, revise_keys=revise_keys)
+        self._has_loaded = True
+        self.logger.info(f"Load checkpoint from {filename}")
+        return checkpoint
+
+    @property
+    def _bare_model(self) -> nn.Module:
+        model = self.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        return model
+
+    def _read(self, filename: str, revise_keys: list = _REVISE_KEYS) -> dict[str, Any]:
+        """A checkpoint that fits the model; raises as :meth:`load_checkpoint`."""
         checkpoint = read_checkpoint(filename)
         weights = get_state_dict(checkpoint)
         rest = {k: v for k, v in checkpoint.items() if not isinstance(v, torch.Tensor)}
@@ -179,18 +218,9 @@ class ThinkingRunner(Runner):
             _check_training_state(checkpoint, filename)
             # mmengine would run this text as a Python config.
             checkpoint["meta"].pop("config", None)
-
-        model = self.model
-        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-            model = model.module
         for pattern, replacement in revise_keys:
             weights = {re.sub(pattern, replacement, name): value for name, value in weights.items()}
-        check_compatible(model, weights, filename, shapes=self._testing)
-
-        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        checkpoint = _load_checkpoint_to_model(model, checkpoint, strict, revise_keys=revise_keys)
-        self._has_loaded = True
-        self.logger.info(f"Load checkpoint from {filename}")
+        check_compatible(self._bare_model, weights, filename, shapes=self._testing)
         return checkpoint
 
     @master_only

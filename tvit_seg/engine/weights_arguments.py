@@ -1,6 +1,8 @@
 """Command-line arguments that say how to read a file of weights."""
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
 
 def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +19,11 @@ def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
         help="heads of each stage, as 3 6 (ViT) or 3,3,6,12 3,6,12,24 (levels of a Swin); "
         "default: as recorded in the source, else as the weights tell",
     )
-    parser.add_argument("--head-dim", type=int, default=64, help="channels of a ViT's head")
+    parser.add_argument(
+        "--head-dim",
+        type=int,
+        help="channels of a ViT's head; default: as recorded in the source, else 64",
+    )
     parser.add_argument(
         "--slicing",
         choices=["grouped", "leading"],
@@ -28,6 +34,27 @@ def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--ema", action="store_const", const=True, help="take averaged weights")
     which.add_argument(
         "--raw", dest="ema", action="store_const", const=False, help="take raw weights"
+    )
+
+
+def architecture_options(args: argparse.Namespace, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """What the command line says about the network, and else what was recorded.
+
+    Args:
+        args: Has what :func:`add_weights_arguments` added.
+        recorded: The backbone's arguments from the source file, empty if it has none.
+
+    Returns:
+        ``head_dim``, ``thinking_stages`` and ``slicing`` for
+        :func:`~tvit_seg.architecture.read_architecture`.
+    """
+    heads, head_dim = recorded.get("num_heads"), 64
+    if isinstance(heads, int):  # a ViT's; a Swin has several
+        head_dim = recorded["embed_dims"] // heads
+    return dict(
+        head_dim=args.head_dim or head_dim,
+        thinking_stages=args.thinking_stages or recorded.get("thinking_stages"),
+        slicing=args.slicing or recorded.get("slicing"),
     )
 
 

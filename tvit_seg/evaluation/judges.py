@@ -149,19 +149,21 @@ class SegmentationJudge(Judge):
 
 
 class ClassificationJudge(Judge):
-    """Counts images: scores are (3,) right at first, right among five, all."""
+    """Counts images: scores are right at first, right among five if there are more classes, all."""
 
     headline = "top1"
+    topk = (1, 5)
 
     @staticmethod
     def quality(scores: np.ndarray) -> dict[str, float]:
-        """Accuracies in per cent, of scores (..., 3) summed over images."""
-        top1, top5, count = np.moveaxis(scores, -1, 0)
-        return dict(top1=100 * top1 / count, top5=100 * top5 / count)
+        """Accuracies in per cent, of scores (..., 3) or (..., 2) summed over images."""
+        *hits, count = np.moveaxis(scores, -1, 0)
+        names = [f"top{k}" for k in ClassificationJudge.topk[: len(hits)]]
+        return {name: 100 * right / count for name, right in zip(names, hits, strict=True)}
 
     @staticmethod
     def correct(scores: np.ndarray) -> np.ndarray:
-        """Whether the image is right: scores (..., 3) to (...)."""
+        """Whether the image is right: scores (..., 3) or (..., 2) to (...)."""
         return scores[..., 0]
 
     def look(
@@ -169,18 +171,19 @@ class ClassificationJudge(Judge):
     ) -> Iterator[tuple[Look, Score]]:
         gate, size = self.model.backbone.gate, tuple(inputs.shape[-2:])
         labels = torch.stack([sample.gt_label for sample in data_samples]).to(inputs.device)
+        topk = [k for k in self.topk if k == 1 or k < self.num_classes]  # all classes say nothing
         entropies, counts, seconds = [], [], []
         watch = Stopwatch(inputs.device)
         for output in self.model.backbone.iter_stages(inputs):
             output.images = inputs
             entropies.append(gate.entropy(output).float())
             seconds.append(watch.lap())
-            best = output.logits.topk(min(5, self.num_classes)).indices == labels[:, None]
-            hits = (best[:, 0], best.any(1), torch.ones_like(labels))
-            counts.append(torch.stack(hits, dim=-1).double())  # (B, 3)
+            best = output.logits.topk(max(topk)).indices == labels[:, None]
+            hits = [best[:, :k].any(1) for k in topk]
+            counts.append(torch.stack([*hits, torch.ones_like(hits[0])], dim=-1).double())
             watch.lap()
         entropies = torch.stack(entropies, dim=-1).cpu().numpy()  # (B, stages)
-        counts = torch.stack(counts, dim=1).cpu().numpy()  # (B, stages, 3)
+        counts = torch.stack(counts, dim=1).cpu().numpy()  # (B, stages, 3 or 2)
         for i, sample in enumerate(data_samples):
             look = Look(
                 metainfo=sample.metainfo,

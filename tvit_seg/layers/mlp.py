@@ -1,12 +1,15 @@
 """Two-layer perceptron whose hidden width follows its input."""
 
 from timm.layers import Mlp
+from torch import Tensor
 
 from .nested import NestedLinear
 
 
 class NestedMlp(Mlp):
     """timm's ``Mlp`` with nested linear layers: (..., d) -> (..., d), hidden ``mlp_ratio * d``.
+
+    Where that is no whole number, it is rounded down.
 
     Args:
         in_features: Full width.
@@ -19,3 +22,15 @@ class NestedMlp(Mlp):
         super().__init__(in_features, hidden_features, bias=bias, **kwargs)
         self.fc1 = NestedLinear(in_features, hidden_features, bias=bias)
         self.fc2 = NestedLinear(hidden_features, in_features, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Runs the perceptron on the last dimension.
+
+        Args:
+            x: (..., d) with d <= ``in_features``.
+
+        Returns:
+            (..., d).
+        """
+        hidden = self.drop1(self.act(self.fc1(x)))  # (..., mlp_ratio * d)
+        return self.drop2(self.fc2(hidden, x.shape[-1]))

@@ -49,6 +49,18 @@ class Teacher(nn.Module):
         self._weights: dict[str, Tensor] = {}  # from a checkpoint, until there is a copy
         self._copy: list[ThinkingBackbone] = []  # a list hides it from nn.Module
 
+    def prepare(self, backbone: "ThinkingBackbone") -> None:
+        """Reads the checkpoint, if there is one, before the first step asks for it.
+
+        Args:
+            backbone: The pruned one.
+
+        Raises:
+            ValueError: If the checkpoint cannot be read or lacks something that the backbone has.
+        """
+        if self.init_cfg is not None and not self._copy:
+            self._copy.append(self._make(backbone))
+
     @torch.no_grad()
     def forward(self, backbone: "ThinkingBackbone", images: Tensor) -> list["StageOutput"]:
         """What the unpruned backbone says.

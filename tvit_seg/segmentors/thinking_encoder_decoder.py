@@ -119,6 +119,8 @@ class ThinkingEncoderDecoder(EncoderDecoder):
             load_pretrained(
                 self, init_cfg["checkpoint"], init_cfg.get("prefix"), init_cfg.get("ema")
             )
+        if self.pruning_loss is not None:
+            self.pruning_loss.teacher.prepare(self.backbone)
 
     @property
     def num_stages(self) -> int:

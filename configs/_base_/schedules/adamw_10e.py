@@ -14,7 +14,7 @@ param_scheduler = [
     ),
     dict(
         type="CosineAnnealingLR",
-        eta_min=1e-5,
+        eta_min_ratio=1 / 150,
         begin=1,
         end=max_epochs,
         by_epoch=True,

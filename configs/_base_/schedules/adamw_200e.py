@@ -15,7 +15,7 @@ param_scheduler = [
     ),
     dict(
         type="CosineAnnealingLR",
-        eta_min=1e-5,
+        eta_min_ratio=0.01,
         begin=warmup_epochs,
         end=max_epochs,
         by_epoch=True,

@@ -1,4 +1,5 @@
 # DeiT's recipe. The learning rate is that of 512 images a step and scales with their number.
+# It falls to 1e-5 for 1024 images, with layer decay to the same share of every layer's own rate.
 _base_ = "./common_epochs.py"
 max_epochs = 300
 warmup_epochs = 5
@@ -19,7 +20,7 @@ param_scheduler = [
     ),
     dict(
         type="CosineAnnealingLR",
-        eta_min=1e-5,
+        eta_min_ratio=0.01,
         begin=warmup_epochs,
         end=max_epochs,
         by_epoch=True,

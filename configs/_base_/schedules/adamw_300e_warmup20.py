@@ -13,7 +13,7 @@ param_scheduler = [
     ),
     dict(
         type="CosineAnnealingLR",
-        eta_min=1e-5,
+        eta_min_ratio=0.01,
         begin=warmup_epochs,
         end=300,
         by_epoch=True,

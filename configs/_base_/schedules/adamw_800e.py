@@ -12,7 +12,7 @@ param_scheduler = [
     ),
     dict(
         type="CosineAnnealingLR",
-        eta_min=1e-5,
+        eta_min_ratio=0.01,
         begin=_base_.warmup_epochs,
         end=max_epochs,
         by_epoch=True,
