@@ -12,6 +12,7 @@ from tvit_seg.engine.launch import (
     build_runner,
     friendly_errors,
     load_config,
+    require_start,
     set_resume,
     use_amp,
 )
@@ -40,6 +41,7 @@ def main() -> None:
     with friendly_errors():
         cfg = load_config(args)
         set_resume(cfg, args.resume)
+        require_start(cfg)
         if args.amp:
             use_amp(cfg)
         runner = build_runner(cfg)

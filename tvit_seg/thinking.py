@@ -134,6 +134,11 @@ class Replay:
         self.outputs = outputs
         self.num_stages = len(outputs)
 
+    def kept_shape(self, size: Sequence[int]) -> tuple[int, int, int] | None:
+        """As of the backbone."""
+        shapes = (x.kept_tokens.shape[1:] for x in self.outputs if x.kept_tokens is not None)
+        return next(shapes, None)
+
     def embed(self, images: Tensor, stage: int, embedding: Tensor | None = None) -> Tensor:
         """Row numbers (n,) of the images among all."""
         return torch.arange(len(images)) if embedding is None else embedding

@@ -105,6 +105,8 @@ class ThinkingClassifier(BaseModel):
         self.backbone.init_weights()
         if cfg := self.init_cfg:
             load_pretrained(self, cfg["checkpoint"], cfg.get("prefix"), cfg.get("ema"))
+        if self.pruning_loss is not None:
+            self.pruning_loss.teacher.prepare(self.backbone)
         self._is_init = True
 
     @property
@@ -163,8 +165,10 @@ class ThinkingClassifier(BaseModel):
                 loss = F.cross_entropy(output.logits, target, label_smoothing=self.label_smoothing)
                 losses[f"stage{output.stage}.loss"] = weight * loss
         if self.pruning_loss is not None:
-            found = self.pruning_loss(self.backbone, outputs, inputs)
-            losses.update({f"pruning.{name}": loss for name, loss in found.items()})
+            stage = self.backbone.pruning.stage
+            share = weights[stage] / self.backbone.loss_weights[stage]  # of the sandwich
+            found = self.pruning_loss(self.backbone, outputs, inputs) if share else {}
+            losses.update({f"pruning.{name}": share * loss for name, loss in found.items()})
         return losses
 
     def _step_weights(self) -> list[float]:
@@ -227,8 +231,9 @@ class ThinkingClassifier(BaseModel):
         Returns:
             Data samples with ``pred_score`` (K,) probabilities, ``pred_label``, ``exit_stage``,
             ``gate_entropy`` (number of stages,) in nats, NaN where the gate stopped before,
-            ``gmacs``, the multiply-accumulates that the gate spent on the image in 10^9, and with
-            ``per_stage`` in ``test_cfg`` ``stage_scores`` (number of stages, K).
+            ``gmacs``, the multiply-accumulates that the gate spent on the image in 10^9, with
+            ``per_stage`` in ``test_cfg`` ``stage_scores`` (number of stages, K), and where a stage
+            is pruned ``kept_tokens`` (L, h, w), see :class:`~tvit_seg.Thought`.
         """
         stage_scores = None
         if self.test_cfg.get("per_stage"):
@@ -249,6 +254,8 @@ class ThinkingClassifier(BaseModel):
             sample.set_field(exits[i].cpu(), "exit_stage")
             sample.set_field(entropies[i].cpu(), "gate_entropy")
             sample.set_field(float(costs[i]), "gmacs")
+            if thought.kept_tokens is not None:
+                sample.set_field(thought.kept_tokens[i].cpu(), "kept_tokens")
             if stage_scores is not None:
                 sample.set_field(stage_scores[i], "stage_scores")
         return data_samples

@@ -144,6 +144,25 @@ def set_resume(cfg: Config, resume: str | None) -> None:
     cfg.resume, cfg.load_from = True, resume
 
 
+def require_start(cfg: Config) -> None:
+    """Token pruning is taught to a trained model, which is its teacher.
+
+    Args:
+        cfg: Of a training.
+
+    Raises:
+        ValueError: If a config with pruning starts from random weights.
+    """
+    backbone = cfg.model.get("backbone", {})
+    named = [cfg.get("load_from"), cfg.get("resume")]
+    named += [part.get(key) for part in (cfg.model, backbone) for key in ("pretrained", "init_cfg")]
+    if backbone.get("pruning") and not any(named):
+        raise ValueError(
+            "pruning is taught to a trained model: name its checkpoint, for instance by "
+            "--cfg-options load_from=PATH"
+        )
+
+
 def latest_checkpoint(work_dir: str | Path) -> Path | None:
     """Finds the checkpoint to resume from.
 
