@@ -285,8 +285,8 @@ class ThinkingSwin(ThinkingBackbone):
             ValueError: Always.
         """
         raise ValueError(
-            "ThinkingSwin pads, shifts and masks its windows differently for each image size, and a "
-            "graph holds one way"
+            "ThinkingSwin pads, shifts and masks its windows differently for each image size, and "
+            "a graph holds one way"
         )
 
     def group_matcher(self) -> dict:

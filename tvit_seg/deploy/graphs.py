@@ -43,8 +43,9 @@ class StageGraph(Graph):
     """One thinking stage.
 
     The first takes ``images`` and gives ``embedding``, at the width of the last stage; stage i > 0
-    takes that and the ``tokens_{i-1}`` of the stage before. Each gives ``tokens_{i}``, ``features_0``
-    and so on, with an image-level head ``logits``, and ``entropy`` unless the gate reads pixels.
+    takes that and the ``tokens_{i-1}`` of the stage before. Each gives ``tokens_{i}``,
+    ``features_0`` and so on, with an image-level head ``logits``, and ``entropy`` unless the gate
+    reads pixels.
 
     Args:
         backbone: Whose stage it is.

@@ -108,7 +108,7 @@ class ThinkingHost:
         return found
 
     def pad(self, images: np.ndarray) -> np.ndarray:
-        """Completes images (B, 3, H, W) with zeros to what the graphs take, or raises ValueError."""
+        """Completes images (B, 3, H, W) with zeros to sizes that the graphs take, or raises."""
         size, divisor = self.manifest["size"], self.manifest["size_divisor"]
         if size is not None:
             if list(images.shape[-2:]) != size:

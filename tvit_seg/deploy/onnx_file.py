@@ -1,7 +1,7 @@
 """Graphs as ONNX files."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -67,8 +67,9 @@ def _name_axes(path: Path) -> None:
     if images:
         names |= {first[2].dim_param: "height", first[3].dim_param: "width"}
     names.pop("", None)
-    values = (*model.graph.input, *model.graph.output, *model.graph.value_info)
-    for value in values:
+    # shapes in between come from before the optimiser moved things; readers infer their own
+    del model.graph.value_info[:]
+    for value in (*model.graph.input, *model.graph.output):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param in names:
                 dim.dim_param = names[dim.dim_param]

@@ -59,7 +59,7 @@ def _explain(graph: Graph, message: str, count: int) -> str:
 def frozen_batch(name: str, count: int) -> str:
     """The message for a graph that takes just as many images as its example had."""
     return (
-        f"{name}: the exporter froze the batch at {count} images. A layer uses the number of images "
-        "as a Python number, such as len(x), int(x.shape[0]) or a comparison with it: take "
+        f"{name}: the exporter froze the batch at {count} images. A layer uses the number of "
+        "images as a Python number, such as len(x), int(x.shape[0]) or a comparison with it: take "
         "x.shape[0] as it is, or -1 in a reshape"
     )
