@@ -38,7 +38,7 @@ def evaluate(
         },
     }
     areas = {name: [] for name in contestants}
-    for picture, item in tqdm(validation_set(cfg, count), desc="evaluation", unit="image"):
+    for picture, item in tqdm(validation_set(cfg, count), desc="evaluation", mininterval=2):
         for name, run in contestants.items():
             areas[name].append(score.compare(run(picture, item), item["data_samples"]))
     return {name: score.conclude(found) for name, found in areas.items()}

@@ -83,6 +83,9 @@ def export(
     manifest |= {
         "format": format,
         "stages": [f"{name}.{format}" for name in graphs if name != "decode"],
+        "exit_stages": list(range(len(graphs) - ("decode" in graphs)))
+        if stage is None
+        else [stage],
         "decode": f"decode.{format}" if "decode" in graphs else None,
         "inputs": {name: graph.inputs for name, graph in graphs.items()},
         "gmacs": _gmacs(graphs, _chain(graphs, batches[0][:1]), backbone.gate.needs_decode_head),

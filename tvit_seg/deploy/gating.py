@@ -1,7 +1,10 @@
 """Which gates can be exported: those whose decision is a comparison that any host can make."""
 
+from torch import Tensor
+
 from ..backbones import ThinkingBackbone
 from ..gates import FixedGate, Gate, ThresholdGate
+from ..thinking import StageOutput
 from .error import ExportError
 
 
@@ -23,6 +26,21 @@ def last_stage(backbone: ThinkingBackbone) -> int:
     if isinstance(gate, FixedGate):
         return gate.stage % backbone.num_stages
     return backbone.num_stages - 1
+
+
+def measure(gate: Gate, output: StageOutput) -> Tensor:
+    """(n,) entropy as the gate measures it, from what there is in a graph.
+
+    Raises:
+        ExportError: If the gate reads something else.
+    """
+    try:
+        return gate.entropy(output)
+    except (AttributeError, TypeError) as error:  # it got None
+        raise ExportError(
+            f"{type(gate).__name__} cannot be exported: it reads something that is not in the "
+            f"graph of a stage (tokens, features, logits) or of the decode head ({error})"
+        ) from error
 
 
 def describe_gate(gate: Gate) -> dict:

@@ -15,7 +15,7 @@ from ..backbones import ThinkingBackbone
 from ..gates import Gate
 from ..segmentors import ThinkingEncoderDecoder
 from ..thinking import StageOutput
-from .gating import last_stage
+from .gating import last_stage, measure
 
 Size = Sequence[int]
 
@@ -85,7 +85,7 @@ class StageGraph(Graph):
             found["logits"] = output.logits
         gate = self.backbone.gate
         if not gate.needs_decode_head:
-            found["entropy"] = gate.entropy(output)  # (n,)
+            found["entropy"] = measure(gate, output)  # (n,)
         return found
 
 
@@ -135,7 +135,7 @@ class DecodeGraph(Graph):
                 logits=None,
                 decode=lambda _: logits,
             )
-            found["entropy"] = self.gate.entropy(output)
+            found["entropy"] = measure(self.gate, output)
         return found
 
 

@@ -93,7 +93,7 @@ class ThinkingHost:
                 stopped = arrays if stop.all() else {k: x[stop] for k, x in arrays.items()}
                 if self.decode and "seg_logits" not in stopped:
                     stopped = stopped | self.decode(stopped)
-                found["exit_stage"][active[stop]] = stage
+                found["exit_stage"][active[stop]] = self.manifest["exit_stages"][stage]
                 for name in {"seg_logits", "logits"} & stopped.keys():
                     part = stopped[name]
                     if name == "seg_logits":

@@ -48,7 +48,7 @@ def describe(model: nn.Module, cfg: Config, size: Sequence[int] | None, divisor:
         "size_divisor": divisor,
         "batch_size": model.test_cfg.get("window_batch_size", 8) if segments else 8,
         "slide": slide,
-        "preprocessing": {**_normalisation(model), "resize": resize},
+        "preprocessing": {**_normalisation(model, segments), "resize": resize},
         "align_corners": head.align_corners if segments else False,
         "mask_threshold": head.threshold if segments and head.out_channels == 1 else None,
         "classes": meta.get("classes"),
@@ -56,7 +56,7 @@ def describe(model: nn.Module, cfg: Config, size: Sequence[int] | None, divisor:
     }
 
 
-def _normalisation(model: nn.Module) -> dict:
+def _normalisation(model: nn.Module, segments: bool) -> dict:
     """Mean and standard deviation of pixels in [0, 255], and the channels they are in order of."""
     pre = model.data_preprocessor
     if getattr(pre, "test_cfg", None):
@@ -69,8 +69,8 @@ def _normalisation(model: nn.Module) -> dict:
         mean, std = [0.0] * 3, [1.0] * 3
     else:
         mean, std = mean.flatten().tolist(), std.flatten().tolist()
-    # images are loaded as BGR for segmentors, as RGB by timm for classifiers
-    rgb = getattr(pre, "_channel_conversion", True)
+    # mmseg loads BGR, which its preprocessor may convert; timm, for classifiers, loads RGB
+    rgb = getattr(pre, "_channel_conversion", not segments)
     return {"mean": mean, "std": std, "channels": "RGB" if rgb else "BGR"}
 
 

@@ -1,6 +1,7 @@
 """Graphs with weights of 8 bits, activations quantised as they come."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -24,8 +25,10 @@ def quantize(folder: str | Path, target: str | Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     target.mkdir(parents=True, exist_ok=True)
-    for name in [*manifest["stages"], manifest["decode"]]:
-        if name is not None:
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # advice to optimise graphs first, which torch has done
+    try:
+        for name in filter(None, [*manifest["stages"], manifest["decode"]]):
             quantize_dynamic(
                 folder / name,
                 target / name,
@@ -34,4 +37,6 @@ def quantize(folder: str | Path, target: str | Path) -> None:
                 per_channel=True,
                 weight_type=QuantType.QInt8,
             )
+    finally:
+        logging.disable(level)
     shutil.copy(folder / "manifest.json", target)
