@@ -8,7 +8,7 @@ from deployment import ModuleHost
 from mmengine.config import Config
 from mmseg.evaluation import IoUMetric
 
-from tvit_seg.datasets.scenes import make_scenes
+from tvit_seg.datasets.scenes import write_scenes
 from tvit_seg.deploy.error import ExportError
 from tvit_seg.deploy.evaluate import evaluate
 from tvit_seg.deploy.pictures import load_pictures, validation_set
@@ -20,7 +20,7 @@ GATE = dict(type="EntropyGate", threshold=1.0)
 @pytest.fixture(scope="module")
 def cfg(tmp_path_factory):
     root = tmp_path_factory.mktemp("data") / "scenes"
-    make_scenes(root, num_train=1, num_val=4, size=(64, 64))
+    write_scenes(root, num_train=1, num_val=4, size=(64, 64))
     steps = [dict(type=t) for t in ("LoadImageFromFile", "LoadAnnotations", "PackSegInputs")]
     prefix = dict(img_path="img_dir/val", seg_map_path="ann_dir/val")
     dataset = dict(type="SceneDataset", data_root=str(root), data_prefix=prefix, pipeline=steps)
@@ -81,5 +81,5 @@ def test_pictures(cfg):
     assert [picture.shape for picture in found] == [(64, 64, 3)] * 3
     wrong = Config(cfg.to_dict())
     wrong.val_dataloader.dataset.data_root = "nowhere"
-    with pytest.raises(ExportError, match="validation set cannot be read.*--images FOLDER"):
+    with pytest.raises(ExportError, match=r"validation set cannot be read.*--images FOLDER"):
         load_pictures(wrong, None, 3)

@@ -3,14 +3,13 @@
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from builders import SLIDE, segmentor
-from deployment import CFG, pictures
+from deployment import CFG, GATE, needs_onnx, pictures
 
 from tvit_seg import FixedGate
 from tvit_seg.deploy import ExportError, ThinkingHost, export
@@ -18,12 +17,7 @@ from tvit_seg.deploy import host as host_file
 from tvit_seg.deploy.pt2_file import Pt2Host
 from tvit_seg.deploy.quantize import quantize
 
-GATE = dict(type="EntropyGate", threshold=1.0)
 SMALL = dict(num_layers=1)
-needs_onnx = pytest.mark.skipif(
-    any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
-    reason="onnx, onnxscript, onnxruntime are not installed",
-)
 
 
 @pytest.fixture(scope="module")

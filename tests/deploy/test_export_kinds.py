@@ -3,8 +3,7 @@
 import pytest
 import torch
 from builders import segmentor
-from deployment import CFG, pictures
-from test_graphs import GATE, PRUNING, swin
+from deployment import CFG, GATE, PRUNING, pictures, swin
 
 from tvit_seg.deploy import ExportError, export
 

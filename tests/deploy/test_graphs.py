@@ -1,33 +1,14 @@
 import pytest
 import torch
-from builders import classifier, lively, segmentor
+from builders import classifier, segmentor
+from deployment import FCN, GATE, PRUNING, SWIN, swin
 from mmseg.models import EncoderDecoder
 
-from tvit_seg import ThinkingEncoderDecoder, ThinkingSwin
+from tvit_seg import ThinkingSwin
 from tvit_seg.deploy.graphs import build_graphs
 from tvit_seg.deploy.narrow import narrow
 
-GATE = dict(type="EntropyGate", threshold=1.0)
-SWIN = dict(
-    type="ThinkingSwin",
-    embed_dims=8,
-    depths=(2, 2),
-    thinking_stages=((1, 1), (1, 2)),
-    window_size=4,
-    num_classes=5,
-    drop_path_rate=0.0,
-)
-PRUNING = dict(type="DynamicPruning", locations=(0, 1), keep_ratio=0.7)
-FCN = dict(
-    type="FCNHead", num_convs=1, concat_input=False, in_channels=16, channels=8, in_index=1,
-    num_classes=5, dropout_ratio=0, norm_cfg=dict(type="BN"),
-)  # fmt: skip
-
 NECK = dict(type="MultiLevelNeck", in_channels=[32] * 2, out_channels=32, scales=[1, 1])
-
-
-def swin(gate=GATE, head=FCN):
-    return lively(ThinkingEncoderDecoder(backbone=dict(SWIN, gate=gate), decode_head=head))
 
 
 MODELS = {

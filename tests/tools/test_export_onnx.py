@@ -5,9 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from test_export_graphs import needs_onnx
+from deployment import needs_onnx
 
-from tvit_seg.datasets.scenes import make_scenes
+from tvit_seg.datasets.scenes import write_scenes
 
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / "configs/quickstart/thinkingvit_scenes-96x96.py")
@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
 def test_everything(tool, tmp_path, capsys):
     """Random weights of the quickstart's model: graphs, int8, mIoU of all, times."""
     data, out = tmp_path / "scenes", tmp_path / "out"
-    make_scenes(data, num_train=1, num_val=3, size=(64, 64))
+    write_scenes(data, num_train=1, num_val=3, size=(64, 64))
     options = [*SMALL, f"val_dataloader.dataset.data_root={data}"]
     command = [CONFIG, "--out-dir", str(out), "--int8", "--benchmark", "2", "--rounds", "1"]
     tool.main([*command, "--threads", "1", "--cfg-options", *options])
@@ -71,19 +71,21 @@ def test_torch_export(tool, folder, tmp_path, capsys):
         (["--threshold", "-1"], "threshold=-1.0 must be a number >= 0"),
         (["--stage", "2"], r"stage=2 must lie in [0, 1]"),
         (["nowhere.pth"], "checkpoint nowhere.pth does not exist"),
-        (
-            ["--cfg-options", "model.backbone.gate={'_delete_':True,'type':'RandomGate','p':0.5}"],
-            "RandomGate decides in Python",
-        ),
     ],
 )
 def test_mistakes(tool, folder, tmp_path, capsys, options, message):
-    command = [CONFIG, *options]
-    if "--cfg-options" not in options:
-        command += ["--cfg-options", *SMALL]
+    command = [CONFIG, *options, "--images", str(folder), "--out-dir", str(tmp_path)]
     with pytest.raises(SystemExit) as error:
-        tool.main([*command[:1], "--images", str(folder), "--out-dir", str(tmp_path), *command[1:]])
+        tool.main([*command, "--cfg-options", *SMALL])
     assert message in f"{error.value}{capsys.readouterr().err}"
+
+
+def test_a_gate_that_needs_python(tool, folder, tmp_path):
+    config = tmp_path / "random.py"
+    gate = "dict(_delete_=True, type='RandomGate', p=0.5)"
+    config.write_text(f"_base_ = {CONFIG!r}\nmodel = dict(backbone=dict(gate={gate}))\n")
+    with pytest.raises(SystemExit, match="RandomGate decides in Python"):
+        tool.main([str(config), "--images", str(folder), "--cfg-options", *SMALL])
 
 
 def test_nothing_to_check_with(tool, tmp_path):
