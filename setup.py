@@ -45,6 +45,7 @@ setup(
             "setuptools<81",
             "torchvision",
         ],
+        "deploy": ["onnx", "onnxscript", "onnxruntime"],
         "test": ["hypothesis", "pytest", "pytest-xdist", "ruff"],
     },
 )

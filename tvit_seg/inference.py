@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS, MODELS
 from mmseg.structures import SegDataSample
+from torch import nn
 
 from .checkpoint_io import CheckpointError, check_compatible, get_state_dict, read_checkpoint
 
@@ -30,16 +31,8 @@ class Predictor:
     """
 
     def __init__(self, cfg: Config, checkpoint: str | Path, device: str = "cpu"):
-        init_default_scope(cfg.get("default_scope", "mmseg"))
-        saved = read_checkpoint(str(checkpoint))
-        weights = get_state_dict(saved)
-        self.model = MODELS.build(cfg.model)
-        check_compatible(self.model, weights, str(checkpoint))
-        try:
-            self.model.load_state_dict(weights)
-        except RuntimeError as error:  # torch names what is missing or of another shape
-            raise CheckpointError(f"checkpoint {checkpoint}: {error}") from error
-        self.model.to(device).eval()
+        self.model, saved = load_model(cfg, checkpoint)
+        self.model.to(device)
         self.dataset_meta = saved.get("meta", {}).get("dataset_meta") or _dataset_meta(cfg)
         self._pipeline = Compose(_pipeline(cfg))
 
@@ -56,6 +49,34 @@ class Predictor:
         data = self._pipeline(dict(img=image))
         batch = dict(inputs=[data["inputs"]], data_samples=[data["data_samples"]])
         return self.model.test_step(batch)[0].cpu()
+
+
+def load_model(cfg: Config, checkpoint: str | Path | None) -> tuple[nn.Module, dict]:
+    """Builds a config's model, in evaluation mode.
+
+    Args:
+        cfg: Config with a ``model``.
+        checkpoint: Its weights, a local file; None for random ones.
+
+    Returns:
+        The model, and what else the checkpoint holds.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        CheckpointError: If it is damaged, holds more than weights, or is of another model.
+    """
+    init_default_scope(cfg.get("default_scope", "mmseg"))
+    if checkpoint is None:
+        return MODELS.build(cfg.model).eval(), {}
+    saved = read_checkpoint(str(checkpoint))
+    weights = get_state_dict(saved)
+    model = MODELS.build(cfg.model)
+    check_compatible(model, weights, str(checkpoint))
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:  # torch names what is missing or of another shape
+        raise CheckpointError(f"checkpoint {checkpoint}: {error}") from error
+    return model.eval(), saved
 
 
 def _pipeline(cfg: Config) -> list[dict]:

@@ -104,6 +104,14 @@ class ThinkingBackbone(BaseModule):
     def padded_size(self, size: Sequence[int]) -> list[int]:
         """Size in pixels that images of (H, W) pixels are padded to, on the right and bottom."""
 
+    def size_divisor(self) -> int:
+        """Of what image sizes are multiples in an exported graph that takes any such size.
+
+        Raises:
+            ValueError: If a graph can be for a single size only; the message says why.
+        """
+        raise ValueError(f"{type(self).__name__} does not say how its graphs could take any size")
+
     @abstractmethod
     def group_matcher(self) -> dict:
         """Which parameters belong to which layer, for layer decay, in timm's notation."""

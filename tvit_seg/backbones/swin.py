@@ -3,7 +3,6 @@
 The transformer is Swin (https://arxiv.org/abs/2103.14030).
 """
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Integral
@@ -245,7 +244,7 @@ class ThinkingSwin(ThinkingBackbone):
 
         Deeper levels complete an odd row or column of tokens by themselves.
         """
-        return [math.ceil(length / self.patch_size) * self.patch_size for length in size]
+        return [-(-length // self.patch_size) * self.patch_size for length in size]
 
     def run_stage(
         self, stage: int, embedding: Tensor, tokens: Tensor | None, size: Sequence[int]
@@ -281,6 +280,17 @@ class ThinkingSwin(ThinkingBackbone):
             tokens=tokens,
             features=tuple(map(self._to_map, maps, self.out_indices)),
             logits=logits,
+        )
+
+    def size_divisor(self) -> int:
+        """There is none; see :meth:`ThinkingBackbone.size_divisor`.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            "ThinkingSwin pads, shifts and masks its windows differently for each image size, and "
+            "a graph holds one way"
         )
 
     def group_matcher(self) -> dict:

@@ -1,6 +1,5 @@
 """ThinkingViT (https://arxiv.org/abs/2507.10800): vision transformer of nested stages."""
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
@@ -205,7 +204,8 @@ class ThinkingViT(ThinkingBackbone):
         start = 0 if embedding is None else embedding.shape[-1]
         new = slice(start, self.stage_dims[stage])
         patches = self.patch_embed(images, new)  # (n, h w, d_i - d_{i-1})
-        tokens = torch.cat((self.cls_token[..., new].expand(len(images), -1, -1), patches), dim=1)
+        cls_token = self.cls_token[..., new].expand(patches.shape[0], -1, -1)
+        tokens = torch.cat((cls_token, patches), dim=1)
         position = resample_abs_pos_embed(
             self.pos_embed[..., new],
             self.grid(images.shape[-2:]),
@@ -218,7 +218,7 @@ class ThinkingViT(ThinkingBackbone):
 
     def grid(self, size: Sequence[int]) -> list[int]:
         """Rows and columns of patches for an image of (H, W) pixels, padding included."""
-        return [math.ceil(length / self.patch_size) for length in size]
+        return [-(-length // self.patch_size) for length in size]
 
     def padded_size(self, size: Sequence[int]) -> list[int]:
         """Size in pixels that images of (H, W) pixels are padded to: multiples of the patch."""
@@ -263,6 +263,19 @@ class ThinkingViT(ThinkingBackbone):
     def kept_shape(self, size: Sequence[int]) -> tuple[int, int, int] | None:
         """As in :class:`ThinkingBackbone`."""
         return self.pruning.kept_shape(self.grid(size)) if self.pruning else None
+
+    def size_divisor(self) -> int:
+        """The patch size; see :meth:`ThinkingBackbone.size_divisor`.
+
+        Raises:
+            ValueError: With token pruning, where the number of tokens kept becomes a constant.
+        """
+        if self.pruning is not None:
+            raise ValueError(
+                f"{type(self.pruning).__name__} keeps a number of tokens that depends on the image "
+                "size, and a graph holds it as a constant"
+            )
+        return self.patch_size
 
     def group_matcher(self) -> dict:
         """Embedding, blocks, and the final norm with the last; see :class:`ThinkingBackbone`."""

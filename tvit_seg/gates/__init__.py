@@ -6,6 +6,7 @@ from .entropy import EntropyGate
 from .fixed import FixedGate, ProbeGate
 from .pixel_entropy import PixelEntropyGate
 from .random import RandomGate
+from .threshold import ThresholdGate
 
 __all__ = [
     "BudgetGate",
@@ -15,5 +16,6 @@ __all__ = [
     "PixelEntropyGate",
     "ProbeGate",
     "RandomGate",
+    "ThresholdGate",
     "build_gate",
 ]

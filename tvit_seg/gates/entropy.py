@@ -5,12 +5,12 @@ from numbers import Integral
 from torch import Tensor
 
 from ..registry import GATES
-from .base import Gate, check_threshold
 from .functional import sigmoid_entropy, softmax_entropy
+from .threshold import ThresholdGate
 
 
 @GATES.register_module()
-class EntropyGate(Gate):
+class EntropyGate(ThresholdGate):
     """Stops the images whose image-level prediction has an entropy below a threshold.
 
     Args:
@@ -25,8 +25,7 @@ class EntropyGate(Gate):
     """
 
     def __init__(self, threshold: float, topk: int | None = None, use_sigmoid: bool = False):
-        super().__init__()
-        self.threshold = check_threshold(threshold)
+        super().__init__(threshold)
         least = 1 if use_sigmoid else 2
         if topk is not None and (not isinstance(topk, Integral) or topk < least):
             raise ValueError(f"gate topk={topk!r} must be None or an integer >= {least}")
@@ -51,9 +50,6 @@ class EntropyGate(Gate):
     def entropy(self, output) -> Tensor:
         measure = sigmoid_entropy if self.use_sigmoid else softmax_entropy
         return measure(output.logits, self.topk)
-
-    def stop(self, output, entropy: Tensor) -> Tensor:
-        return entropy < self.threshold
 
     def extra_repr(self) -> str:
         return f"threshold={self.threshold}, topk={self.topk}, use_sigmoid={self.use_sigmoid}"

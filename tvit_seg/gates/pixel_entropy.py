@@ -3,12 +3,12 @@
 from torch import Tensor
 
 from ..registry import GATES
-from .base import Gate, check_threshold
 from .functional import pixel_entropy
+from .threshold import ThresholdGate
 
 
 @GATES.register_module()
-class PixelEntropyGate(Gate):
+class PixelEntropyGate(ThresholdGate):
     """Stops the images whose mean pixel entropy is below a threshold.
 
     Every stage is decoded to ask this gate, so thinking on costs a decode head per stage. It works
@@ -23,15 +23,5 @@ class PixelEntropyGate(Gate):
 
     needs_decode_head = True
 
-    def __init__(self, threshold: float):
-        super().__init__()
-        self.threshold = check_threshold(threshold)
-
     def entropy(self, output) -> Tensor:
         return pixel_entropy(output.seg_logits)
-
-    def stop(self, output, entropy: Tensor) -> Tensor:
-        return entropy < self.threshold
-
-    def extra_repr(self) -> str:
-        return f"threshold={self.threshold}"

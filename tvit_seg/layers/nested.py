@@ -66,12 +66,28 @@ class NestedLinear(nn.Linear):
         width = x.shape[-1]
         if out_features is None:
             out_features = width * self.out_features // self.in_features
+        return F.linear(x, *self._slices(width, out_features))
+
+    def cut(self, width: int, out_features: int) -> None:
+        """Keeps only what inputs of a width, and narrower ones, read; for good.
+
+        Args:
+            width: Of the input.
+            out_features: Of the output at that width.
+        """
+        weight, bias = self._slices(width, out_features)
+        self.weight = nn.Parameter(weight.detach().clone())
+        if bias is not None:
+            self.bias = nn.Parameter(bias.detach().clone())
+        self.in_features, self.out_features = width, out_features
+
+    def _slices(self, width: int, out_features: int) -> tuple[Tensor, Tensor | None]:
         weight = leading(self.weight, width, dim=1, groups=self.in_groups)
         weight = leading(weight, out_features, groups=self.groups)
         bias = self.bias
         if bias is not None:
             bias = leading(bias, out_features, groups=self.groups)
-        return F.linear(x, weight, bias)
+        return weight, bias
 
 
 class NestedLayerNorm(nn.LayerNorm):
@@ -97,8 +113,22 @@ class NestedLayerNorm(nn.LayerNorm):
             (..., d).
         """
         width = x.shape[-1]
-        weight, bias = (
+        return F.layer_norm(x, (width,), *self._slices(width), self.eps)
+
+    def cut(self, width: int, *_: int) -> None:
+        """Keeps only what inputs of a width, and narrower ones, read; for good.
+
+        Args:
+            width: Of the input.
+            *_: Of the output, the same.
+        """
+        parts = zip(("weight", "bias"), self._slices(width), strict=True)
+        for name, part in [(name, part) for name, part in parts if part is not None]:
+            setattr(self, name, nn.Parameter(part.detach().clone()))
+        self.normalized_shape = (width,)
+
+    def _slices(self, width: int) -> list[Tensor | None]:
+        return [
             None if part is None else leading(part, width, groups=self.groups)
             for part in (self.weight, self.bias)
-        )
-        return F.layer_norm(x, (width,), weight, bias, self.eps)
+        ]

@@ -63,7 +63,7 @@ class NestedWindowAttention(NestedAttention):
         Returns:
             (B, h, w, d).
         """
-        if not len(x):  # timm's helpers infer the batch, which an empty one does not allow
+        if x.shape[0] == 0:  # timm's helpers infer the batch, which an empty one does not allow
             return x
         height, width, channels = x.shape[1:]
         window, shift = self.fit_window((height, width))
@@ -78,7 +78,7 @@ class NestedWindowAttention(NestedAttention):
         if any(shift):
             apart = shift_mask(size, window, shift, x.device)  # (W, 1, N, N)
             bias = bias.masked_fill(apart, float("-inf"))  # (W, heads, N, N)
-            bias = bias.repeat(len(x), 1, 1, 1)  # (B W, heads, N, N)
+            bias = bias.repeat(x.shape[0], 1, 1, 1)  # (B W, heads, N, N)
         windows = super().forward(windows, attn_mask=bias)
         x = window_reverse(windows, window, *size)  # (B, h, w, d) of the completed map
         if any(shift):

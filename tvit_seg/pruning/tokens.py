@@ -159,7 +159,7 @@ class HardTokens(PrunedTokens):
         scores = predictor(x[:, 1:])[..., 0]
         best = F.pad(top_tokens(scores, self.counts[len(self.history)]) + 1, (1, 0))  # (n, K')
         self.where = best if self.where is None else self.where.gather(1, best)
-        kept = x.new_zeros(len(x), 1 + self.grid[0] * self.grid[1]).scatter(1, self.where, 1.0)
+        kept = x.new_zeros(x.shape[0], 1 + self.grid[0] * self.grid[1]).scatter(1, self.where, 1.0)
         self.history.append(kept[:, 1:])
         return take_tokens(x, best)
 

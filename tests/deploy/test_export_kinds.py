@@ -1,0 +1,44 @@
+"""Models besides the plain ViT segmentor, each as files of torch.export."""
+
+import pytest
+import torch
+from builders import segmentor
+from deployment import CFG, GATE, PRUNING, pictures, swin
+
+from tvit_seg.deploy import ExportError, export
+
+
+def test_swin(tmp_path):
+    manifest = export(swin(), CFG, tmp_path, pictures(), format="pt2")
+    assert manifest["backbone"] == "ThinkingSwin"
+
+
+def test_swin_for_any_size(tmp_path):
+    message = "graphs for any size are not possible: ThinkingSwin pads, shifts and masks"
+    with pytest.raises(ExportError, match=message):
+        export(swin(), CFG, tmp_path, pictures(), any_size=True, format="pt2")
+
+
+def test_pruned(tmp_path):
+    model = segmentor(GATE, backbone=dict(pruning=PRUNING))
+    export(model, CFG, tmp_path, pictures(), format="pt2")
+
+
+def test_a_gate_on_pixels(tmp_path):
+    model = segmentor(dict(type="PixelEntropyGate", threshold=1.5), backbone=dict(num_layers=1))
+    manifest = export(model, CFG, tmp_path, pictures(), format="pt2")
+    assert manifest["gate"]["reads"] == "pixels"
+
+
+class Frozen(torch.nn.Module):
+    """A layer that takes the number of images for a number."""
+
+    def forward(self, features):
+        return (features[0].reshape(len(features[0]), -1).reshape(features[0].shape),)
+
+
+def test_a_frozen_batch_ends_the_export(tmp_path):
+    model = segmentor(GATE, backbone=dict(num_layers=1))
+    model.neck = Frozen()
+    with pytest.raises(ExportError, match="froze the batch at 2 images"):
+        export(model, CFG, tmp_path, pictures(), format="pt2")

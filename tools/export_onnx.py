@@ -1,0 +1,156 @@
+"""Writes a thinking model as graphs (ONNX or torch.export) and checks them on real images.
+
+Each thinking stage becomes a graph, the decode head another; tvit_seg/deploy/host.py, which needs
+NumPy and onnxruntime alone, gates between them. With --stage there is a single graph that always
+stops at that stage. Nothing is said to be done before the graphs agree with PyTorch to 1e-3.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+from prettytable import PrettyTable
+from torch import nn
+
+import tvit_seg  # noqa: F401, first of all: it says what is missing
+from tvit_seg.deploy.evaluate import evaluate
+from tvit_seg.deploy.export import FORMATS, export
+from tvit_seg.deploy.pictures import load_pictures
+from tvit_seg.deploy.quantize import quantize
+from tvit_seg.deploy.timing import time_host
+from tvit_seg.engine.launch import ConfigOptions, friendly_errors, read_config
+from tvit_seg.gates import EntropyGate
+from tvit_seg.inference import load_model
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="config file")
+    parser.add_argument("checkpoint", nargs="?", help="checkpoint file (random weights)")
+    parser.add_argument(
+        "--out-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder for the graphs (work_dirs/CONFIG/export)",
+    )
+    parser.add_argument("--format", choices=FORMATS, default="onnx", help="(onnx)")
+    parser.add_argument(
+        "--stage", type=int, metavar="N", help="a single graph that always stops at stage N"
+    )
+    parser.add_argument("--threshold", type=float, help="of the gate, in nats (the config's)")
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument(
+        "--size",
+        type=int,
+        nargs="+",
+        metavar="PIXELS",
+        help="image size of the graphs, one or H W (the sliding window, else what the test "
+        "pipeline makes of the first image)",
+    )
+    sizes.add_argument(
+        "--dynamic-size", action="store_true", help="graphs for any image size (ThinkingViT)"
+    )
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="pictures to check with (the validation set)"
+    )
+    parser.add_argument("--num-images", type=int, default=8, metavar="N", help="how many (8)")
+    parser.add_argument(
+        "--int8", action="store_true", help="int8 graphs too, in DIR/int8; implies --evaluate"
+    )
+    parser.add_argument(
+        "--evaluate",
+        type=int,
+        nargs="?",
+        const=0,
+        metavar="N",
+        help="mIoU (accuracy) of model and graphs on the first N validation images (all)",
+    )
+    parser.add_argument(
+        "--benchmark",
+        type=int,
+        nargs="?",
+        const=8,
+        metavar="BATCH",
+        help="time the host loop with all images stopping, half, and none, in batches of (8)",
+    )
+    parser.add_argument("--rounds", type=int, default=9, help="of the benchmark (9)")
+    parser.add_argument("--threads", type=int, help="of the benchmark (the runtimes' own choice)")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=ConfigOptions, default={}, metavar="KEY=VALUE"
+    )
+    args = parser.parse_args(argv)
+    if args.size is not None and (len(args.size) > 2 or min(args.size) < 1):
+        parser.error(f"--size {args.size} must be one or two lengths in pixels")
+    for name, least in (
+        ("num_images", 1), ("rounds", 1), ("threads", 1), ("benchmark", 1), ("evaluate", 0),
+    ):  # fmt: skip
+        value = getattr(args, name)
+        if value is not None and value < least:
+            parser.error(f"--{name.replace('_', '-')} {value} must be at least {least}")
+    if args.int8 and args.format != "onnx":
+        parser.error("--int8 needs --format onnx")
+    if args.int8 and args.evaluate is None:
+        args.evaluate = 0
+    return args
+
+
+def load(args: argparse.Namespace, cfg: Config) -> nn.Module:
+    model, _ = load_model(cfg, args.checkpoint)
+    gate = model.backbone.gate
+    if args.threshold is not None:
+        if not hasattr(gate, "threshold"):
+            raise ValueError(f"--threshold: the config's {type(gate).__name__} has none")
+        gate.threshold = EntropyGate(args.threshold).threshold  # checked there
+    return model
+
+
+def say(manifest: dict, folder: Path) -> None:
+    size = manifest["size"]
+    size = " x ".join(map(str, size)) if size else f"any, by {manifest['size_divisor']}"
+    costs = ", ".join(f"{cost:.4g}" for cost in manifest["gmacs"])
+    print(f"written to {folder}: {', '.join(manifest['inputs'])} ({manifest['format']})")
+    print(f"images: any number; pixels: {size}")
+    print(f"gate: {manifest['gate']}; GMACs when stopping at each stage: {costs}")
+    print(f"largest difference from PyTorch: {manifest['largest_difference']:.2g}")
+
+
+def show_scores(scores: dict[str, float], name: str) -> None:
+    table = PrettyTable(["weights and runtime", f"{name} (%)", "difference"])
+    own = next(iter(scores.values()))
+    for who, score in scores.items():
+        table.add_row([who, f"{score:.2f}", f"{score - own:+.2f}"])
+    print(table)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    folder = args.out_dir or Path("work_dirs", Path(args.config).stem, "export")
+    with friendly_errors():
+        cfg = read_config(args.config, args.cfg_options)
+        if args.checkpoint is None:
+            print("no checkpoint: the weights are random")
+        model = load(args, cfg)
+        pictures = load_pictures(cfg, args.images, args.num_images)
+        size = args.size * 2 if args.size and len(args.size) == 1 else args.size
+        if args.evaluate is not None:  # before minutes of work: is there something to evaluate on
+            load_pictures(cfg, None, 1)
+        manifest = export(
+            model, cfg, folder, pictures, size, args.dynamic_size, args.stage, args.format
+        )
+        say(manifest, folder)
+        if args.int8:
+            quantize(folder, folder / "int8")
+        if args.evaluate is not None:
+            kind = FORMATS[args.format]
+            hosts = {args.format: kind(folder, args.threads)}
+            if args.int8:
+                hosts["onnx, int8"] = kind(folder / "int8", args.threads)
+            scores = evaluate(model, cfg, hosts, args.evaluate or None)
+            show_scores(scores, "mIoU" if hasattr(model, "decode_head") else "accuracy")
+        if args.benchmark is not None:
+            print(time_host(folder, model, pictures, args.benchmark, args.rounds, args.threads))
+
+
+if __name__ == "__main__":
+    main()

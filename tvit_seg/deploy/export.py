@@ -1,0 +1,170 @@
+"""A thinking model as a folder of graphs, checked against the model before it is done."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..backbones import ThinkingBackbone
+from .check import check_graphs, check_host
+from .error import ExportError
+from .gating import check_gate
+from .graphs import Graph, build_graphs
+from .host import ThinkingHost, prepare, resize, windows
+from .manifest import describe
+from .narrow import narrow
+from .onnx_file import require_onnx, write_onnx
+from .pt2_file import Pt2Host, write_pt2
+from .trace import trace
+
+FORMATS = {"onnx": ThinkingHost, "pt2": Pt2Host}
+"""Formats, and what runs them."""
+
+
+def export(
+    model: nn.Module,
+    cfg: Config,
+    folder: str | Path,
+    pictures: Sequence[np.ndarray],
+    size: Sequence[int] | None = None,
+    any_size: bool = False,
+    stage: int | None = None,
+    format: str = "onnx",
+) -> dict:
+    """Writes a model's graphs and ``manifest.json``, and checks them on real images.
+
+    Args:
+        model: A thinking segmentor or classifier, in evaluation mode, on the CPU.
+        cfg: Its config.
+        folder: Where to write; made if needed.
+        pictures: Real images (H, W, 3) uint8 BGR to check with, at least one.
+        size: (H, W) in pixels of the images that graphs are for; None for the window of sliding
+            inference, else for the size of the first picture after the test pipeline.
+        any_size: Whether the graphs shall take images of any size.
+        stage: Index of a stage where all images stop, for a single graph in place of a gated chain.
+        format: ``onnx`` or ``pt2`` (``torch.export``).
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ExportError: If something cannot be exported, or what was written is not the model.
+    """
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(backbone, ThinkingBackbone):
+        raise ExportError(f"{type(model).__name__} has no thinking backbone to export")
+    if format not in FORMATS:
+        raise ExportError(f"format={format!r} must be one of {', '.join(FORMATS)}")
+    if format == "onnx":
+        require_onnx()
+    if stage is None:
+        check_gate(backbone.gate)
+    elif not 0 <= stage < backbone.num_stages:
+        raise ExportError(f"stage={stage} must lie in [0, {backbone.num_stages - 1}]")
+    divisor = 1
+    if any_size:
+        try:
+            divisor = backbone.size_divisor()
+        except ValueError as error:
+            raise ExportError(f"graphs for any size are not possible: {error}; name one") from error
+    preprocessing, slide = (describe(model, cfg, None)[key] for key in ("preprocessing", "slide"))
+    if size is None:
+        size = slide["crop_size"] if slide else prepare(pictures[0], preprocessing).shape[-2:]
+    manifest = describe(model, cfg, None if any_size else size, divisor)
+    batches = _batches(manifest, pictures, size)
+    graphs = build_graphs(model, batches[0], stage, any_size)
+    chains = [_chain(graphs, images[:2]) for images in batches]
+    manifest |= {
+        "format": format,
+        "stages": [f"{name}.{format}" for name in graphs if name != "decode"],
+        "exit_stages": list(range(len(graphs) - ("decode" in graphs)))
+        if stage is None
+        else [stage],
+        "decode": f"decode.{format}" if "decode" in graphs else None,
+        "inputs": {name: graph.inputs for name, graph in graphs.items()},
+        "gmacs": _gmacs(graphs, _chain(graphs, batches[0][:1]), backbone.gate.needs_decode_head),
+        "gmacs_size": list(size),
+    }
+    if stage is not None:
+        manifest["gate"] = {"type": "FixedGate", "stage": stage}
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, graph in graphs.items():
+        path = folder / f"{name}.{format}"
+        example = {key: chains[0][key] for key in graph.inputs}
+        other = chains[-1] if any_size else None
+        cut = narrow(graph, example)
+        program = trace(cut, example, other, divisor)
+        if format == "onnx":
+            write_onnx(program, example, list(cut(example)), path)
+        else:
+            write_pt2(program, path)
+    write_manifest(manifest, folder)
+    host = FORMATS[format](folder)
+    runs = dict(zip(graphs, [*host.stages, host.decode], strict=False))
+    manifest["largest_difference"] = max(
+        check_graphs(runs, graphs, batches), check_host(host, model, batches, stage)
+    )
+    write_manifest(manifest, folder)
+    return manifest
+
+
+def write_manifest(manifest: dict, folder: Path) -> None:
+    """Writes ``manifest.json``."""
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def crops(manifest: dict, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """What the host runs graphs on: prepared pictures (3, H, W), or the windows over them."""
+    found = []
+    for picture in pictures:
+        image = prepare(picture, manifest["preprocessing"])
+        found += [image[area] for area in windows(image.shape[-2:], manifest["slide"])]
+    return found
+
+
+def _batches(manifest: dict, pictures: Sequence[np.ndarray], size: Sequence[int]) -> list[Tensor]:
+    """Images (n, 3, H, W) of several numbers n; of another size too, where any is possible."""
+    images = [image for image in crops(manifest, pictures) if image.shape[-2:] == tuple(size)]
+    if not images:  # graphs for any size are checked at the size that was asked for, too
+        picture = prepare(pictures[0], manifest["preprocessing"] | {"resize": None})
+        images = [resize(picture, size).astype(np.float32)]
+    while len(images) < 3:
+        images.append(images[-1][..., ::-1] if len(images) == 1 else images[-1][..., ::-1, :])
+    divisor = manifest["size_divisor"]
+    most = torch.from_numpy(np.stack(images[:4]))
+    batches = [most[:3], most[:1], most]
+    if manifest["size"] is None:
+        height, width = (max(2, length // divisor // 2) * divisor for length in size)
+        batches.append(most[..., :height, :width])
+    return batches
+
+
+@torch.no_grad()
+def _chain(graphs: dict[str, Graph], images: Tensor) -> dict[str, Tensor]:
+    """All tensors that arise when graphs run one after the other."""
+    tensors = {"images": images}
+    for graph in graphs.values():
+        tensors |= graph({key: tensors[key] for key in graph.inputs})
+    return tensors
+
+
+@torch.no_grad()
+def _gmacs(graphs: dict[str, Graph], tensors: dict[str, Tensor], decodes_all: bool) -> list[float]:
+    """Cost of an image that stops after each stage, in 10^9 multiply-accumulates."""
+    costs = {}
+    for name, graph in graphs.items():
+        # fused attention is missing from some versions' tables; the plain one is products alone
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+            graph({key: tensors[key] for key in graph.inputs})
+        costs[name] = counter.get_total_flops() / 2e9
+    decode = costs.pop("decode", 0.0)
+    sums = np.cumsum(list(costs.values()))
+    times = np.arange(1, len(sums) + 1) if decodes_all else 1
+    return (sums + decode * times).tolist()

@@ -1,0 +1,227 @@
+"""Runs exported thinking graphs: NumPy and onnxruntime are all it needs, so copy it anywhere.
+
+    host = ThinkingHost("exported")  # what tools/export_onnx.py wrote
+    for result in host([cv2.imread("street.png")]):
+        print(result.labels.shape, result.exit_stage, result.entropy)
+
+After each thinking stage only the images (in sliding inference the windows) go on whose entropy is
+not below ``host.threshold``, which may be changed at any time.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from math import nan
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+
+class Result(NamedTuple):
+    """What is said about an image of W windows (1 without sliding).
+
+    ``labels`` (H, W) classes of the pixels, or one class; ``exit_stage`` (W,); ``entropy`` (W,
+    number of stages) in nats, NaN where not measured.
+    """
+
+    labels: np.ndarray
+    exit_stage: np.ndarray
+    entropy: np.ndarray
+
+
+class ThinkingHost:
+    """The exit loop around exported graphs.
+
+    Args:
+        folder: Has ``manifest.json`` and the graphs.
+        threads: Of onnxruntime; None for its own choice.
+        providers: Of onnxruntime, such as ``["CUDAExecutionProvider"]``.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        threads: int | None = None,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+    ):
+        self.threads, self.providers = threads, list(providers)
+        self.manifest = json.loads(Path(folder, "manifest.json").read_text())
+        self.threshold = self.manifest["gate"].get("threshold", 0.0)
+        self.stages = [self.open(Path(folder, name)) for name in self.manifest["stages"]]
+        decode = self.manifest["decode"]
+        self.decode = decode and self.open(Path(folder, decode))
+
+    def open(self, path: Path) -> Callable[[Arrays], Arrays]:
+        """Opens a graph, a function from named arrays (more than it takes are fine) to others."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads or 0
+        session = onnxruntime.InferenceSession(path, options, self.providers)
+        names = [node.name for node in session.get_inputs()]
+        outputs = [node.name for node in session.get_outputs()]
+        return lambda arrays: dict(
+            zip(outputs, session.run(outputs, {name: arrays[name] for name in names}), strict=True)
+        )
+
+    def think(self, images: np.ndarray) -> Arrays:
+        """Thinks about a batch; who stops costs nothing further.
+
+        Args:
+            images: (B, 3, H, W) float32, normalised.
+
+        Returns:
+            ``exit_stage`` (B,), ``entropy`` (B, number of stages), NaN where not measured, and what
+            the graphs say: ``seg_logits`` (B, K, H, W), ``logits`` (B, C).
+        """
+        count, (height, width) = len(images), images.shape[-2:]
+        found = {
+            "exit_stage": np.zeros(count, np.int64),
+            "entropy": np.full((count, len(self.stages)), nan, np.float32),
+        }
+        active, arrays = np.arange(count), {"images": self.pad(images)}
+        for stage, run in enumerate(self.stages):
+            arrays |= run(arrays)
+            if self.manifest["gate"].get("reads") == "pixels":
+                arrays |= self.decode(arrays)
+            entropy = arrays.pop("entropy", np.full(len(active), nan, np.float32))
+            found["entropy"][active, stage] = entropy
+            stop = (entropy < self.threshold) | (stage == len(self.stages) - 1)
+            if stop.any():
+                stopped = arrays if stop.all() else {k: x[stop] for k, x in arrays.items()}
+                if self.decode and "seg_logits" not in stopped:
+                    stopped = stopped | self.decode(stopped)
+                found["exit_stage"][active[stop]] = self.manifest["exit_stages"][stage]
+                for name in {"seg_logits", "logits"} & stopped.keys():
+                    part = stopped[name]
+                    if name == "seg_logits":
+                        part = part[..., :height, :width]
+                    whole = found.setdefault(name, np.empty((count, *part.shape[1:]), part.dtype))
+                    whole[active[stop]] = part
+            if stop.all():
+                break
+            active = active[~stop]
+            needed = ("images", "embedding", f"tokens_{stage}")
+            arrays = {name: arrays[name][~stop] for name in needed}
+        return found
+
+    def pad(self, images: np.ndarray) -> np.ndarray:
+        """Completes images (B, 3, H, W) with zeros to sizes that the graphs take, or raises."""
+        size, divisor = self.manifest["size"], self.manifest["size_divisor"]
+        if size is not None:
+            if list(images.shape[-2:]) != size:
+                raise ValueError(
+                    f"an image or window of {images.shape[-2:]} pixels, but the graphs are for "
+                    f"{size}: resize it, or export for any size"
+                )
+            return images
+        margin = [max(-n % divisor, 2 * divisor - n) for n in images.shape[-2:]]
+        return np.pad(images, ((0, 0), (0, 0), (0, margin[0]), (0, margin[1])))
+
+    def __call__(self, images: Sequence[np.ndarray], batch_size: int | None = None) -> list[Result]:
+        """Segments, or classifies, pictures of any sizes.
+
+        Args:
+            images: (H, W, 3) uint8 each, BGR as OpenCV reads them.
+            batch_size: How many images or windows run at once; None for what the manifest says.
+        """
+        batch_size = batch_size or self.manifest["batch_size"]
+        inputs = [prepare(image, self.manifest["preprocessing"]) for image in images]
+        areas = [windows(x.shape[-2:], self.manifest["slide"]) for x in inputs]
+        by_shape: dict[tuple, list] = {}  # windows that can run together: image and place
+        for i, x in enumerate(inputs):
+            for area in areas[i]:
+                by_shape.setdefault(x[area].shape, []).append((i, area))
+        logits: list = [None] * len(inputs)
+        exits, entropies = ([[] for _ in inputs] for _ in range(2))
+        for slots in by_shape.values():
+            for start in range(0, len(slots), batch_size):
+                chunk = slots[start : start + batch_size]
+                found = self.think(np.stack([inputs[i][area] for i, area in chunk]))
+                for n, (i, area) in enumerate(chunk):
+                    exits[i].append(found["exit_stage"][n])
+                    entropies[i].append(found["entropy"][n])
+                    if "seg_logits" not in found:
+                        logits[i] = found["logits"][n]
+                        continue
+                    part = found["seg_logits"][n]
+                    if logits[i] is None:
+                        logits[i] = np.zeros((len(part), *inputs[i].shape[-2:]), np.float32)
+                    logits[i][area] += part
+        return [
+            Result(self.label(x, where, image.shape[:2]), np.array(stages), np.array(seen))
+            for x, where, image, stages, seen in zip(
+                logits, areas, images, exits, entropies, strict=True
+            )
+        ]
+
+    def label(self, logits: np.ndarray, areas: list[tuple], size: Sequence[int]) -> np.ndarray:
+        """The classes at the size (H, W) of the picture, from sums of logits over windows."""
+        if logits.ndim > 1:
+            cover = np.zeros(logits.shape[-2:], np.float32)
+            for area in areas:
+                cover[area] += 1
+            logits = resize(logits / cover, size, self.manifest["align_corners"])
+        if len(logits) == 1:  # a single class: its probability against a threshold
+            return (1 / (1 + np.exp(-logits[0])) > self.manifest["mask_threshold"]).astype(np.int64)
+        return logits.argmax(0)
+
+
+def prepare(image: np.ndarray, how: dict) -> np.ndarray:
+    """Resizes and normalises a picture.
+
+    Args:
+        image: (H, W, 3) uint8, BGR as OpenCV reads it.
+        how: ``preprocessing`` of the manifest.
+
+    Returns:
+        (3, H', W') float32.
+    """
+    size = new_size(image.shape[:2], how["resize"])
+    image = np.rint(resize(image.astype(np.float32).transpose(2, 0, 1), size))
+    if how["channels"] == "RGB":
+        image = image[::-1]
+    mean, std = (np.array(how[name], np.float32)[:, None, None] for name in ("mean", "std"))
+    return (image - mean) / std
+
+
+def windows(size: Sequence[int], slide: dict | None) -> list[tuple]:
+    """Where the windows over an image of (H, W) pixels lie, row by row; one without ``slide``."""
+    slide = slide or {"crop_size": size, "stride": size}
+    steps = []
+    for length, crop, stride in zip(size, slide["crop_size"], slide["stride"], strict=True):
+        last = max(length - crop, 0)  # the last window ends at the border
+        steps.append([slice(start, start + crop) for start in (*range(0, last, stride), last)])
+    return [(..., rows, columns) for rows in steps[0] for columns in steps[1]]
+
+
+def new_size(size: Sequence[int], how: dict | None) -> tuple[int, int]:
+    """(H, W) after mmcv's ``Resize``: a scale of (W, H), or to fit into with ``keep_ratio``."""
+    if how is None:
+        return tuple(size)
+    if not how["keep_ratio"]:
+        return tuple(how["scale"][::-1])
+    pairs = zip(sorted(how["scale"]), sorted(size), strict=True)
+    factor = min(most / length for most, length in pairs)
+    return tuple(int(length * factor + 0.5) for length in size)
+
+
+def resize(x: np.ndarray, size: Sequence[int], align_corners: bool = False) -> np.ndarray:
+    """Bilinear, (..., h, w) to (..., H, W), as torch and OpenCV do it."""
+    for axis, count in zip((-2, -1), size, strict=True):
+        length = x.shape[axis]
+        if count == length:
+            continue
+        at = np.linspace(0, length - 1, count, dtype=np.float32)
+        if not align_corners:
+            at = np.clip(
+                (np.arange(count, dtype=np.float32) + 0.5) * (length / count) - 0.5, 0, None
+            )
+        low = np.minimum(at.astype(np.int64), length - 1)
+        share = (at - low).astype(np.float32)
+        share = share[:, None] if axis == -2 else share
+        high = np.minimum(low + 1, length - 1)
+        x = x.take(low, axis) * (1 - share) + x.take(high, axis) * share
+    return x

@@ -1,0 +1,98 @@
+"""What a host must know besides the graphs, as a dict for JSON."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+import mmseg.registry
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.models import EncoderDecoder
+from torch import nn
+
+from .. import __version__
+from .error import ExportError
+from .gating import describe_gate
+
+_LOADING = ("LoadImageFromFile", "LoadAnnotations", "PackSegInputs")
+
+
+def describe(model: nn.Module, cfg: Config, size: Sequence[int] | None, divisor: int = 1) -> dict:
+    """What a host must know of a model and its config.
+
+    Args:
+        model: A thinking segmentor or classifier.
+        cfg: Its config, with the test pipeline and the dataset.
+        size: (H, W) of the images in pixels that the graphs are for; None for any.
+        divisor: What sizes are multiples of for the graphs; the host completes images.
+
+    Raises:
+        ExportError: If the config prepares images in a way that the host does not know.
+    """
+    backbone = getattr(model, "backbone", model)
+    segments = isinstance(model, EncoderDecoder)
+    slide = None
+    if segments and model.test_cfg.get("mode", "whole") == "slide":
+        slide = {name: list(model.test_cfg[name]) for name in ("crop_size", "stride")}
+    resize = _resize(cfg) if segments else None
+    if size is not None and slide is None:  # whole images are brought to the one size there is
+        resize = {"scale": [size[1], size[0]], "keep_ratio": False}
+    head = model.decode_head if segments else None
+    meta = _dataset_meta(cfg)
+    return {
+        "tvit_seg": __version__,
+        "model": type(model).__name__,
+        "backbone": type(backbone).__name__,
+        "thinking_stages": backbone.thinking_stages,
+        "gate": describe_gate(backbone.gate),
+        "size": None if size is None else list(size),
+        "size_divisor": divisor,
+        "batch_size": model.test_cfg.get("window_batch_size", 8) if segments else 8,
+        "slide": slide,
+        "preprocessing": {**_normalisation(model, segments), "resize": resize},
+        "align_corners": head.align_corners if segments else False,
+        "mask_threshold": head.threshold if segments and head.out_channels == 1 else None,
+        "classes": meta.get("classes"),
+        "palette": meta.get("palette"),
+    }
+
+
+def _normalisation(model: nn.Module, segments: bool) -> dict:
+    """Mean and standard deviation of pixels in [0, 255], and the channels they are in order of."""
+    pre = model.data_preprocessor
+    if getattr(pre, "test_cfg", None):
+        raise ExportError(
+            f"data_preprocessor test_cfg={dict(pre.test_cfg)} pads images for testing, which the "
+            "host loop does not: remove it (thinking backbones pad by themselves)"
+        )
+    mean, std = (getattr(pre, name, None) for name in ("mean", "std"))
+    if mean is None or std is None:
+        mean, std = [0.0] * 3, [1.0] * 3
+    else:
+        mean, std = mean.flatten().tolist(), std.flatten().tolist()
+    # mmseg loads BGR, which its preprocessor may convert; timm, for classifiers, loads RGB
+    rgb = getattr(pre, "_channel_conversion", not segments)
+    return {"mean": mean, "std": std, "channels": "RGB" if rgb else "BGR"}
+
+
+def _resize(cfg: Config) -> dict | None:
+    """The ``Resize`` of the test pipeline; other steps that change images are not known."""
+    found = None
+    for step in cfg.test_dataloader.dataset.get("pipeline", ()):
+        kind = str(step["type"]).split(".")[-1]
+        if kind == "Resize" and step.get("scale") is not None:
+            found = {"scale": list(step["scale"]), "keep_ratio": step.get("keep_ratio", False)}
+        elif kind not in _LOADING:
+            warnings.warn(
+                f"the test pipeline's {kind} is not part of the host loop, which knows Resize "
+                "with a scale: do the same to images before they get there",
+                stacklevel=3,
+            )
+    return found
+
+
+def _dataset_meta(cfg: Config) -> Mapping:
+    """Classes and palette: of the dataset's class, or as its config sets them."""
+    init_default_scope(cfg.get("default_scope", "mmseg"))
+    dataset = cfg.test_dataloader.dataset
+    kind = mmseg.registry.DATASETS.get(dataset.type)
+    return {**getattr(kind, "METAINFO", {}), **dataset.get("metainfo", {})}
