@@ -10,8 +10,8 @@ from contracts import close
 from mmseg.registry import MODELS
 
 from tvit_seg import ThinkingEncoderDecoder, ThinkingViT, convert_state_dict
-from tvit_seg.checkpoint import load_pretrained
 from tvit_seg.checkpoint_io import CheckpointError, get_state_dict
+from tvit_seg.pretrained import load_pretrained
 
 SMALL = dict(img_size=64, num_layers=2, num_heads=4, embed_dims=64, num_classes=10)
 

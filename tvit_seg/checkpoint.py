@@ -6,20 +6,19 @@ Our names are timm's (``blocks.N.attn.qkv``, ...) plus ``recycle.I.{proj,scale}`
 (``checkpoint_swin.py`` has their names), and our own.
 """
 
-import logging
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from mmengine.logging import print_log
 from timm.layers import resample_abs_pos_embed, resample_patch_embed, resize_rel_pos_bias_table
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
-from .checkpoint_io import CheckpointError, get_state_dict, read_checkpoint, which_weights
-from .checkpoint_swin import AUTHORS_SWIN, is_swin, rename_swin
+from .checkpoint_io import CheckpointError, get_state_dict
 from .checkpoint_swin import SIGNS as SWIN_SIGNS
+from .checkpoint_swin import is_swin, rename_swin
 from .layers import NestedLayerNorm, NestedLinear
 
 AUTHORS_SEGMENTATION = "authors' segmentation weights"
@@ -71,7 +70,7 @@ class Report:
         cropped: Those of them that were larger than the model's.
         partial: Those of them that fill only a leading slice of the model's.
         resized: Those of them that were interpolated (position and patch embedding, tables of
-            relative positions).
+            relative positions) or made for other image channels (patch embedding).
         missing: The model's names that keep their initial values.
         dropped: The checkpoint's names that were not used, with the reason.
     """
@@ -138,47 +137,6 @@ def convert_state_dict(
     result.report = report
     report.loaded = list(result)
     return result
-
-
-def load_pretrained(
-    model: nn.Module, path: str, prefix: str | None = None, ema: bool | None = None
-) -> Report:
-    """Loads a checkpoint file into a backbone or segmentor and logs what was read.
-
-    Args:
-        model: A thinking backbone or segmentor.
-        path: A local file: .pth, .bin or .safetensors.
-        prefix: Only the entries whose names start so.
-        ema: Whether to take averaged or raw weights of a checkpoint that holds both; None takes
-            what it holds as ``state_dict``.
-
-    Returns:
-        The report.
-
-    Raises:
-        CheckpointError: If the file is damaged, holds code, or fits less than half of the
-            model's tensors. Tensors are counted, since a narrow model fills a part of each.
-    """
-    checkpoint = read_checkpoint(path)
-    converted = convert_state_dict(get_state_dict(checkpoint, ema), model, prefix)
-    report = converted.report
-    if (which := which_weights(checkpoint, ema)) != "only":
-        report.source += f" ({which})"
-    total = len(model.state_dict())
-    if len(converted) < total / 2:
-        raise CheckpointError(
-            f"{path} fits {len(converted)} of the model's {total} tensors, less than half: {report}"
-        )
-    model.load_state_dict(converted, strict=False)
-    print_log(f"Loaded {path}: {report}", logger="current")
-    slicing = getattr(getattr(model, "backbone", model), "slicing", None)
-    if report.source.startswith(AUTHORS_SWIN) and slicing == "grouped":
-        print_log(
-            f"{path} needs slicing='leading': with 'grouped' narrow stages will be wrong",
-            logger="current",
-            level=logging.WARNING,
-        )
-    return report
 
 
 def _recognise(weights: Mapping[str, Tensor]) -> str:
@@ -305,8 +263,8 @@ def _fit(weights: dict[str, Tensor], model: nn.Module, report: Report) -> dict[s
         value = value.to(target.dtype)
         if re.search(r"(^|backbone\.)pos_embed$", name):
             value = _resize_position(name, value, backbone, report)
-        elif name.endswith("patch_embed.proj.weight") and value.shape[2:] != target.shape[2:]:
-            value = resample_patch_embed(value, list(target.shape[2:]))
+        elif name.endswith("patch_embed.proj.weight") and value.shape[1:] != target.shape[1:]:
+            value = _resize_patches(value, target)
             report.resized.append(name)
         elif name.endswith(".relative_position_bias_table") and len(value) != len(target):
             value = _resize_table(value, model.get_submodule(name.rpartition(".")[0]).window_size)
@@ -342,6 +300,21 @@ def _grid(num_patches: int, wanted: list[int]) -> list[int]:
             f"only square ones can be resized to {wanted[0]} x {wanted[1]}"
         )
     return [side, side]
+
+
+def _resize_patches(weight: Tensor, target: Tensor) -> Tensor:
+    """A patch embedding (D, 3, P, P) for other image channels and another patch size."""
+    if weight.shape[2:] != target.shape[2:]:
+        weight = resample_patch_embed(weight, list(target.shape[2:]))
+    if weight.shape[1] != target.shape[1]:
+        try:
+            weight = adapt_input_conv(target.shape[1], weight)
+        except NotImplementedError as error:
+            raise CheckpointError(
+                f"a patch embedding of {weight.shape[1]} image channels cannot be made one of "
+                f"{target.shape[1]}; only that of 3 channels can"
+            ) from error
+    return weight
 
 
 def _resize_table(table: Tensor, window: tuple[int, int]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from .base import Gate, build_gate
 from .budget import BudgetGate
+from .drawn import DrawnGate
 from .entropy import EntropyGate
 from .fixed import FixedGate, ProbeGate
 from .pixel_entropy import PixelEntropyGate
@@ -9,6 +10,7 @@ from .random import RandomGate
 
 __all__ = [
     "BudgetGate",
+    "DrawnGate",
     "EntropyGate",
     "FixedGate",
     "Gate",
