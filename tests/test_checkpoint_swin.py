@@ -200,7 +200,7 @@ def test_the_authors_slicing_is_asked_for(tmp_path, slicing, monkeypatch):
     model = build()
     torch.save(swin_to_authors(model.state_dict()), tmp_path / "authors.pth")
     said = []
-    monkeypatch.setattr("tvit_seg.checkpoint.print_log", lambda text, **_: said.append(text))
+    monkeypatch.setattr("tvit_seg.pretrained.print_log", lambda text, **_: said.append(text))
     load_pretrained(build(slicing=slicing), str(tmp_path / "authors.pth"))
     warned = any("needs slicing='leading'" in text for text in said)
     assert warned == (slicing == "grouped")

@@ -307,13 +307,12 @@ def _resize_patches(weight: Tensor, target: Tensor) -> Tensor:
     if weight.shape[2:] != target.shape[2:]:
         weight = resample_patch_embed(weight, list(target.shape[2:]))
     if weight.shape[1] != target.shape[1]:
-        try:
-            weight = adapt_input_conv(target.shape[1], weight)
-        except NotImplementedError as error:
+        if weight.shape[1] != 3:
             raise CheckpointError(
                 f"a patch embedding of {weight.shape[1]} image channels cannot be made one of "
                 f"{target.shape[1]}; only that of 3 channels can"
-            ) from error
+            )
+        weight = adapt_input_conv(target.shape[1], weight)
     return weight
 
 

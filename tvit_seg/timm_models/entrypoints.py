@@ -94,15 +94,11 @@ def _build(
     )
 
 
-def _vit(variant: str, stages: tuple, pretrained: bool, **kwargs) -> TimmThinkingViT:
-    options = {"thinking_stages": stages, **kwargs}
+def _vit(variant: str, pretrained: bool, options: dict) -> TimmThinkingViT:
     return _build(TimmThinkingViT, variant, pretrained, features=3, **options)  # as timm's ViTs
 
 
-def _swin(
-    variant: str, stages: tuple, depths: tuple, pretrained: bool, **kwargs
-) -> TimmThinkingSwin:
-    options = {"thinking_stages": stages, "depths": depths, **kwargs}
+def _swin(variant: str, pretrained: bool, options: dict) -> TimmThinkingSwin:
     levels = len(options["depths"])
     return _build(TimmThinkingSwin, variant, pretrained, features=levels, **options)
 
@@ -110,61 +106,61 @@ def _swin(
 @register_model
 def thinkingvit_2h_3h(pretrained: bool = False, **kwargs) -> TimmThinkingViT:
     """ThinkingViT, stages of 2 and 3 heads."""
-    return _vit("thinkingvit_2h_3h", (2, 3), pretrained, **kwargs)
+    return _vit("thinkingvit_2h_3h", pretrained, {"thinking_stages": (2, 3), **kwargs})
 
 
 @register_model
 def thinkingvit_2h_3h_6h(pretrained: bool = False, **kwargs) -> TimmThinkingViT:
     """ThinkingViT, stages of 2, 3 and 6 heads."""
-    return _vit("thinkingvit_2h_3h_6h", (2, 3, 6), pretrained, **kwargs)
+    return _vit("thinkingvit_2h_3h_6h", pretrained, {"thinking_stages": (2, 3, 6), **kwargs})
 
 
 @register_model
 def thinkingvit_2h_6h(pretrained: bool = False, **kwargs) -> TimmThinkingViT:
     """ThinkingViT, stages of 2 and 6 heads."""
-    return _vit("thinkingvit_2h_6h", (2, 6), pretrained, **kwargs)
+    return _vit("thinkingvit_2h_6h", pretrained, {"thinking_stages": (2, 6), **kwargs})
 
 
 @register_model
 def thinkingvit_3h_6h(pretrained: bool = False, **kwargs) -> TimmThinkingViT:
     """ThinkingViT, stages of 3 and 6 heads: DeiT-Tiny within DeiT-Small."""
-    return _vit("thinkingvit_3h_6h", (3, 6), pretrained, **kwargs)
+    return _vit("thinkingvit_3h_6h", pretrained, {"thinking_stages": (3, 6), **kwargs})
 
 
 @register_model
 def thinkingvit_3h_6h_12h(pretrained: bool = False, **kwargs) -> TimmThinkingViT:
     """ThinkingViT, stages of 3, 6 and 12 heads."""
-    return _vit("thinkingvit_3h_6h_12h", (3, 6, 12), pretrained, **kwargs)
+    return _vit("thinkingvit_3h_6h_12h", pretrained, {"thinking_stages": (3, 6, 12), **kwargs})
 
 
 @register_model
 def thinkingvit_3h_9h(pretrained: bool = False, **kwargs) -> TimmThinkingViT:
     """ThinkingViT, stages of 3 and 9 heads."""
-    return _vit("thinkingvit_3h_9h", (3, 9), pretrained, **kwargs)
+    return _vit("thinkingvit_3h_9h", pretrained, {"thinking_stages": (3, 9), **kwargs})
 
 
 @register_model
 def thinkingvit_3h_12h(pretrained: bool = False, **kwargs) -> TimmThinkingViT:
     """ThinkingViT, stages of 3 and 12 heads."""
-    return _vit("thinkingvit_3h_12h", (3, 12), pretrained, **kwargs)
+    return _vit("thinkingvit_3h_12h", pretrained, {"thinking_stages": (3, 12), **kwargs})
 
 
 @register_model
 def thinkingswin_tiny(pretrained: bool = False, **kwargs) -> TimmThinkingSwin:
     """ThinkingSwin-T: levels of 2, 2, 6 and 2 blocks."""
-    stages = ((3, 3, 6, 12), (3, 6, 12, 24))
-    return _swin("thinkingswin_tiny", stages, (2, 2, 6, 2), pretrained, **kwargs)
+    options = dict(depths=(2, 2, 6, 2), thinking_stages=((3, 3, 6, 12), (3, 6, 12, 24)))
+    return _swin("thinkingswin_tiny", pretrained, {**options, **kwargs})
 
 
 @register_model
 def thinkingswin_small(pretrained: bool = False, **kwargs) -> TimmThinkingSwin:
     """ThinkingSwin-S, the published one: levels of 2, 2, 18 and 2 blocks."""
-    stages = ((3, 3, 6, 12), (3, 6, 12, 24))
-    return _swin("thinkingswin_small", stages, (2, 2, 18, 2), pretrained, **kwargs)
+    options = dict(depths=(2, 2, 18, 2), thinking_stages=((3, 3, 6, 12), (3, 6, 12, 24)))
+    return _swin("thinkingswin_small", pretrained, {**options, **kwargs})
 
 
 @register_model
 def thinkingswin_base(pretrained: bool = False, **kwargs) -> TimmThinkingSwin:
     """ThinkingSwin-B: as S, with 128 channels at the first level."""
-    stages = ((4, 4, 8, 16), (4, 8, 16, 32))
-    return _swin("thinkingswin_base", stages, (2, 2, 18, 2), pretrained, **kwargs)
+    options = dict(depths=(2, 2, 18, 2), thinking_stages=((4, 4, 8, 16), (4, 8, 16, 32)))
+    return _swin("thinkingswin_base", pretrained, {**options, **kwargs})
