@@ -27,7 +27,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--images",
         metavar="DIR",
-        help="in place of a config: folder of images, or of class folders",
+        help="without a config: folder of images, or of class folders",
     )
     parser.add_argument("--labels", metavar="DIR", help="folder of label maps, named as the images")
     parser.add_argument(
@@ -103,7 +103,7 @@ def most_frequent_ending(folder: str) -> str:
 def describe(found: Survey, show: int) -> str:
     """The report on one part."""
     lines = [f"\n{found.name}: {len(found.samples)} samples are fine"]
-    if found.samples:
+    if found.read:
         lines.append(str(table(found)))
     if found.ignored or found.outside:
         whole = found.pixels.sum() + found.ignored + found.outside
@@ -126,11 +126,10 @@ def table(found: Survey) -> PrettyTable:
     result = PrettyTable(["label", "class", *["pixels (%)"] * labelled, "images", "images (%)"])
     result.align = "r"
     result.align["class"] = "l"
-    whole = found.images.sum() if not labelled else len(found.samples)
     for index, name in enumerate(found.classes):
         count = int(found.images[index])
         share = [f"{found.shares[index]:.3f}"] * labelled
-        result.add_row([index, name, *share, count, f"{100 * count / max(1, whole):.1f}"])
+        result.add_row([index, name, *share, count, f"{100 * count / max(1, found.read):.1f}"])
     return result
 
 

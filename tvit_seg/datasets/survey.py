@@ -34,6 +34,7 @@ class Survey:
         pixels: (K,) pixels of each class, in all labels that could be decoded; None where labels
             are of whole images.
         images: (K,) images in which the class occurs.
+        read: How many labels ``images`` was counted in.
         ignored: Pixels that training ignores.
         outside: Pixels whose value is not allowed.
     """
@@ -47,6 +48,7 @@ class Survey:
     samples: list[tuple[str, ...]] = field(default_factory=list)
     pixels: np.ndarray | None = None
     images: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    read: int = 0
     ignored: int = 0
     outside: int = 0
 
@@ -130,6 +132,7 @@ def _survey_images(survey: Survey, workers: int | None) -> None:
     survey.add("unreadable image", *(text for text in found if isinstance(text, str)))
     labels = [label for label in found if isinstance(label, int)]
     survey.images = np.bincount(labels, minlength=len(survey.classes))
+    survey.read = len(labels)
     survey.samples = [
         (survey.dataset.filename(i),) for i, label in enumerate(found) if isinstance(label, int)
     ]
@@ -159,6 +162,7 @@ def _survey_labels(survey: Survey, workers: int | None) -> None:
                 survey.add("image or label", text)
                 hints[hint] = None
             values_seen |= values.keys()
+            survey.read += bool(values)
             seen = _classes_of(values, trained, allowed, survey)
             if not problems:
                 survey.samples.append(pair)
