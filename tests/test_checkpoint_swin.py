@@ -8,9 +8,9 @@ from mmseg.registry import MODELS
 from timm.models.swin_transformer import SwinTransformer, checkpoint_filter_fn
 
 from tvit_seg import ThinkingEncoderDecoder, ThinkingSwin, convert_state_dict
-from tvit_seg.checkpoint import load_pretrained
 from tvit_seg.checkpoint_io import CheckpointError
 from tvit_seg.export_swin import swin_to_authors
+from tvit_seg.pretrained import load_pretrained
 
 FULL = dict(embed_dims=16, depths=(2, 2, 2), num_heads=(2, 4, 8), window_size=4)
 
@@ -200,7 +200,7 @@ def test_the_authors_slicing_is_asked_for(tmp_path, slicing, monkeypatch):
     model = build()
     torch.save(swin_to_authors(model.state_dict()), tmp_path / "authors.pth")
     said = []
-    monkeypatch.setattr("tvit_seg.checkpoint.print_log", lambda text, **_: said.append(text))
+    monkeypatch.setattr("tvit_seg.pretrained.print_log", lambda text, **_: said.append(text))
     load_pretrained(build(slicing=slicing), str(tmp_path / "authors.pth"))
     warned = any("needs slicing='leading'" in text for text in said)
     assert warned == (slicing == "grouped")

@@ -6,20 +6,18 @@ Our names are timm's (``blocks.N.attn.qkv``, ...) plus ``recycle.I.{proj,scale}`
 (``checkpoint_swin.py`` has their names), and our own.
 """
 
-import logging
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from .checkpoint_fit import fit
-from .checkpoint_io import CheckpointError, get_state_dict, read_checkpoint, which_weights
-from .checkpoint_swin import AUTHORS_SWIN, is_swin, rename_swin
+from .checkpoint_io import CheckpointError, get_state_dict
 from .checkpoint_swin import SIGNS as SWIN_SIGNS
+from .checkpoint_swin import is_swin, rename_swin
 from .listing import some
 
 AUTHORS_SEGMENTATION = "authors' segmentation weights"
@@ -88,7 +86,7 @@ class Report:
         cropped: Those of them that were larger than the model's.
         partial: Those of them that fill only a leading slice of the model's.
         resized: Those of them that were interpolated (position and patch embedding, tables of
-            relative positions).
+            relative positions) or made for other image channels (patch embedding).
         missing: The model's names that keep their initial values.
         dropped: The checkpoint's names that were not used, with the reason.
     """
@@ -155,63 +153,6 @@ def convert_state_dict(
     result.report = report
     report.loaded = list(result)
     return result
-
-
-def load_pretrained(
-    model: nn.Module, path: str, prefix: str | None = None, ema: bool | None = None
-) -> Report:
-    """Loads a checkpoint file into a backbone or segmentor and logs what was read.
-
-    Args:
-        model: A thinking backbone or segmentor.
-        path: A local file: .pth, .bin or .safetensors.
-        prefix: Only the entries whose names start so.
-        ema: Whether to take averaged or raw weights of a checkpoint that holds both; None takes
-            what it holds as ``state_dict``.
-
-    Returns:
-        The report.
-
-    Raises:
-        CheckpointError: If the file is damaged, holds code, is of an unknown kind, or fits less
-            than half of the model's tensors. Tensors are counted, since a narrow model fills a part
-            of each.
-    """
-    checkpoint = read_checkpoint(path)
-    try:
-        converted = convert_state_dict(get_state_dict(checkpoint, ema), model, prefix)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    report = converted.report
-    if (which := which_weights(checkpoint, ema)) != "only":
-        report.source += f" ({which})"
-    total = len(model.state_dict())
-    if len(converted) < total / 2:
-        raise CheckpointError(
-            f"{path} fits {len(converted)} of the model's {total} tensors, less than half: {report}"
-        )
-    model.load_state_dict(converted, strict=False)
-    print_log(f"Loaded {path}: {report}", logger="current")
-    slicing = getattr(getattr(model, "backbone", model), "slicing", None)
-    needed = _slicing(checkpoint, converted)
-    if slicing and needed and slicing != needed:
-        print_log(
-            f"{path} needs slicing={needed!r}: with {slicing!r} narrow stages will be wrong",
-            logger="current",
-            level=logging.WARNING,
-        )
-    return report
-
-
-def _slicing(checkpoint: Mapping, converted: ConvertedStateDict) -> str | None:
-    """How narrow stages of a Swin read the weights, if there are such stages and it is known."""
-    if not any("recycle." in name for name in converted):
-        return None
-    if converted.report.source.startswith(AUTHORS_SWIN):
-        return "leading"
-    meta = checkpoint.get("meta")
-    recorded = meta.get("backbone") if isinstance(meta, Mapping) else None
-    return recorded.get("slicing") if isinstance(recorded, Mapping) else None
 
 
 def _recognise(weights: Mapping[str, Tensor]) -> str:

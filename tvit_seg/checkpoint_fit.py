@@ -4,6 +4,7 @@ import re
 from typing import TYPE_CHECKING
 
 from timm.layers import resample_abs_pos_embed, resample_patch_embed, resize_rel_pos_bias_table
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from .checkpoint_io import CheckpointError
@@ -39,8 +40,8 @@ def fit(weights: dict[str, Tensor], model: nn.Module, report: "Report") -> dict[
         value = value.to(target.dtype)
         if re.search(r"(^|backbone\.)pos_embed$", name):
             value = _resize_position(name, value, backbone, report)
-        elif name.endswith("patch_embed.proj.weight") and value.shape[2:] != target.shape[2:]:
-            value = resample_patch_embed(value, list(target.shape[2:]))
+        elif name.endswith("patch_embed.proj.weight") and value.shape[1:] != target.shape[1:]:
+            value = _resize_patches(value, target)
             report.resized.append(name)
         elif name.endswith(".relative_position_bias_table") and len(value) != len(target):
             value = _resize_table(value, model.get_submodule(name.rpartition(".")[0]).window_size)
@@ -76,6 +77,20 @@ def _grid(num_patches: int, wanted: list[int]) -> list[int]:
             f"only square ones can be resized to {wanted[0]} x {wanted[1]}"
         )
     return [side, side]
+
+
+def _resize_patches(weight: Tensor, target: Tensor) -> Tensor:
+    """A patch embedding (D, 3, P, P) for other image channels and another patch size."""
+    if weight.shape[2:] != target.shape[2:]:
+        weight = resample_patch_embed(weight, list(target.shape[2:]))
+    if weight.shape[1] != target.shape[1]:
+        if weight.shape[1] != 3:
+            raise CheckpointError(
+                f"a patch embedding of {weight.shape[1]} image channels cannot be made one of "
+                f"{target.shape[1]}; only that of 3 channels can"
+            )
+        weight = adapt_input_conv(target.shape[1], weight)
+    return weight
 
 
 def _resize_table(table: Tensor, window: tuple[int, int]) -> Tensor:

@@ -137,13 +137,6 @@ def test_random_gate_without_a_seed_draws_afresh():
     assert not torch.equal(a, b)
 
 
-def test_random_gate_from_weights():
-    assert RandomGate.from_weights([1, 1]).p == [0.5]
-    assert RandomGate.from_weights([1, 1, 2]).p == pytest.approx([0.25, 1 / 3])
-    assert RandomGate.from_weights([3, 0]).p == [1.0]
-    assert RandomGate.from_weights([0, 3]).p == [0.0]
-
-
 @pytest.mark.parametrize("topk", [1, 0, -1, 2.5])
 def test_bad_topk(topk):
     with pytest.raises(ValueError, match=f"topk={topk} must be None or an integer >= 2"):

@@ -10,8 +10,8 @@ from timm.layers import trunc_normal_
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..checkpoint import load_pretrained
-from ..gates import Gate, RandomGate, build_gate
+from ..gates import DrawnGate, Gate, build_gate
+from ..pretrained import load_pretrained
 from ..thinking import Decode, StageOutput, Thought, think
 
 
@@ -113,12 +113,32 @@ class ThinkingBackbone(BaseModule):
         raise ValueError(f"{type(self).__name__} does not say how its graphs could take any size")
 
     @abstractmethod
-    def group_matcher(self) -> dict:
-        """Which parameters belong to which layer, for layer decay, in timm's notation."""
+    def pool(self, tokens: Tensor) -> Tensor:
+        """What stands for the image, the head's input.
+
+        Args:
+            tokens: (n, ..., d) after the final norm.
+
+        Returns:
+            (n, d).
+        """
+
+    def classify(self, tokens: Tensor) -> Tensor | None:
+        """Image-level prediction (n, K) of tokens (n, ..., d), or None without a head."""
+        return None if self.head is None else self.head(self.pool(tokens), self.num_classes)
+
+    @abstractmethod
+    def group_matcher(self, coarse: bool = False) -> dict:
+        """Which parameters belong to which layer, for layer decay, in timm's notation.
+
+        Args:
+            coarse: Whether the blocks of a pyramid's level form one layer.
+        """
 
     def no_weight_decay(self) -> set[str]:
-        """Ends of the names of parameters with several dimensions that do not decay, as in timm."""
-        return {"cls_token", "pos_embed", "relative_position_bias_table"}
+        """Names of parameters with several dimensions that do not decay, as in timm."""
+        spared = ("cls_token", "pos_embed", "relative_position_bias_table")
+        return {name for name, _ in self.named_parameters() if name.endswith(spared)}
 
     def think(
         self, images: Tensor, gate: Gate | None = None, decode: Decode | None = None
@@ -160,11 +180,21 @@ class ThinkingBackbone(BaseModule):
             tokens = output.tokens
             yield output
 
+    def think_or_draw(self, images: Tensor) -> Thought:
+        """Thinks with the backbone's gate; in training with drawn exit stages.
+
+        These are drawn with the loss weights, so that a model which knows nothing of stages
+        supervises all of them, see :class:`~tvit_seg.gates.DrawnGate`.
+
+        Args:
+            images: (B, 3, H, W).
+        """
+        return self.think(images, DrawnGate(self.loss_weights) if self.training else None)
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Feature maps for any decode head, each image's from the stage where it stopped.
 
-        In training the exit stage is drawn at random with the loss weights, so that a segmentor
-        which knows nothing of stages supervises all of them.
+        In training exit stages are drawn, see :meth:`think_or_draw`.
 
         Args:
             images: (B, 3, H, W).
@@ -172,8 +202,7 @@ class ThinkingBackbone(BaseModule):
         Returns:
             Maps (B, C, H', W'), C constant.
         """
-        gate = RandomGate.from_weights(self.loss_weights) if self.training else self.gate
-        return self.think(images, gate).features
+        return self.think_or_draw(images).features
 
     def init_weights(self) -> None:
         """Applies ``init_cfg``; pretrained weights are converted to our names and shapes."""

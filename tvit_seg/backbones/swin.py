@@ -269,17 +269,14 @@ class ThinkingSwin(ThinkingBackbone):
         for level, layer in enumerate(self.layers):
             x = layer(x, self.stage_dims[stage][level], self._run)  # (n, h_l, w_l, d_l)
             if level in self.out_indices:
-                maps.append(self._map_norm(level)(x))
-        tokens = maps[-1] if level in self.out_indices else self.norm(x)
-        logits = None
-        if self.head is not None:
-            logits = self.head(tokens.mean(dim=(1, 2)), self.num_classes)
+                maps.append(self._to_map(x, level))
+        tokens = self.norm(x)
         return StageOutput(
             stage=stage,
             num_stages=self.num_stages,
             tokens=tokens,
-            features=tuple(map(self._to_map, maps, self.out_indices)),
-            logits=logits,
+            features=tuple(maps),
+            logits=self.classify(tokens),
         )
 
     def size_divisor(self) -> int:
@@ -293,11 +290,17 @@ class ThinkingSwin(ThinkingBackbone):
             "a graph holds one way"
         )
 
-    def group_matcher(self) -> dict:
+    def pool(self, tokens: Tensor) -> Tensor:
+        """The mean token (n, d) of tokens (n, h, w, d)."""
+        return tokens.mean(dim=(1, 2))
+
+    def group_matcher(self, coarse: bool = False) -> dict:
         """Embedding, blocks with the merging before them, norms; see :class:`ThinkingBackbone`."""
         return dict(
             stem=r"^patch_embed",
-            blocks=[
+            blocks=r"^layers\.(\d+)"
+            if coarse
+            else [
                 (r"^layers\.(\d+)\.downsample", (0,)),
                 (r"^layers\.(\d+)\.blocks\.(\d+)", None),
                 (r"^norm", (99999,)),
@@ -315,7 +318,8 @@ class ThinkingSwin(ThinkingBackbone):
         return self.norm if level == len(self.layers) - 1 else getattr(self, f"norm{level}")
 
     def _to_map(self, x: Tensor, level: int) -> Tensor:
-        """Tokens (n, h, w, d) as a map (n, D, h, w), zero-padded to the level's full width."""
+        """Tokens (n, h, w, d) as a normed map (n, D, h, w), zero-padded to the full width."""
+        x = self._map_norm(level)(x)
         x = F.pad(x, (0, self.level_dims[level] - x.shape[-1]))
         # contiguous as mmseg's own: some heads call view()
         return x.permute(0, 3, 1, 2).contiguous()

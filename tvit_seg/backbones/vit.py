@@ -256,7 +256,7 @@ class ThinkingViT(ThinkingBackbone):
             num_stages=self.num_stages,
             tokens=tokens,
             features=tuple(self._to_map(x, size) for x in maps),
-            logits=self.head(tokens[:, 0], self.num_classes) if self.head is not None else None,
+            logits=self.classify(tokens),
             kept_tokens=run.kept,
         )
 
@@ -277,7 +277,11 @@ class ThinkingViT(ThinkingBackbone):
             )
         return self.patch_size
 
-    def group_matcher(self) -> dict:
+    def pool(self, tokens: Tensor) -> Tensor:
+        """The class token (n, d) of tokens (n, N, d)."""
+        return tokens[:, 0]
+
+    def group_matcher(self, coarse: bool = False) -> dict:
         """Embedding, blocks, and the final norm with the last; see :class:`ThinkingBackbone`."""
         return dict(
             stem=r"^(?:cls_token|pos_embed|patch_embed)",

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..backbones import ThinkingBackbone
 from ..backbones.base import check_loss_weights
-from ..checkpoint import load_pretrained
 from ..cost import stage_macs
 from ..gates import Gate
+from ..pretrained import load_pretrained
 from ..pruning import build_pruning_loss
 from ..registry import MODELS, register
 from ..thinking import Replay, Thought, think

@@ -29,25 +29,36 @@ def check_images(dataset: TimmDataset, workers: int | None = None) -> None:
     fingerprint = _check_memory.fingerprint([(path,) for path in files], np.zeros(0, bool))
     if _check_memory.knows(fingerprint):
         return
-    if dataset.folder is None:
-        workers = 1  # a tar file is open once
-
-    def broken(index: int) -> str | None:
-        try:
-            dataset.read(index)
-        except DataError as error:
-            return str(error)
-        return None
-
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        results = pool.map(broken, range(len(dataset)))
-        delay = 0 if sys.stderr.isatty() else 2
-        bar = tqdm(results, "checking images", len(dataset), delay=delay)
-        found = [text for text in bar if text]
+    found = [text for text in read_images(dataset, workers) if isinstance(text, str)]
     if found:
         listed = some(found, separator="\n  ")
         raise DataError(f"{len(found)} of {len(dataset)} images are bad:\n  {listed}")
     _check_memory.remember(fingerprint, os.path.dirname(files[0]))
+
+
+def read_images(dataset: TimmDataset, workers: int | None = None) -> list[int | str]:
+    """Decodes every image and shows how far it is.
+
+    Args:
+        dataset: Of any kind.
+        workers: As in :func:`check_images`.
+
+    Returns:
+        For each image its label, or what is wrong with it.
+    """
+    if dataset.folder is None:
+        workers = 1  # a tar file is open once
+
+    def read(index: int) -> int | str:
+        try:
+            return int(dataset.read(index)[1])
+        except DataError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        results = pool.map(read, range(len(dataset)))
+        delay = 0 if sys.stderr.isatty() else 2
+        return list(tqdm(results, "checking images", len(dataset), delay=delay))
 
 
 def _files(dataset: TimmDataset) -> list[str] | None:

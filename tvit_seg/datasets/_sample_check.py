@@ -29,6 +29,25 @@ class _BadSample(Exception):
         self.text, self.hint = text, hint
 
 
+def trained_values(dataset: BaseSegDataset) -> np.ndarray:
+    """What training sees in place of the values of a label file.
+
+    Args:
+        dataset: Gives ``reduce_zero_label`` and ``label_map``.
+
+    Returns:
+        A class index or what is ignored, for each of the values 0..255.
+    """
+    seen = np.arange(256)
+    if dataset.reduce_zero_label:
+        seen = np.where(seen == 0, 255, seen - 1)
+        seen[seen == 254] = 255
+    mapped = seen.copy()
+    for old, new in (dataset.label_map or {}).items():
+        mapped[seen == old] = new
+    return mapped
+
+
 def allowed_values(dataset: BaseSegDataset, num_classes: int) -> np.ndarray:
     """Says which values a label file may hold.
 
@@ -39,14 +58,8 @@ def allowed_values(dataset: BaseSegDataset, num_classes: int) -> np.ndarray:
     Returns:
         256 booleans.
     """
-    seen = np.arange(256)
-    if dataset.reduce_zero_label:
-        seen = np.where(seen == 0, 255, seen - 1)
-        seen[seen == 254] = 255
-    mapped = seen.copy()
-    for old, new in (dataset.label_map or {}).items():
-        mapped[seen == old] = new
-    return (mapped < num_classes) | (mapped == dataset.ignore_index)
+    trained = trained_values(dataset)
+    return (trained < num_classes) | (trained == dataset.ignore_index)
 
 
 def check_sample(
@@ -62,15 +75,45 @@ def check_sample(
     Returns:
         What is wrong and a hint that may be empty; None where all is well.
     """
+    problems, _ = inspect_sample(pair, dataset, allowed)
+    return problems[0] if problems else None
+
+
+def inspect_sample(
+    pair: tuple[str, str], dataset: BaseSegDataset, allowed: np.ndarray
+) -> tuple[list[tuple[str, str]], dict[int, int]]:
+    """Decodes an image and its label, and goes on where something is wrong.
+
+    Args:
+        pair: As in :func:`check_sample`.
+        dataset: As there.
+        allowed: As there.
+
+    Returns:
+        All that is wrong, each with a hint that may be empty; and how many pixels of the label have
+        each value that occurs.
+    """
     image_path, label_path = pair
+    problems, pixels, size = [], {}, None
     try:
         size = _image_size(image_path, _read(image_path, dataset))
-        label = _decode_label(label_path, _read(label_path, dataset))
-        _check_shape(pair, size, label)
-        _check_values(label_path, label, dataset, allowed)
     except _BadSample as bad:
-        return bad.text, bad.hint  # the exception would keep the decoded arrays alive
-    return None
+        problems.append((bad.text, bad.hint))  # the exception would keep decoded arrays alive
+    try:
+        label = _decode_label(label_path, _read(label_path, dataset))
+        if label.ndim != 2:
+            raise _BadSample(
+                f"{label_path}: label of shape {label.shape}, not single-channel",
+                "a label holds one class index per pixel, as a grey or palette PNG; convert "
+                "colour-coded ones",
+            )
+        pixels = _count(label)
+        if size is not None:
+            _check_size(pair, size, label)
+        _check_values(label_path, np.array(list(pixels)), dataset, allowed)
+    except _BadSample as bad:
+        problems.append((bad.text, bad.hint))
+    return problems, pixels
 
 
 def _read(path: str, dataset: BaseSegDataset) -> bytes:
@@ -105,14 +148,8 @@ def _decode_label(path: str, data: bytes) -> np.ndarray:
     return np.asarray(_open(path, data))
 
 
-def _check_shape(pair: tuple[str, str], size: tuple[int, int], label: np.ndarray) -> None:
+def _check_size(pair: tuple[str, str], size: tuple[int, int], label: np.ndarray) -> None:
     image_path, label_path = pair
-    if label.ndim != 2:
-        raise _BadSample(
-            f"{label_path}: label of shape {label.shape}, not single-channel",
-            "a label holds one class index per pixel, as a grey or palette PNG; convert "
-            "colour-coded ones",
-        )
     if label.shape != size:
         raise _BadSample(
             f"{label_path}: label is {label.shape[1]}x{label.shape[0]} (width x height), "
@@ -121,9 +158,8 @@ def _check_shape(pair: tuple[str, str], size: tuple[int, int], label: np.ndarray
 
 
 def _check_values(
-    path: str, label: np.ndarray, dataset: BaseSegDataset, allowed: np.ndarray
+    path: str, values: np.ndarray, dataset: BaseSegDataset, allowed: np.ndarray
 ) -> None:
-    values = _values(label)
     in_byte = (values >= 0) & (values <= 255)  # mmseg would cut others to 8 bits
     fine = in_byte & allowed[np.where(in_byte, values, 0).astype(int)]
     if fine.all():
@@ -138,11 +174,15 @@ def _check_values(
     )
 
 
-def _values(label: np.ndarray) -> np.ndarray:
-    if label.dtype == np.uint8:  # eight times as fast as np.unique
-        counts = cv2.calcHist([label], [0], None, [256], [0, 256])
-        return np.flatnonzero(counts)
-    return np.unique(label)
+def _count(label: np.ndarray) -> dict[int, int]:
+    """Pixels of each value, ascending."""
+    if label.dtype in (np.uint8, bool):  # eight times as fast as np.unique
+        label = label.astype(np.uint8, copy=False)
+        counts = cv2.calcHist([label], [0], None, [256], [0, 256]).ravel().astype(int)
+        values = np.flatnonzero(counts)
+        return dict(zip(values.tolist(), counts[values].tolist(), strict=True))
+    values, counts = np.unique(label, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
 def _ranges(values: np.ndarray, most: int = 10) -> str:

@@ -41,7 +41,7 @@ def check_dataset(dataset, num_classes: int | None = None, workers: int | None =
         if isinstance(part, TimmDataset):
             check_images(part, workers)
         else:
-            _scan(part, _list_pairs(part), _allowed(part, num_classes), workers)
+            _scan(part, _list_pairs(part), allowed_labels(part, num_classes), workers)
 
 
 def check_config_data(cfg: Config) -> None:
@@ -60,13 +60,13 @@ def check_config_data(cfg: Config) -> None:
     """
     model, labels = cfg.get("model") or {}, None
     for name in ("train_dataloader", "val_dataloader"):
-        for part in _datasets(cfg, name):
+        for part in datasets_of(cfg, name):
             if isinstance(part, TimmDataset):
-                _check_labels(part, model, labels)
+                check_labels(part, model, labels)
                 labels = part.metainfo["classes"]
                 check_images(part)
             else:
-                _check_classes(part, model)
+                check_classes(part, model)
                 _check_unless_remembered(part)
 
 
@@ -80,15 +80,24 @@ def require_data(cfg: Config, loader: str = "test_dataloader") -> None:
     Raises:
         DataError: A folder does not exist.
     """
-    for part in _datasets(cfg, loader):
+    for part in datasets_of(cfg, loader):
         if isinstance(part, TimmDataset):
-            _check_labels(part, cfg.get("model") or {})
+            check_labels(part, cfg.get("model") or {})
             continue
         _require_folders(part, [path for path in part.data_prefix.values() if path])
 
 
-def _datasets(cfg: Config, loader: str) -> Iterator[BaseSegDataset]:
-    """The datasets of a dataloader, not loaded: mmengine does not say which folder is bad."""
+def datasets_of(cfg: Config, loader: str) -> Iterator[BaseSegDataset | TimmDataset]:
+    """The datasets of a dataloader, not loaded: mmengine does not say which folder is bad.
+
+    Args:
+        cfg: It is not changed.
+        loader: Name of the dataloader; one that is not there has none.
+
+    Raises:
+        DataError: If a ``TimmDataset`` finds no images.
+        TypeError: If a dataset is of another kind.
+    """
     loader = copy.deepcopy(cfg.get(loader))
     for part_cfg in _part_configs(loader["dataset"]) if loader else ():
         part_cfg.setdefault("_scope_", cfg.get("default_scope") or "mmseg")
@@ -99,8 +108,14 @@ def _datasets(cfg: Config, loader: str) -> Iterator[BaseSegDataset]:
         yield from _parts(DATASETS.build(part_cfg))
 
 
-def _check_labels(dataset: TimmDataset, model: dict, others: tuple[str, ...] | None = None) -> None:
-    """The image-level head must have a class for every label, and all parts the same classes."""
+def check_labels(dataset: TimmDataset, model: dict, others: tuple[str, ...] | None = None) -> None:
+    """Raises DataError if the image-level head has not a class for every label.
+
+    Args:
+        dataset: Labelled images.
+        model: Config of the model.
+        others: Classes of another part of the data, which must be the same.
+    """
     classes = dataset.metainfo["classes"]
     wanted = (model.get("backbone") or {}).get("num_classes")
     if classes and wanted is not None and wanted != len(classes):
@@ -116,8 +131,13 @@ def _check_labels(dataset: TimmDataset, model: dict, others: tuple[str, ...] | N
         )
 
 
-def _check_classes(dataset: BaseSegDataset, model: dict) -> None:
-    """The heads must have a class for every label."""
+def check_classes(dataset: BaseSegDataset, model: dict) -> None:
+    """Raises DataError if a head has fewer classes than the dataset.
+
+    Args:
+        dataset: Has classes in its metainfo, or none.
+        model: Config of the model.
+    """
     classes = len(dataset.metainfo.get("classes") or ())
     for name in ("decode_head", "auxiliary_head"):
         heads = model.get(name) or []
@@ -171,7 +191,33 @@ def _has_name_list(dataset: BaseSegDataset) -> bool:
 
 
 def _list_pairs(dataset: BaseSegDataset) -> list[tuple[str, str]]:
-    """Returns the (image, label) paths in use, after ``filter_cfg`` and ``indices``."""
+    """As :func:`used_pairs`, if every image has its label and the other way round."""
+    pairs, expected = used_pairs(dataset)
+    missing = unpaired(dataset, pairs, expected)
+    if any(missing.values()):
+        no_image, no_label, orphans = map(len, missing.values())
+        raise DataError(
+            f"{_name(dataset)}: {len(pairs) - no_image} images and "
+            f"{len(pairs) - no_label + orphans} labels do not pair up"
+            + "".join(_listed(what, files) for what, files in missing.items())
+            + f"\nsearched {_searched(dataset)}"
+        )
+    return pairs
+
+
+def used_pairs(dataset: BaseSegDataset) -> tuple[list[tuple[str, str]], set[str]]:
+    """Lists what a dataset reads.
+
+    Args:
+        dataset: Loaded or not.
+
+    Returns:
+        The (image, label) paths in use, after ``filter_cfg`` and ``indices``; and all labels that
+        belong to images of its folder or list.
+
+    Raises:
+        DataError: If a folder is missing or there is no image.
+    """
     _require_folders(dataset, _needed_folders(dataset))
     listed = dataset.load_data_list()
     used = _used_infos(dataset) if listed else []
@@ -179,8 +225,7 @@ def _list_pairs(dataset: BaseSegDataset) -> list[tuple[str, str]]:
         why = f" (of {len(listed)} images, indices or a filter leave none)" if listed else ""
         raise DataError(f"{_name(dataset)} is empty{why}; searched {_searched(dataset)}")
     pairs = [(info["img_path"], info["seg_map_path"]) for info in used]
-    _require_pairs(dataset, pairs, {info["seg_map_path"] for info in listed})
-    return pairs
+    return pairs, {info["seg_map_path"] for info in listed}
 
 
 def _needed_folders(dataset: BaseSegDataset) -> list[str]:
@@ -214,26 +259,29 @@ def _used_infos(dataset: BaseSegDataset) -> list[dict]:
     return [dataset.get_data_info(i) for i in range(len(dataset))]
 
 
-def _require_pairs(
+def unpaired(
     dataset: BaseSegDataset, pairs: list[tuple[str, str]], expected: set[str]
-) -> None:
+) -> dict[str, list[str]]:
+    """Which files lack their partner.
+
+    Args:
+        dataset: It is not changed.
+        pairs: From :func:`used_pairs`.
+        expected: From there.
+
+    Returns:
+        Paths under what is wrong with them, three kinds of it.
+    """
     exists = partial(fileio.exists, backend_args=dataset.backend_args)
-    no_image = [image for image, _ in pairs if not exists(image)]
-    no_label = [image for image, label in pairs if not exists(label)]
-    num_labels, orphans = len(pairs) - len(no_label), []
+    orphans = []
     # A name list or indices choose some samples; other files may lie around.
     if not _has_name_list(dataset) and dataset._indices is None:
-        labels = _label_files(dataset)
-        num_labels, orphans = len(labels), sorted(labels - expected)
-    if no_image or no_label or orphans:
-        raise DataError(
-            f"{_name(dataset)}: {len(pairs) - len(no_image)} images and {num_labels} labels do not "
-            "pair up"
-            + _listed("images not found", no_image)
-            + _listed("images without label", no_label)
-            + _listed("labels without image", orphans)
-            + f"\nsearched {_searched(dataset)}"
-        )
+        orphans = sorted(_label_files(dataset) - expected)
+    return {
+        "images not found": [image for image, _ in pairs if not exists(image)],
+        "images without label": [image for image, label in pairs if not exists(label)],
+        "labels without image": orphans,
+    }
 
 
 def _label_files(dataset: BaseSegDataset) -> set[str]:
@@ -254,7 +302,16 @@ def _listed(what: str, items: list[str]) -> str:
     return f"\n{len(items)} {what}:\n  " + some(items, separator="\n  ")
 
 
-def _allowed(dataset: BaseSegDataset, num_classes: int | None) -> np.ndarray:
+def allowed_labels(dataset: BaseSegDataset, num_classes: int | None = None) -> np.ndarray:
+    """Says which values 0..255 a label file may hold.
+
+    Args:
+        dataset: It is not changed.
+        num_classes: By default as many as its metainfo has classes.
+
+    Raises:
+        DataError: If it has no classes.
+    """
     if num_classes is None:
         num_classes = len(dataset.metainfo.get("classes", ()))
     if num_classes < 1:
@@ -284,7 +341,7 @@ def _scan(
 
 
 def _check_unless_remembered(dataset: BaseSegDataset) -> None:
-    pairs, allowed = _list_pairs(dataset), _allowed(dataset, None)
+    pairs, allowed = _list_pairs(dataset), allowed_labels(dataset, None)
     if dataset.backend_args:  # no cheap sizes and times from a remote store
         _scan(dataset, pairs, allowed)
         return

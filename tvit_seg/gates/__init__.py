@@ -2,6 +2,7 @@
 
 from .base import Gate, build_gate
 from .budget import BudgetGate
+from .drawn import DrawnGate
 from .entropy import EntropyGate
 from .fixed import FixedGate, ProbeGate
 from .pixel_entropy import PixelEntropyGate
@@ -10,6 +11,7 @@ from .threshold import ThresholdGate
 
 __all__ = [
     "BudgetGate",
+    "DrawnGate",
     "EntropyGate",
     "FixedGate",
     "Gate",

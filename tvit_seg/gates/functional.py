@@ -1,4 +1,6 @@
-"""Entropies, as pure functions of logits. All are in nats."""
+"""Entropies, as pure functions of logits, all in nats; and lots."""
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -52,3 +54,20 @@ def pixel_entropy(seg_logits: Tensor) -> Tensor:
     """
     measure = sigmoid_entropy if seg_logits.shape[1] == 1 else softmax_entropy
     return measure(seg_logits, dim=1).mean(dim=(1, 2))
+
+
+def draw_stages(count: int, weights: Sequence[float]) -> Tensor:
+    """Systematic sampling (https://en.wikipedia.org/wiki/Systematic_sampling) of exit stages.
+
+    Args:
+        count: Number of images B.
+        weights: One for each stage, >= 0, not all 0; their scale does not matter.
+
+    Returns:
+        (B,) stages from 0, on the CPU. Each image's are distributed as the weights; the batch has
+        B times each stage's share of them, rounded up or down.
+    """
+    bounds = torch.tensor(weights, dtype=torch.double).cumsum(0)
+    points = (torch.arange(count) + torch.rand(1, dtype=torch.double)) * bounds[-1] / count
+    stages = torch.bucketize(points, bounds[:-1], right=True)
+    return stages[torch.randperm(count)]

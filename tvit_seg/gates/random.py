@@ -1,4 +1,4 @@
-"""A gate that draws lots: the baseline for real gates, and the drop-in's supervision."""
+"""A gate that draws lots: the baseline for real gates."""
 
 import zlib
 from collections.abc import Sequence
@@ -34,13 +34,6 @@ class RandomGate(Gate):
         if seed is not None and (not isinstance(seed, int) or seed < 0):
             raise ValueError(f"RandomGate seed={seed!r} must be None or an integer >= 0")
         self.seed = seed
-
-    @classmethod
-    def from_weights(cls, weights: Sequence[float]) -> "RandomGate":
-        """A gate whose exit stages are distributed as the given weights, one for each stage."""
-        left = np.cumsum(weights[::-1])[::-1]  # weight of a stage and all later ones
-        chances = [float(w / rest) if rest else 1.0 for w, rest in zip(weights, left, strict=True)]
-        return cls(chances[:-1])
 
     def check(self, backbone) -> None:
         if isinstance(self.p, list) and len(self.p) != backbone.num_stages - 1:

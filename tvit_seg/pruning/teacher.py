@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..checkpoint import load_pretrained
+from ..pretrained import load_pretrained
 
 if TYPE_CHECKING:
     from ..backbones import ThinkingBackbone

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ..backbones import ThinkingBackbone
 from ..backbones.base import check_loss_weights
-from ..checkpoint import load_pretrained
 from ..cost import stage_macs
 from ..gates import EntropyGate, Gate
 from ..layers import fuse_attention
+from ..pretrained import load_pretrained
 from ..pruning import build_pruning_loss
 from ..registry import register
 from ..thinking import Decode, Thought

@@ -1,0 +1,170 @@
+"""Reads a whole dataset and says all that is wrong with it, and what is in it.
+
+Exit status 1 if something must be mended.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+from mmengine.registry import init_default_scope
+from mmseg.datasets import BaseSegDataset
+from prettytable import PrettyTable
+
+import tvit_seg  # noqa: F401, registers the datasets
+from tvit_seg.datasets import DataError, TimmDataset
+from tvit_seg.datasets.survey import Survey, survey_config, survey_dataset
+from tvit_seg.engine.launch import ConfigOptions, friendly_errors, read_config
+from tvit_seg.evaluation.survey_plot import plot_surveys
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", nargs="?", help="config file; its train, val and test data")
+    parser.add_argument(
+        "--images",
+        metavar="DIR",
+        help="without a config: folder of images, or of class folders",
+    )
+    parser.add_argument("--labels", metavar="DIR", help="folder of label maps, named as the images")
+    parser.add_argument(
+        "--classes", nargs="+", metavar="NAME", help="their names in order, or how many there are"
+    )
+    parser.add_argument("--img-suffix", help="end of image names (the most frequent)")
+    parser.add_argument("--seg-map-suffix", help="end of label names (the most frequent)")
+    parser.add_argument("--ignore-index", type=int, default=255, help="of ignored pixels (255)")
+    parser.add_argument(
+        "--reduce-zero-label", action="store_true", help="0 is ignored, others count one less"
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw histogram and samples")
+    parser.add_argument("--samples", type=int, default=4, help="drawn of each part (4)")
+    parser.add_argument("--show", type=int, default=10, help="files listed of each kind (10)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings there")
+    parser.add_argument("--workers", type=int, help="threads that read (one per CPU)")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=ConfigOptions, default={}, metavar="KEY=VALUE"
+    )
+    args = parser.parse_args(argv)
+    if (args.config is None) == (args.images is None):
+        parser.error("name a config, or folders with --images")
+    if args.config is not None and (args.labels or args.classes):
+        parser.error("--labels and --classes go with --images; a config has its own")
+    if args.labels is not None and not args.classes:
+        parser.error("--labels needs --classes: their names in order, or how many there are")
+    for name in ("samples", "show", "workers"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name} {value} must be at least 1")
+    if not 0 <= args.ignore_index <= 255:
+        parser.error(f"--ignore-index {args.ignore_index} must lie in [0, 255]")
+    return args
+
+
+def survey(args: argparse.Namespace) -> list[Survey]:
+    if args.config is not None:
+        cfg = read_config(args.config, args.cfg_options)
+        init_default_scope(cfg.get("default_scope", "mmseg"))
+        return survey_config(cfg, args.workers)
+    if args.labels is None:
+        folder = Path(args.images)
+        dataset = TimmDataset(str(folder.parent), folder.name)
+    else:
+        dataset = BaseSegDataset(
+            data_prefix=dict(img_path=args.images, seg_map_path=args.labels),
+            img_suffix=args.img_suffix or most_frequent_ending(args.images),
+            seg_map_suffix=args.seg_map_suffix or most_frequent_ending(args.labels),
+            metainfo=dict(classes=class_names(args.classes)),
+            ignore_index=args.ignore_index,
+            reduce_zero_label=args.reduce_zero_label,
+            pipeline=[],
+            lazy_init=True,
+        )
+    return [survey_dataset(dataset, "data", args.workers)]
+
+
+def class_names(given: list[str]) -> list[str]:
+    if len(given) == 1 and given[0].isdigit():
+        return [f"class {i}" for i in range(int(given[0]))]
+    return given
+
+
+def most_frequent_ending(folder: str) -> str:
+    if not os.path.isdir(folder):
+        raise DataError(f"not found: {folder!r} (working folder {os.getcwd()})")
+    endings = Counter(path.suffix for path in Path(folder).rglob("*") if path.is_file())
+    if not endings:
+        raise DataError(f"{folder} is empty")
+    return endings.most_common(1)[0][0]
+
+
+def describe(found: Survey, show: int) -> str:
+    """The report on one part."""
+    lines = [f"\n{found.name}: {len(found.samples)} samples are fine"]
+    if found.read:
+        lines.append(str(table(found)))
+    if found.ignored or found.outside:
+        whole = found.pixels.sum() + found.ignored + found.outside
+        lines.append(
+            f"{100 * found.ignored / whole:.2f} % of all pixels are ignored, "
+            f"{100 * found.outside / whole:.2f} % have a value that is not allowed"
+        )
+    for kind, texts in found.problems.items():
+        lines.append(f"{len(texts)} x {kind}")
+        lines += [f"  {text}" for text in texts[:show]]
+        if len(texts) > show:
+            lines.append(f"  ... and {len(texts) - show} more")
+    lines += [f"hint: {hint}" for hint in found.hints]
+    lines += [f"remark: {remark}" for remark in found.remarks]
+    return "\n".join(lines)
+
+
+def table(found: Survey) -> PrettyTable:
+    labelled = found.pixels is not None
+    result = PrettyTable(["label", "class", *["pixels (%)"] * labelled, "images", "images (%)"])
+    result.align = "r"
+    result.align["class"] = "l"
+    for index, name in enumerate(found.classes):
+        count = int(found.images[index])
+        share = [f"{found.shares[index]:.3f}"] * labelled
+        result.add_row([index, name, *share, count, f"{100 * count / max(1, found.read):.1f}"])
+    return result
+
+
+def as_json(found: Survey) -> dict:
+    return dict(
+        name=found.name,
+        samples=len(found.samples),
+        classes=found.classes,
+        pixels=None if found.pixels is None else found.pixels.tolist(),
+        images=found.images.tolist(),
+        ignored=found.ignored,
+        outside=found.outside,
+        problems=found.problems,
+        hints=found.hints,
+        remarks=found.remarks,
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    with friendly_errors(DataError):
+        found = survey(args)
+    for part in found:
+        print(describe(part, args.show))
+    if args.json is not None:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps([as_json(part) for part in found], indent=2))
+    if args.plot is not None and any(part.samples for part in found):
+        plot_surveys(found, args.plot, args.samples)
+        print(f"drawn into {args.plot}")
+    problems = sum(len(texts) for part in found for texts in part.problems.values())
+    print(f"\n{problems} problems" if problems else "\nnothing is wrong")
+    if problems:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

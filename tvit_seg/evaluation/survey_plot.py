@@ -1,0 +1,96 @@
+"""A dataset as a picture: how often its classes occur, and some labels over their images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import mmcv
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from mmengine.structures import PixelData
+from mmseg.datasets.transforms import LoadAnnotations
+from mmseg.structures import SegDataSample
+
+from ..datasets.survey import Survey
+from .visualizer import ThinkingVisualizer
+
+_ROW = 0.24  # inches that a class takes
+
+
+def plot_surveys(surveys: Sequence[Survey], path: str | Path, count: int = 4) -> None:
+    """Draws a histogram of the classes, and samples of each dataset.
+
+    Args:
+        surveys: Of parts of one dataset; those without samples are left out.
+        path: Picture to write; its ending says the format.
+        count: Samples of each part.
+
+    Raises:
+        ValueError: If there is no sample at all, or ``count`` is below 1.
+    """
+    surveys = [survey for survey in surveys if survey.samples]
+    if not surveys:
+        raise ValueError("there is no sample to draw")
+    if count < 1:
+        raise ValueError(f"count={count} must be at least 1")
+    classes = surveys[0].classes
+    heights = [max(2.5, 1 + _ROW * len(classes)), *[2.6] * len(surveys)]
+    figure = Figure(figsize=(12, sum(heights)), layout="constrained")
+    top, *rows = figure.subfigures(1 + len(surveys), 1, height_ratios=heights, squeeze=False)[:, 0]
+    _draw_histogram(top.subplots(), surveys, classes)
+    for survey, row in zip(surveys, rows, strict=True):
+        _draw_samples(row.subplots(1, count, squeeze=False)[0], survey)
+        row.suptitle(f"{survey.name}: {len(survey.samples)} samples", fontsize=10)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=80)
+
+
+def _draw_histogram(axes: Axes, surveys: Sequence[Survey], classes: Sequence[str]) -> None:
+    thickness = 0.8 / len(surveys)
+    places = np.arange(len(classes))
+    drawn = [survey for survey in surveys if len(survey.shares) == len(classes)]
+    for index, survey in enumerate(drawn):
+        offset = (index - (len(drawn) - 1) / 2) * thickness
+        axes.barh(places + offset, survey.shares, thickness, label=survey.name)
+    axes.set_yticks(places, classes, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xscale("symlog", linthresh=0.1)
+    axes.set_xlim(left=0)
+    what = "images" if surveys[0].pixels is None else "labelled pixels"
+    axes.set_xlabel(f"share of {what} (%)")
+    axes.grid(alpha=0.3, axis="x")
+    axes.legend()
+
+
+def _draw_samples(axes: Sequence[Axes], survey: Survey) -> None:
+    """Evenly spaced ones."""
+    chosen = np.linspace(0, len(survey.samples) - 1, len(axes)).astype(int)
+    for place, index in zip(axes, chosen, strict=True):
+        sample = survey.samples[index]
+        place.imshow(_paint(survey, *sample))
+        place.set_title(Path(sample[0]).name, fontsize=7)
+        place.axis("off")
+
+
+def _paint(survey: Survey, image_path: str, label_path: str | None = None) -> np.ndarray:
+    """The image, with its label over it where it has a map; (H, W, 3) RGB."""
+    image = mmcv.imread(image_path, channel_order="rgb")
+    if label_path is None:
+        return image
+    dataset = survey.dataset
+    info = dict(
+        seg_map_path=label_path,
+        label_map=dataset.label_map,
+        reduce_zero_label=dataset.reduce_zero_label,
+        seg_fields=[],
+    )
+    label = LoadAnnotations(backend_args=dataset.backend_args)(info)["gt_seg_map"]
+    regions = PixelData(data=torch.from_numpy(label.astype(np.int64))[None])
+    visualizer = ThinkingVisualizer(alpha=0.6, min_height=1)
+    visualizer.dataset_meta = dataset.metainfo
+    overlay = visualizer.paint(image, SegDataSample(gt_sem_seg=regions), with_image=False)
+    ignored = np.isin(label, range(len(survey.classes)), invert=True)
+    overlay[ignored] = cv2.addWeighted(image, 0.4, np.zeros_like(image), 0.6, 0)[ignored]
+    return overlay

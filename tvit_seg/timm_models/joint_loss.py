@@ -1,0 +1,42 @@
+"""The joint loss of ThinkingViT (https://arxiv.org/abs/2507.10800) around any criterion."""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from ..backbones.base import check_loss_weights
+
+
+class JointLoss(nn.Module):
+    """Weighted sum of a criterion over the thinking stages, sum_i a_i L(f_i, y).
+
+    Goes with ``timm.create_model(..., joint=True)``, which returns the logits of every stage in
+    training. A single prediction, as models give in evaluation, goes to the criterion as it is.
+
+    Args:
+        criterion: Takes logits (B, K) and a target.
+        weights: One for each stage, >= 0; None for equal weights with sum 1.
+    """
+
+    def __init__(
+        self, criterion: Callable[[Tensor, Tensor], Tensor], weights: Sequence[float] | None = None
+    ):
+        super().__init__()
+        self.criterion = criterion
+        self.weights = weights
+
+    def forward(self, output: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
+        """The loss.
+
+        Args:
+            output: (B, K), or one such tensor for each stage.
+            target: What the criterion takes.
+
+        Raises:
+            ValueError: If the weights do not go with the number of stages.
+        """
+        if isinstance(output, Tensor):
+            return self.criterion(output, target)
+        weights = check_loss_weights(self.weights, len(output))
+        losses = [self.criterion(logits, target) for logits in output]
+        return sum(weight * loss for weight, loss in zip(weights, losses, strict=True))

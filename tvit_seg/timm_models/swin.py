@@ -1,0 +1,61 @@
+"""ThinkingSwin (https://arxiv.org/abs/2507.10800) as timm has its Swin transformers."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..backbones import ThinkingSwin
+from .interface import TimmInterface
+
+
+class TimmThinkingSwin(TimmInterface, ThinkingSwin):
+    """A :class:`~tvit_seg.ThinkingSwin` under timm's interface and argument names.
+
+    Args:
+        thinking_stages: Attention heads of every level, for each thinking stage.
+        img_size: Image size in pixels that models are evaluated at; nothing is made for it.
+        patch_size: Patch size in pixels.
+        embed_dim: Full width of the first level; None for 32 channels a head.
+        depths: Number of blocks at each level.
+        **kwargs: Arguments of :class:`TimmInterface` and, by their names there, of
+            :class:`~tvit_seg.ThinkingSwin`.
+    """
+
+    pools = ("avg", "avgmax", "max")
+    output_fmt = "NHWC"
+
+    def __init__(
+        self,
+        thinking_stages: Sequence[Sequence[int]] | None = None,
+        img_size: int | Sequence[int] = 224,
+        patch_size: int = 4,
+        embed_dim: int | None = None,
+        depths: Sequence[int] = (2, 2, 6, 2),
+        **kwargs,
+    ):
+        super().__init__(
+            thinking_stages=thinking_stages,
+            pretrain_img_size=img_size,
+            patch_size=patch_size,
+            embed_dims=embed_dim,
+            depths=depths,
+            out_indices=-1,  # makes no norms of lower levels
+            **kwargs,
+        )
+        self.embed_dim = self.embed_dims
+        self.feature_info = [
+            dict(module=f"layers.{level}", num_chs=width, reduction=patch_size * 2**level)
+            for level, width in enumerate(self.level_dims)
+        ]
+
+    def _format(self, x: Tensor, size: torch.Size, output_fmt: str) -> Tensor:
+        if output_fmt != "NCHW":
+            raise ValueError(f"output_fmt={output_fmt!r} must be 'NCHW'")
+        return x.permute(0, 3, 1, 2).contiguous()
+
+    def _to_map(self, x: Tensor, level: int) -> Tensor:
+        """Tokens as they are, (n, h, w, D_l); the final norm fits the last level."""
+        if self.norm_intermediates and level == len(self.layers) - 1:
+            x = self.norm(x)
+        return self._pad(x, self.level_dims[level])
