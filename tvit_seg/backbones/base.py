@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..checkpoint import load_pretrained
 from ..gates import Gate, RandomGate, build_gate
-from ..thinking import Decode, StageOutput, Thought, think
+from ..thinking import Decode, Features, StageOutput, Thought, think
 
 
 class ThinkingBackbone(BaseModule):
@@ -152,7 +152,7 @@ class ThinkingBackbone(BaseModule):
             tokens = output.tokens
             yield output
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> Features:
         """Feature maps for any decode head, each image's from the stage where it stopped.
 
         In training the exit stage is drawn at random with the loss weights, so that a segmentor
@@ -162,7 +162,7 @@ class ThinkingBackbone(BaseModule):
             images: (B, 3, H, W).
 
         Returns:
-            Maps (B, C, H', W'), C constant.
+            Maps (B, C, H', W'), C constant; see :data:`tvit_seg.thinking.Features`.
         """
         gate = RandomGate.from_weights(self.loss_weights) if self.training else self.gate
         return self.think(images, gate).features

@@ -11,6 +11,7 @@ from mmseg.models import EncoderDecoder
 from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from ..backbones import ThinkingBackbone
 from ..backbones.base import check_loss_weights
@@ -20,7 +21,7 @@ from ..gates import EntropyGate, Gate
 from ..layers import fuse_attention
 from ..pruning import build_pruning_loss
 from ..registry import register
-from ..thinking import Decode, Thought
+from ..thinking import Decode, Features, Thought
 from .image_loss import ImageLoss
 from .postprocess import class_map, restore
 from .windows import Windows, check_slide
@@ -210,9 +211,9 @@ class ThinkingEncoderDecoder(EncoderDecoder):
         """
         padded = torch.Size(self._padded(images))
 
-        def decode(features: tuple[Tensor, ...]) -> Tensor:
+        def decode(features: Features) -> Tensor:
             # a torch.Size tells mmseg's heads to upsample to just this size
-            metas = [dict(img_shape=padded, pad_shape=padded)] * len(features[0])
+            metas = [dict(img_shape=padded, pad_shape=padded)] * len(tree_leaves(features)[0])
             return self.decode_head.predict(self._neck(features), metas, self.test_cfg)
 
         return decode
@@ -322,7 +323,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
         """Pixel logits (B, K, H, W) of images (B, 3, H, W), without sliding windows."""
         return self.think(inputs).seg_logits
 
-    def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
+    def extract_feat(self, inputs: Tensor) -> Features:
         """Feature maps of the stage where each image stopped."""
         thought = self.backbone.think(inputs, decode=self.decoder(inputs))
         return self._neck(thought.features)
@@ -331,7 +332,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
     def _slides(self) -> bool:
         return self.test_cfg.get("mode", "whole") == "slide"
 
-    def _neck(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def _neck(self, features: Features) -> Features:
         return self.neck(features) if self.with_neck else features
 
     def _check_image_head(self) -> None:
