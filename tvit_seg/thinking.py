@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .gates import Gate
 
 Features = tuple[Tensor | tuple[Tensor, Tensor], ...]
-"""Maps (n, C, H', W') for decode heads; where asked for, each paired with its class token (n, C)."""
+"""Maps (n, C, H', W') for decode heads, each paired with its class token (n, C) if asked for."""
 
 Decode = Callable[[Features], Tensor]
 

@@ -104,6 +104,11 @@ class ThinkingBackbone(BaseModule):
     def padded_size(self, size: Sequence[int]) -> list[int]:
         """Size in pixels that images of (H, W) pixels are padded to, on the right and bottom."""
 
+    @property
+    @abstractmethod
+    def out_channels(self) -> tuple[int, ...]:
+        """Channels of each map that heads get."""
+
     @abstractmethod
     def group_matcher(self) -> dict:
         """Which parameters belong to which layer, for layer decay, in timm's notation."""

@@ -279,6 +279,11 @@ class ThinkingSwin(ThinkingBackbone):
             logits=logits,
         )
 
+    @property
+    def out_channels(self) -> tuple[int, ...]:
+        """The full width of each level returned as a map."""
+        return tuple(self.level_dims[level] for level in self.out_indices)
+
     def group_matcher(self) -> dict:
         """Embedding, blocks with the merging before them, norms; see :class:`ThinkingBackbone`."""
         return dict(

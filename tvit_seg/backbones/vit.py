@@ -260,6 +260,11 @@ class ThinkingViT(ThinkingBackbone):
             kept_tokens=run.kept,
         )
 
+    @property
+    def out_channels(self) -> tuple[int, ...]:
+        """The full width, once for each map."""
+        return (self.embed_dims,) * (len(set(self.out_indices)) + self.out_origin)
+
     def group_matcher(self) -> dict:
         """Embedding, blocks, and the final norm with the last; see :class:`ThinkingBackbone`."""
         return dict(
@@ -268,7 +273,7 @@ class ThinkingViT(ThinkingBackbone):
         )
 
     def _to_feature(self, x: Tensor, size: Sequence[int]) -> Tensor | tuple[Tensor, Tensor]:
-        """Tokens (n, 1 + h w, d), zero-padded, as a map (n, D, h, w), or with class token (n, D)."""
+        """Tokens (n, 1 + h w, d), zero-padded: map (n, D, h, w), or also class token (n, D)."""
         x = F.pad(x, (0, self.embed_dims - x.shape[-1]))
         # contiguous as mmseg's own: some heads call view()
         spatial = x[:, 1:].transpose(1, 2).unflatten(2, self.grid(size)).contiguous()

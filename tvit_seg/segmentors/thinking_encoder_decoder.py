@@ -10,7 +10,7 @@ from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder
 from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ..backbones import ThinkingBackbone
@@ -22,6 +22,7 @@ from ..layers import fuse_attention
 from ..pruning import build_pruning_loss
 from ..registry import register
 from ..thinking import Decode, Features, Thought
+from .head_check import check_head, check_head_config
 from .image_loss import ImageLoss
 from .postprocess import class_map, restore
 from .windows import Windows, check_slide
@@ -53,7 +54,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
 
     Raises:
         TypeError: If the backbone does not think.
-        ValueError: If gate, loss weights, classes and windows do not fit together.
+        ValueError: If heads, gate, loss weights, classes and windows do not fit together.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
     ):
         backbone = ConfigDict(backbone)
         gate = backbone.pop("gate", None)  # set below, where decoded pixels are at hand
+        check_head_config(decode_head)
         super().__init__(
             backbone,
             decode_head,
@@ -89,6 +91,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
                 f"backbone {type(self.backbone).__name__} does not think; "
                 "ThinkingEncoderDecoder takes ThinkingViT or ThinkingSwin"
             )
+        self._check_heads()
         self.backbone.set_gate(gate, has_decode_head=True)
         fuse_attention(self.decode_head)
         if loss_weights is not None:
@@ -334,6 +337,14 @@ class ThinkingEncoderDecoder(EncoderDecoder):
 
     def _neck(self, features: Features) -> Features:
         return self.neck(features) if self.with_neck else features
+
+    def _check_heads(self) -> None:
+        heads = [self.decode_head]
+        if self.with_auxiliary_head:
+            several = isinstance(self.auxiliary_head, nn.ModuleList)
+            heads += self.auxiliary_head if several else [self.auxiliary_head]
+        for head in heads if not self.with_neck else ():
+            check_head(head, self.backbone)
 
     def _check_image_head(self) -> None:
         """The class token must be trained for what the gate reads from it."""
