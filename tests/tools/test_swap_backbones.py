@@ -1,8 +1,6 @@
 """mmsegmentation's own configs, with another backbone."""
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +8,9 @@ import pytest
 import torch
 from builders import samples
 from mmseg.registry import MODELS
+from swapped import CONFIGS
+from swapped import swap_backbones as swapping
 
-ROOT = Path(__file__).parents[2]
-
-
-def load():
-    spec = importlib.util.spec_from_file_location("swapping", ROOT / "tools/dev/swap_backbones.py")
-    module = sys.modules["swapping"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-swapping = load()
-CONFIGS = swapping.mmseg_files() / "configs"
 # what a backbone hands to the heads; everything else of a head stays as it was
 CHANNELS = ("in_channels", "c1_in_channels")
 

@@ -196,7 +196,8 @@ def shrink(cfg: Config, data: Path, size: int = 96) -> None:
     for head in _heads(cfg.model):
         head["num_classes"] = len(CLASSES)
     cfg.model.data_preprocessor["size"] = (size, size)
-    load = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations")]
+    kinds = ("LoadImageFromFile", "LoadAnnotations", "PackSegInputs")
+    cfg.train_pipeline = cfg.test_pipeline = [dict(type=kind) for kind in kinds]
     for split, sampler in (("train", "InfiniteSampler"), ("val", "DefaultSampler")):
         cfg[f"{split}_dataloader"] = dict(
             batch_size=2,
@@ -206,7 +207,7 @@ def shrink(cfg: Config, data: Path, size: int = 96) -> None:
                 type="tvit_seg.SceneDataset",
                 data_root=str(data),
                 data_prefix=dict(img_path=f"img_dir/{split}", seg_map_path=f"ann_dir/{split}"),
-                pipeline=[*load, dict(type="PackSegInputs")],
+                pipeline=cfg.test_pipeline,
             ),
         )
     cfg.test_dataloader = cfg.val_dataloader
