@@ -62,6 +62,18 @@ def test_lines_are_counted():
     assert "-        type='VisionTransformer',\n+        type='tvit_seg.ThinkingViT'," in changed
 
 
+def test_the_page_shows_three_of_these_diffs():
+    blocks = re.findall(r"```diff\n(.*?)```", swapping.PAGE.read_text(), re.DOTALL)
+    names = [
+        "vit/vit_deit-s16_mln_upernet_8xb2-160k_ade20k-512x512.py",
+        "fcn/fcn_r50-d8_4xb4-80k_ade20k-512x512.py",
+        "dpt/dpt_vit-b16_8xb2-160k_ade20k-512x512.py",
+    ]
+    assert [b.strip() for b in blocks] == [
+        "\n".join(swapping.swap(CONFIGS / name)[1]).strip() for name in names
+    ]
+
+
 def test_the_page_has_the_table_of_this_stack(tmp_path):
     page = tmp_path / "page.md"
     name = swapping.mm_distribution()
