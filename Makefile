@@ -1,23 +1,31 @@
 # Two commands: `make demo` and `make test`. Each sets up .venv by itself.
 PYTHON ?= python3
 VENV ?= .venv
+# which mm* distribution: onedl or openmmlab
+STACK ?= onedl
 RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
+
+# mmcv compiles against the torch it will run with, without CUDA: ten minutes once, then pip has the wheel
+PINNED := $(PIP) --constraint requirements/openmmlab.txt
+before-openmmlab := $(PINNED) torch setuptools wheel ninja && \
+    CUDA_VISIBLE_DEVICES= $(PINNED) --no-build-isolation mmcv
 
 QUICKSTART := configs/quickstart/thinkingvit_scenes-96x96.py
 DEMO := work_dirs/demo
 
-.PHONY: install demo test lint
+.PHONY: install demo test test-openmmlab lint
 
 install: $(INSTALLED)
 
-$(INSTALLED): requirements/onedl.txt setup.py
+$(INSTALLED): requirements/$(STACK).txt setup.py
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else \
 	    f"error: Python {v[0]}.{v[1]} found, 3.10 to 3.12 needed; name one: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements/onedl.txt
-	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
-	    --config-settings editable_mode=compat -e .
+	$(before-$(STACK))
+	$(PIP) -r requirements/$(STACK).txt
+	$(PIP) --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
 	@touch $@
 
 demo: install
@@ -34,6 +42,10 @@ test: install
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest -n 2 --dist loadfile -m "not gpu"
+
+# the same tests on OpenMMLab's original packages
+test-openmmlab:
+	$(MAKE) test STACK=openmmlab VENV=.venv-openmmlab
 
 lint: install
 	$(RUN) -m ruff check --fix .

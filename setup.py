@@ -24,6 +24,7 @@ setup(
         "timm>=1.0.23",
         "matplotlib",
         "numpy",
+        "packaging",
         "pillow",
         "prettytable",
         "safetensors",

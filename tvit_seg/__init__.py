@@ -7,7 +7,10 @@ __version__ = "0.1.0"
 
 import warnings
 
+from .versions import check_versions
+
 try:
+    check_versions()
     with warnings.catch_warnings():
         # no compiled operator is needed here
         warnings.filterwarnings("ignore", message=".*MultiScaleDeformableAttention")
@@ -16,12 +19,12 @@ try:
         import mmseg.models  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        f"tvit_seg needs mmengine, mmcv and mmsegmentation ({error}). In a new environment run, "
-        "in the checkout, pip install '.[onedl]' (current PyTorch, nothing to compile) or "
-        "pip install '.[openmmlab]' (OpenMMLab's originals). Never install one over the other."
+        f"tvit_seg does not work in this environment: {error}. In a new one run, in the checkout, "
+        "pip install '.[onedl]' (current PyTorch, nothing to compile) or '.[openmmlab]' "
+        "(OpenMMLab's originals). Never install one over the other."
     ) from error
 
-from . import datasets, engine, evaluation, timm_models  # noqa: F401, registers them
+from . import datasets, engine, evaluation, necks, timm_models  # noqa: F401, registers them
 from .backbones import ThinkingSwin, ThinkingViT
 from .checkpoint import convert_state_dict
 from .classifiers import ThinkingClassifier

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from .backbones.base import ThinkingBackbone
     from .gates import Gate
 
-Decode = Callable[[tuple[Tensor, ...]], Tensor]
+Features = tuple[Tensor | tuple[Tensor, Tensor], ...]
+"""Maps (n, C, H', W') for decode heads, each paired with its class token (n, C) if asked for."""
+
+Decode = Callable[[Features], Tensor]
 
 
 @dataclass
@@ -28,7 +31,8 @@ class StageOutput:
         num_stages: How many stages the backbone has.
         tokens: All tokens after the final norm, d the width of the stage: (n, N, d) with a class
             token, (n, h, w, d) of a pyramid's last level.
-        features: Maps (n, C, H', W') with C the full width; narrow ones are zero-padded to it.
+        features: Maps (n, C, H', W') with C the full width; narrow ones are zero-padded to it. With
+            ``output_cls_token`` each is a pair with its class token (n, C).
         logits: (n, K) image-level prediction, or None without a head.
         images: (n, 3, H, W) the images themselves.
         decode: Maps features to pixel logits, where a decode head is at hand.
@@ -39,7 +43,7 @@ class StageOutput:
     stage: int
     num_stages: int
     tokens: Tensor
-    features: tuple[Tensor, ...]
+    features: Features
     logits: Tensor | None
     images: Tensor | None = None
     decode: Decode | None = None
@@ -58,7 +62,7 @@ class Thought:
     """What the exit loop says about a batch of B images, each from the stage where it stopped.
 
     Attributes:
-        features: Maps (B, C, H', W').
+        features: Maps (B, C, H', W'), with ``output_cls_token`` each paired with (B, C).
         exit_stage: (B,) index of the stage where the image stopped.
         entropy: (B, number of stages) as the gate measured it, in nats; NaN where not run.
         logits: (B, K) image-level prediction, or None without a head.
@@ -67,7 +71,7 @@ class Thought:
             images that stopped before. None if no stage is pruned.
     """
 
-    features: tuple[Tensor, ...]
+    features: Features
     exit_stage: Tensor
     entropy: Tensor
     logits: Tensor | None
@@ -158,7 +162,7 @@ class Replay:
         return replace(
             output,
             tokens=_select(output.tokens, embedding),
-            features=tuple(_select(x, embedding) for x in output.features),
+            features=_select(output.features, embedding),
             logits=_select(output.logits, embedding),
             kept_tokens=_select(output.kept_tokens, embedding),
         )
@@ -170,7 +174,7 @@ class _Stopped:
 
     index: Tensor
     stage: int
-    features: tuple[Tensor, ...]
+    features: Features
     logits: Tensor | None
     seg_logits: Tensor | None
 
@@ -179,7 +183,7 @@ class _Stopped:
         return cls(
             index=_select(active, rows),
             stage=output.stage,
-            features=tuple(_select(x, rows) for x in output.features),
+            features=_select(output.features, rows),
             logits=_select(output.logits, rows),
             # there only if the gate asked for it
             seg_logits=_select(output.__dict__.get("seg_logits"), rows),
@@ -191,9 +195,11 @@ def _rows(mask: Tensor) -> Tensor | None:
     return None if mask.all() else mask.nonzero().flatten()
 
 
-def _select(x: Tensor | None, rows: Tensor | None) -> Tensor | None:
+def _select(x: Tensor | tuple | None, rows: Tensor | None) -> Tensor | tuple | None:
     if x is None or rows is None:
         return x
+    if isinstance(x, tuple):
+        return tuple(_select(part, rows) for part in x)
     return x.index_select(0, rows.to(x.device, non_blocking=True))
 
 
@@ -201,14 +207,16 @@ def _gather(stopped: list[_Stopped], entropy: Tensor, kept_tokens: Tensor | None
     """Joins what stopped after each stage, in the order of the batch."""
     order = torch.cat([part.index for part in stopped]).argsort()
 
-    def join(parts: list[Tensor | None]) -> Tensor | None:
+    def join(parts: Sequence[Tensor | tuple | None]) -> Tensor | tuple | None:
         if len(parts) == 1 or parts[0] is None:
             return parts[0]
+        if isinstance(parts[0], tuple):
+            return tuple(map(join, zip(*parts, strict=True)))
         return _select(torch.cat(parts), order)
 
     exits = [torch.full((len(part.index),), part.stage, device=entropy.device) for part in stopped]
     return Thought(
-        features=tuple(map(join, zip(*(part.features for part in stopped), strict=True))),
+        features=join([part.features for part in stopped]),
         exit_stage=join(exits),
         entropy=entropy,
         logits=join([part.logits for part in stopped]),

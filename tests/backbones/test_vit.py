@@ -6,7 +6,7 @@ import torch
 from contracts import BackboneContract, close
 from mmseg.registry import MODELS
 
-from tvit_seg import EntropyGate, FixedGate, ThinkingViT, convert_state_dict
+from tvit_seg import EntropyGate, FixedGate, RandomGate, ThinkingViT, convert_state_dict
 
 SMALL = dict(
     img_size=64,
@@ -111,6 +111,29 @@ def test_full_width_equals_mmseg():
     assert converted.report.source == "mmseg ViT weights"
     ours.load_state_dict(converted, strict=False)
     close(ours(images), theirs(images))
+    ours.output_cls_token = theirs.output_cls_token = True
+    for mine, other in zip(ours(images), theirs(images), strict=True):
+        close(mine, tuple(other))
+
+
+@torch.no_grad()
+def test_class_tokens_stay_with_their_maps():
+    """Images that stop at different stages are put back together, class tokens with maps."""
+    images = torch.randn(12, 3, 64, 64)
+    gate = RandomGate(0.5, seed=0)
+    backbone = ThinkingViT(**SMALL, out_indices=(0, 2), output_cls_token=True).eval()
+    thought = backbone.think(images, gate)
+    assert 0 < thought.exit_stage.sum() < 12
+    outputs = backbone.forward_stages(images)
+    for i, stage in enumerate(thought.exit_stage.tolist()):
+        for (spatial, token), expected in zip(
+            thought.features, outputs[stage].features, strict=True
+        ):
+            close(spatial[i], expected[0][i])
+            close(token[i], expected[1][i])
+    last = outputs[1].features[-1][1]
+    close(last, outputs[1].tokens[:, 0])
+    assert (outputs[0].features[-1][1][:, 32:] == 0).all()
 
 
 @pytest.mark.parametrize("stages", [(2, 3), (2, 3, 6), (2, 6), (3, 6), (3, 6, 12), (3, 9), (3, 12)])
@@ -168,7 +191,7 @@ def test_registered(name):
         (dict(embed_dims=66), "embed_dims=66 is not divisible by num_heads=4"),
         (dict(norm_cfg=dict(type="BN")), "type='LN'"),
         (dict(with_cls_token=False), "with_cls_token=False is not possible"),
-        (dict(output_cls_token=True), "output_cls_token=True is not possible"),
+        (dict(patch_norm=True), "patch_norm=True is not possible"),
         (dict(out_indices=(1, 3)), "below num_layers=3"),
         (dict(out_indices=()), "below num_layers=3"),
         (dict(img_size=(1, 2, 3)), "one or two lengths"),

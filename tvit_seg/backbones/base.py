@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..gates import DrawnGate, Gate, build_gate
 from ..pretrained import load_pretrained
-from ..thinking import Decode, StageOutput, Thought, think
+from ..thinking import Decode, Features, StageOutput, Thought, think
 
 
 class ThinkingBackbone(BaseModule):
@@ -110,7 +110,15 @@ class ThinkingBackbone(BaseModule):
         Raises:
             ValueError: If a graph can be for a single size only; the message says why.
         """
-        raise ValueError(f"{type(self).__name__} does not say how its graphs could take any size")
+        raise ValueError(
+            f"{type(self).__name__} pads and masks each image size differently, and a graph holds one "
+            "way"
+        )
+
+    @property
+    @abstractmethod
+    def out_channels(self) -> tuple[int, ...]:
+        """Channels of each map that heads get."""
 
     @abstractmethod
     def pool(self, tokens: Tensor) -> Tensor:
@@ -191,7 +199,7 @@ class ThinkingBackbone(BaseModule):
         """
         return self.think(images, DrawnGate(self.loss_weights) if self.training else None)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> Features:
         """Feature maps for any decode head, each image's from the stage where it stopped.
 
         In training exit stages are drawn, see :meth:`think_or_draw`.
@@ -200,7 +208,7 @@ class ThinkingBackbone(BaseModule):
             images: (B, 3, H, W).
 
         Returns:
-            Maps (B, C, H', W'), C constant.
+            Maps (B, C, H', W'), C constant; see :data:`tvit_seg.thinking.Features`.
         """
         return self.think_or_draw(images).features
 

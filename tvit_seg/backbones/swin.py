@@ -279,16 +279,10 @@ class ThinkingSwin(ThinkingBackbone):
             logits=self.classify(tokens),
         )
 
-    def size_divisor(self) -> int:
-        """There is none; see :meth:`ThinkingBackbone.size_divisor`.
-
-        Raises:
-            ValueError: Always.
-        """
-        raise ValueError(
-            "ThinkingSwin pads, shifts and masks its windows differently for each image size, and "
-            "a graph holds one way"
-        )
+    @property
+    def out_channels(self) -> tuple[int, ...]:
+        """The full width of each level returned as a map."""
+        return tuple(self.level_dims[level] for level in self.out_indices)
 
     def pool(self, tokens: Tensor) -> Tensor:
         """The mean token (n, d) of tokens (n, h, w, d)."""

@@ -43,7 +43,6 @@ from .base import ThinkingBackbone
 _FIXED = dict(
     patch_pad="corner",
     with_cls_token=True,
-    output_cls_token=False,
     patch_norm=False,
     pre_norm=False,
     num_fcs=2,
@@ -79,6 +78,8 @@ class ThinkingViT(ThinkingBackbone):
         act_cfg: Activation of the perceptrons.
         patch_bias: Whether the patch embedding has a bias (mmseg's default is False, but DeiT's,
             timm's and the authors' weights have one).
+        output_cls_token: Whether each map is returned in a pair with the class token, as DPT's head
+            expects.
         final_norm: Whether the last map is taken after the final norm. Tokens always are.
         interpolate_mode: How the position embedding is resized, ``'bicubic'`` or ``'bilinear'``.
         with_cp: Whether blocks are checkpointed, which trades time for memory in training.
@@ -93,8 +94,7 @@ class ThinkingViT(ThinkingBackbone):
         init_cfg: As in mmengine; ``type='Pretrained'`` reads everybody's weights.
         **fixed: Further arguments of mmseg's ``VisionTransformer``, accepted with the only value
             that nested stages allow: ``patch_pad='corner'``, ``with_cls_token=True``,
-            ``output_cls_token=False``, ``patch_norm=False``, ``pre_norm=False``, ``num_fcs=2``,
-            ``norm_eval=False``.
+            ``patch_norm=False``, ``pre_norm=False``, ``num_fcs=2``, ``norm_eval=False``.
 
     Raises:
         ValueError: If an argument is out of range; the message names it and what is allowed.
@@ -112,6 +112,7 @@ class ThinkingViT(ThinkingBackbone):
         mlp_ratio: float = 4,
         out_origin: bool = False,
         out_indices: int | Sequence[int] = -1,
+        output_cls_token: bool = False,
         qkv_bias: bool = True,
         drop_rate: float = 0.0,
         attn_drop_rate: float = 0.0,
@@ -154,6 +155,7 @@ class ThinkingViT(ThinkingBackbone):
         self.patch_size = patch_size
         self.out_origin = out_origin
         self.out_indices = check_out_indices(out_indices, num_layers)
+        self.output_cls_token = output_cls_token
         self.final_norm = final_norm
         self.interpolate_mode = interpolate_mode
         self.with_cp = with_cp
@@ -236,7 +238,7 @@ class ThinkingViT(ThinkingBackbone):
             size: (H, W) of the images in pixels.
 
         Returns:
-            Tokens (n, N, d_i), maps (n, D, h, w), logits (n, K).
+            Tokens (n, N, d_i), maps (n, D, h, w) or pairs of them with (n, D), logits (n, K).
         """
         x = embedding
         if stage > 0:
@@ -255,10 +257,15 @@ class ThinkingViT(ThinkingBackbone):
             stage=stage,
             num_stages=self.num_stages,
             tokens=tokens,
-            features=tuple(self._to_map(x, size) for x in maps),
+            features=tuple(self._to_feature(x, size) for x in maps),
             logits=self.classify(tokens),
             kept_tokens=run.kept,
         )
+
+    @property
+    def out_channels(self) -> tuple[int, ...]:
+        """The full width, once for each map."""
+        return (self.embed_dims,) * (len(set(self.out_indices)) + self.out_origin)
 
     def kept_shape(self, size: Sequence[int]) -> tuple[int, int, int] | None:
         """As in :class:`ThinkingBackbone`."""
@@ -288,11 +295,12 @@ class ThinkingViT(ThinkingBackbone):
             blocks=[(r"^blocks\.(\d+)", None), (r"^norm\.", (99999,))],
         )
 
-    def _to_map(self, x: Tensor, size: Sequence[int]) -> Tensor:
-        """Spatial tokens (n, 1 + h w, d) as a map (n, D, h, w), zero-padded to the full width."""
-        x = F.pad(x[:, 1:], (0, self.embed_dims - x.shape[-1]))
+    def _to_feature(self, x: Tensor, size: Sequence[int]) -> Tensor | tuple[Tensor, Tensor]:
+        """Tokens (n, 1 + h w, d), zero-padded: map (n, D, h, w), or also class token (n, D)."""
+        x = F.pad(x, (0, self.embed_dims - x.shape[-1]))
         # contiguous as mmseg's own: some heads call view()
-        return x.transpose(1, 2).unflatten(2, self.grid(size)).contiguous()
+        spatial = x[:, 1:].transpose(1, 2).unflatten(2, self.grid(size)).contiguous()
+        return (spatial, x[:, 0]) if self.output_cls_token else spatial
 
     def _reset_parameters(self) -> None:
         """DeiT's initialisation."""

@@ -197,6 +197,8 @@ def build_graphs(
     embeddings = [backbone.embed(images[:1], i) for i in range(last + 1)]
     stages = [StageGraph(backbone, i, x.shape[-1], last, size) for i, x in enumerate(embeddings)]
     output = backbone.run_stage(0, embeddings[0], None, images.shape[-2:])
+    if any(isinstance(feature, tuple) for feature in output.features):
+        raise ExportError("maps with class tokens (output_cls_token=True) cannot be exported")
     decode = None
     if isinstance(model, EncoderDecoder):
         decode = DecodeGraph(model, len(output.features), gate, size)

@@ -9,7 +9,8 @@ from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder
 from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from ..backbones import ThinkingBackbone
 from ..backbones.base import check_loss_weights
@@ -19,7 +20,8 @@ from ..layers import fuse_attention
 from ..pretrained import load_pretrained
 from ..pruning import build_pruning_loss
 from ..registry import register
-from ..thinking import Decode, Thought
+from ..thinking import Decode, Features, Thought
+from .head_check import check_head, check_head_config
 from .image_loss import ImageLoss
 from .postprocess import class_map, restore
 from .windows import Windows, check_slide
@@ -51,7 +53,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
 
     Raises:
         TypeError: If the backbone does not think.
-        ValueError: If gate, loss weights, classes and windows do not fit together.
+        ValueError: If heads, gate, loss weights, classes and windows do not fit together.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
     ):
         backbone = ConfigDict(backbone)
         gate = backbone.pop("gate", None)  # set below, where decoded pixels are at hand
+        check_head_config(decode_head)
         super().__init__(
             backbone,
             decode_head,
@@ -87,6 +90,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
                 f"backbone {type(self.backbone).__name__} does not think; "
                 "ThinkingEncoderDecoder takes ThinkingViT or ThinkingSwin"
             )
+        self._check_heads()
         self.backbone.set_gate(gate, has_decode_head=True)
         fuse_attention(self.decode_head)
         if loss_weights is not None:
@@ -212,9 +216,9 @@ class ThinkingEncoderDecoder(EncoderDecoder):
         """
         padded = torch.Size(self._padded(images))
 
-        def decode(features: tuple[Tensor, ...]) -> Tensor:
+        def decode(features: Features) -> Tensor:
             # a torch.Size tells mmseg's heads to upsample to just this size
-            metas = [dict(img_shape=padded, pad_shape=padded)] * len(features[0])
+            metas = [dict(img_shape=padded, pad_shape=padded)] * len(tree_leaves(features)[0])
             return self.decode_head.predict(self._neck(features), metas, self.test_cfg)
 
         return decode
@@ -326,7 +330,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
         """Pixel logits (B, K, H, W) of images (B, 3, H, W), without sliding windows."""
         return self.think(inputs).seg_logits
 
-    def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
+    def extract_feat(self, inputs: Tensor) -> Features:
         """Feature maps of the stage where each image stopped."""
         thought = self.backbone.think(inputs, decode=self.decoder(inputs))
         return self._neck(thought.features)
@@ -335,8 +339,16 @@ class ThinkingEncoderDecoder(EncoderDecoder):
     def _slides(self) -> bool:
         return self.test_cfg.get("mode", "whole") == "slide"
 
-    def _neck(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def _neck(self, features: Features) -> Features:
         return self.neck(features) if self.with_neck else features
+
+    def _check_heads(self) -> None:
+        heads = [self.decode_head]
+        if self.with_auxiliary_head:
+            several = isinstance(self.auxiliary_head, nn.ModuleList)
+            heads += self.auxiliary_head if several else [self.auxiliary_head]
+        for head in heads if not self.with_neck else ():
+            check_head(head, self.backbone)
 
     def _check_image_head(self) -> None:
         """The class token must be trained for what the gate reads from it."""

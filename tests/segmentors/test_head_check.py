@@ -1,0 +1,81 @@
+"""Heads that cannot work are named, with what to do."""
+
+import pytest
+from builders import LINEAR, MASK, VIT
+from mmseg.registry import MODELS
+
+from tvit_seg import ThinkingEncoderDecoder
+
+SWIN = dict(type="ThinkingSwin", embed_dims=32, depths=(1, 1), num_heads=(2, 4))
+SWIN.update(thinking_stages=((1, 2), (2, 4)), out_indices=(0, 1))
+WIDE = dict(LINEAR, in_channels=64, channels=64)
+SEGFORMER = dict(type="SegformerHead", channels=8, num_classes=5)
+DPT = dict(type="DPTHead", in_channels=[32] * 4, in_index=[0, 1, 2, 3], channels=8, num_classes=5)
+DPT.update(embed_dims=32, post_process_channels=[8] * 4, input_transform="multiple_select")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "head", "message"),
+    [
+        (VIT, [LINEAR, LINEAR], r"\[FCNHead, FCNHead\] is a cascade.*CascadeEncoderDecoder"),
+        (
+            VIT,
+            WIDE,
+            "FCNHead has in_channels=64, but ThinkingViT .* 32",
+        ),
+        (VIT, dict(LINEAR, in_index=1), "FCNHead reads map 1 .*ThinkingViT returns 1"),
+        (
+            SWIN,
+            dict(SEGFORMER, in_channels=[32, 64, 128], in_index=[0, 1, 2]),
+            "SegformerHead reads map 2 .*ThinkingSwin returns 2",
+        ),
+        (
+            SWIN,
+            dict(SEGFORMER, in_channels=[32, 32], in_index=[0, 1]),
+            r"has in_channels=\[32, 32\], but ThinkingSwin gives it \[32, 64\]",
+        ),
+        (VIT, DPT, "DPTHead reads class tokens beside the maps: .*output_cls_token=True"),
+        (
+            dict(VIT, output_cls_token=True),
+            MASK,
+            "SegmenterMaskTransformerHead reads maps alone: .*output_cls_token=False",
+        ),
+    ],
+)
+def test_heads_that_do_not_fit(backbone, head, message):
+    with pytest.raises(ValueError, match=message):
+        ThinkingEncoderDecoder(backbone=backbone, decode_head=head)
+
+
+def test_auxiliary_heads_are_checked():
+    with pytest.raises(ValueError, match="in_channels=64"):
+        ThinkingEncoderDecoder(
+            backbone=VIT,
+            decode_head=LINEAR,
+            auxiliary_head=[WIDE],
+        )
+
+
+@pytest.mark.parametrize("type", ["Mask2FormerHead", "mmseg.Mask2FormerHead"])
+def test_heads_of_absent_packages(type, monkeypatch):
+    monkeypatch.setattr("tvit_seg.segmentors.head_check.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="Mask2FormerHead needs mmdetection"):
+        ThinkingEncoderDecoder(backbone=VIT, decode_head=dict(type=type, num_classes=5))
+
+
+def test_concatenated_maps_count_as_one_input():
+    head = dict(LINEAR, in_channels=[32, 64], in_index=[0, 1], input_transform="resize_concat")
+    model = ThinkingEncoderDecoder(backbone=SWIN, decode_head=dict(head, channels=96))
+    assert model.decode_head.in_channels == 96
+
+
+def test_what_stands_behind_a_neck_is_its_own_affair():
+    neck = dict(type="ProjectionNeck", in_channels=[32], out_channels=16)
+    head = dict(LINEAR, in_channels=16, channels=16)
+    ThinkingEncoderDecoder(backbone=VIT, neck=neck, decode_head=head)
+
+
+def test_out_channels():
+    vit = MODELS.build(dict(VIT, out_indices=(0, 1), out_origin=True))
+    assert vit.out_channels == (32, 32, 32)
+    assert MODELS.build(SWIN).out_channels == (32, 64)

@@ -1,0 +1,76 @@
+"""Whether decode heads fit a thinking backbone, said before anything runs."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from torch import nn
+
+from ..backbones import ThinkingBackbone
+
+_NEEDS_MMDET = ("Mask2FormerHead", "MaskFormerHead")
+_NEEDS_CLASS_TOKENS = ("DPTHead",)
+
+
+def check_head_config(head: dict | Sequence[dict]) -> None:
+    """Looks at the config of a decode head.
+
+    Args:
+        head: As in a segmentor's config.
+
+    Raises:
+        ValueError: If it is a cascade of heads, or one that needs a package which is absent.
+    """
+    if isinstance(head, Sequence):
+        names = ", ".join(str(part.get("type")) for part in head)
+        raise ValueError(
+            f"decode_head=[{names}] is a cascade; ThinkingEncoderDecoder takes a single head. "
+            "mmseg's CascadeEncoderDecoder takes thinking backbones as it does others"
+        )
+    name = str(head.get("type")).rpartition(".")[-1]
+    if name in _NEEDS_MMDET and find_spec("mmdet") is None:
+        raise ValueError(
+            f"decode head {name} needs mmdetection, which is not installed; what mmsegmentation "
+            "has by itself works: UPerHead, SegmenterMaskTransformerHead, IterativeDecodeHead, ..."
+        )
+
+
+def check_head(head: nn.Module, backbone: ThinkingBackbone) -> None:
+    """Looks at which maps a head reads straight from a backbone.
+
+    Args:
+        head: A decode head or auxiliary head.
+        backbone: Says which maps there are.
+
+    Raises:
+        ValueError: If the head reads a map that is not there, expects other channels, or does not
+            go with class tokens beside the maps or their absence.
+    """
+    head = getattr(head, "kernel_generate_head", head)  # K-Net's other heads follow this one
+    name, source = type(head).__name__, type(backbone).__name__
+    pairs = getattr(backbone, "output_cls_token", False)
+    if pairs != (name in _NEEDS_CLASS_TOKENS):
+        raise ValueError(
+            f"decode head {name} reads {'maps alone' if pairs else 'class tokens beside the maps'}:"
+            f" use ThinkingViT with output_cls_token={not pairs}"
+        )
+    if not hasattr(head, "in_index"):
+        return
+    widths = backbone.out_channels
+    listed = isinstance(head.in_index, Sequence)
+    indices = head.in_index if listed else [head.in_index]
+    missing = [index for index in indices if not -len(widths) <= index < len(widths)]
+    if missing:
+        raise ValueError(
+            f"decode head {name} reads map {missing[0]} (in_index={head.in_index}), but {source} "
+            f"returns {len(widths)}: set in_index, or the backbone's out_indices"
+        )
+    found = [widths[index] for index in indices]
+    # inputs that are concatenated are expected as one
+    expected = (
+        list(head.in_channels) if isinstance(head.in_channels, Sequence) else head.in_channels
+    )
+    if expected not in (found, sum(found)):
+        raise ValueError(
+            f"decode head {name} has in_channels={head.in_channels}, but {source} gives it "
+            f"{found if listed else found[0]}"
+        )
