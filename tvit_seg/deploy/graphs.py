@@ -15,6 +15,7 @@ from ..backbones import ThinkingBackbone
 from ..gates import Gate
 from ..segmentors import ThinkingEncoderDecoder
 from ..thinking import StageOutput
+from .error import ExportError
 from .gating import last_stage, measure
 
 Size = Sequence[int]
