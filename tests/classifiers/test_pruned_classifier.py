@@ -8,7 +8,7 @@ from contracts import close
 from tvit_seg import RandomGate
 
 PRUNING = dict(type="DynamicPruning", locations=(0, 1), keep_ratio=0.7)
-IMAGES = torch.randn(6, 3, 32, 32)
+IMAGES = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 SAMPLES = class_samples([i % 5 for i in range(6)])
 
 

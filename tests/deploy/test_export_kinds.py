@@ -15,7 +15,7 @@ def test_swin(tmp_path):
 
 def test_swin_for_any_size(tmp_path):
     message = (
-        "graphs for any size are not possible: ThinkingSwin treats each image size in its own way"
+        "graphs for any size are not possible: ThinkingSwin treats each image size its own way"
     )
     with pytest.raises(ExportError, match=message):
         export(swin(), CFG, tmp_path, pictures(), any_size=True, format="pt2")

@@ -111,7 +111,7 @@ class ThinkingBackbone(BaseModule):
             ValueError: If a graph can be for a single size only; the message says why.
         """
         raise ValueError(
-            f"{type(self).__name__} treats each image size in its own way, and a graph holds one way"
+            f"{type(self).__name__} treats each image size its own way, and a graph holds one way"
         )
 
     @property
