@@ -15,7 +15,7 @@ from torch import nn
 
 import tvit_seg  # noqa: F401, first of all: it says what is missing
 from tvit_seg.deploy.evaluate import evaluate
-from tvit_seg.deploy.export import FORMATS, export
+from tvit_seg.deploy.exporter import FORMATS, export
 from tvit_seg.deploy.pictures import load_pictures
 from tvit_seg.deploy.quantize import quantize
 from tvit_seg.deploy.timing import time_host

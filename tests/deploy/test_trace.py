@@ -4,7 +4,7 @@ from builders import MASK, segmentor
 from torch import nn
 
 from tvit_seg.deploy.error import ExportError
-from tvit_seg.deploy.export import _chain
+from tvit_seg.deploy.exporter import _chain
 from tvit_seg.deploy.graphs import Graph, build_graphs
 from tvit_seg.deploy.trace import trace
 

@@ -14,7 +14,7 @@ from torch import nn
 from ..benchmark.timing import alternate, compare, machine
 from ..gates import FixedGate
 from .error import ExportError
-from .export import FORMATS, crops
+from .exporter import FORMATS, crops
 from .host import ThinkingHost
 
 

@@ -106,11 +106,15 @@ def export(
         else:
             write_pt2(program, path)
     write_manifest(manifest, folder)
-    host = FORMATS[format](folder)
-    runs = dict(zip(graphs, [*host.stages, host.decode], strict=False))
-    manifest["largest_difference"] = max(
-        check_graphs(runs, graphs, batches), check_host(host, model, batches, stage)
-    )
+    try:
+        host = FORMATS[format](folder)
+        runs = dict(zip(graphs, [*host.stages, host.decode], strict=False))
+        manifest["largest_difference"] = max(
+            check_graphs(runs, graphs, batches), check_host(host, model, batches, stage)
+        )
+    except ExportError:
+        (folder / "manifest.json").unlink()  # nobody shall run them
+        raise
     write_manifest(manifest, folder)
     return manifest
 
