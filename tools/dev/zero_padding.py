@@ -1,8 +1,8 @@
 """Measures what zero-padded channels do to heads that begin with a norm over channels.
 
 Trains the quickstart's model with SETR's head, whose first layer is such a LayerNorm: on
-zero-padded features, and behind a 1 x 1 convolution that fills all channels. For each it prints the mIoU of every thinking
-stage, and what the LayerNorm sees and makes of each stage's features.
+zero-padded features, and behind a 1 x 1 convolution that fills all channels. For each it prints the
+mIoU of every thinking stage, and what the LayerNorm sees and makes of each stage's features.
 """
 
 import argparse
