@@ -24,7 +24,7 @@ except ImportError as error:
         "(OpenMMLab's originals). Never install one over the other."
     ) from error
 
-from . import datasets, engine, evaluation, necks, timm_models  # noqa: F401, registers them
+from . import datasets, engine, evaluation, timm_models  # noqa: F401, registers them
 from .backbones import ThinkingSwin, ThinkingViT
 from .checkpoint import convert_state_dict
 from .classifiers import ThinkingClassifier

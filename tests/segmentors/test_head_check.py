@@ -70,7 +70,7 @@ def test_concatenated_maps_count_as_one_input():
 
 
 def test_what_stands_behind_a_neck_is_its_own_affair():
-    neck = dict(type="ProjectionNeck", in_channels=[32], out_channels=16)
+    neck = dict(type="MultiLevelNeck", in_channels=[32], out_channels=16, scales=[1])
     head = dict(LINEAR, in_channels=16, channels=16)
     ThinkingEncoderDecoder(backbone=VIT, neck=neck, decode_head=head)
 

@@ -1,8 +1,8 @@
 """Measures what zero-padded channels do to heads that begin with a norm over channels.
 
 Trains the quickstart's model with SETR's head, whose first layer is such a LayerNorm: on
-zero-padded features, and behind a ProjectionNeck. For each it prints the mIoU of every thinking
-stage, and what the LayerNorm sees and makes of each stage's features.
+zero-padded features, and behind a 1 x 1 convolution that fills all channels. For each it prints the
+mIoU of every thinking stage, and what the LayerNorm sees and makes of each stage's features.
 """
 
 import argparse
@@ -11,12 +11,22 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+from torch import nn
 
 from tvit_seg import FixedGate
 from tvit_seg.engine import ThinkingRunner
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "configs/quickstart/thinkingvit_scenes-96x96.py"
+
+
+@MODELS.register_module()
+class Projection(nn.Conv2d):
+    """A neck: each stage goes through the columns of the weight that belong to its channels."""
+
+    def forward(self, features: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return tuple(map(super().forward, features))
 
 
 def build(neck: bool, args: argparse.Namespace) -> ThinkingRunner:
@@ -36,7 +46,9 @@ def build(neck: bool, args: argparse.Namespace) -> ThinkingRunner:
         loss_decode=cfg.model.decode_head.loss_decode,
     )
     if neck:
-        cfg.model.neck = dict(type="ProjectionNeck", in_channels=[width], out_channels=width)
+        cfg.model.neck = dict(
+            type="Projection", in_channels=width, out_channels=width, kernel_size=1
+        )
     for split in ("train", "val", "test"):
         cfg[f"{split}_dataloader"].dataset.data_root = args.data
     cfg.train_cfg.update(max_iters=args.iters, val_interval=args.iters)
@@ -80,7 +92,7 @@ def main() -> None:
         runner = build(neck, args)
         runner.train()
         batch = runner.model.data_preprocessor(next(iter(runner.val_dataloader)), False)
-        print("with ProjectionNeck" if neck else "zero-padded")
+        print("projected" if neck else "zero-padded")
         print("\n".join(statistics(runner.model, batch["inputs"])))
         for stage in range(runner.model.num_stages):
             runner.model.backbone.set_gate(FixedGate(stage), has_decode_head=True)
