@@ -212,7 +212,7 @@ def test_a_recorded_slicing_is_asked_for(tmp_path, slicing, recorded, monkeypatc
     meta = dict(backbone=dict(slicing=recorded))
     torch.save(dict(meta=meta, state_dict=build().state_dict()), tmp_path / "ours.pth")
     said = []
-    monkeypatch.setattr("tvit_seg.checkpoint.print_log", lambda text, **_: said.append(text))
+    monkeypatch.setattr("tvit_seg.pretrained.print_log", lambda text, **_: said.append(text))
     load_pretrained(build(slicing=slicing), str(tmp_path / "ours.pth"))
     warned = any(f"needs slicing={recorded!r}" in text for text in said)
     assert warned == (slicing != recorded)
