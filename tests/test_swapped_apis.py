@@ -37,7 +37,8 @@ def cfg(request, scenes, tmp_path):
     found, _ = swap_backbones.swap(CONFIGS / NAMES[request.param])
     swap_backbones.shrink(found, scenes, size=64)
     found.work_dir = str(tmp_path)
-    found.experiment_name = f"{request.param}-{tmp_path.name}"
+    # mmengine keeps what has a name
+    found.experiment_name = found.visualizer.name = f"{request.param}-{tmp_path.name}"
     return found
 
 

@@ -293,10 +293,8 @@ class Bench:
             # its own checkpoints hold more than weights; these were written a moment ago
             environment["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"
         script = self.files / "tools" / f"{tool}.py"
-        positional = [part for part in arguments if part.endswith(".pth")]
-        options = [part for part in arguments if part not in positional]
         done = subprocess.run(
-            [sys.executable, script, config, *positional, "--work-dir", folder, *options],
+            [sys.executable, script, config, *arguments, "--work-dir", folder],
             env=environment,
             cwd=self.work_dir,
             capture_output=True,
