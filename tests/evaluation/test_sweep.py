@@ -165,12 +165,23 @@ def test_each_stage_runs_once_for_any_number_of_thresholds():
     assert sum(seen) == 2 * 3
 
 
-def test_time_is_that_of_the_stages_that_ran():
+class Clock:
+    """Every stage and every decode head takes a second."""
+
+    def __init__(self, device):
+        pass
+
+    def lap(self):
+        return 1.0
+
+
+def test_time_is_that_of_the_stages_that_ran(monkeypatch):
+    monkeypatch.setattr("tvit_seg.evaluation.judges.Stopwatch", Clock)
     found = sweep(build("EntropyGate", dict(mode="whole"), LINEAR), Loader(4, (32, 32)))
     think, stop = found.row(0.0), found.row(math.inf)
     middle = found.row(found.thresholds(3)[1])
-    assert stop["ms"] > 0 and think["ms"] > 0
-    assert middle["ms"] == pytest.approx((think["ms"] + stop["ms"]) / 2)  # half of the images
+    assert (stop["ms"], think["ms"]) == (2000, 3000)  # one stage or both, and one decoding
+    assert middle["ms"] == 2500  # half of the images
     assert think["fps"] == pytest.approx(1000 / think["ms"])
 
 
