@@ -97,6 +97,6 @@ class TimmThinkingViT(TimmInterface, ThinkingViT):
             return x
         return x.transpose(1, 2).unflatten(2, self.grid(size)).contiguous()  # (B, D, h, w)
 
-    def _to_map(self, x: Tensor, size: Sequence[int]) -> Tensor:
+    def _to_feature(self, x: Tensor, size: Sequence[int]) -> Tensor:
         """Tokens as they are, (n, 1 + h w, D)."""
         return self._pad(self.norm(x) if self.norm_intermediates else x)
