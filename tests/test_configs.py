@@ -112,7 +112,7 @@ def test_published_recipe():
 @pytest.mark.parametrize("path", PRETRAINING, ids=ids)
 def test_learning_rates_of_all_layers_fall_to_the_same_share(path):
     """A limit for all would raise those that layer decay has made small."""
-    cosine = Config.fromfile(path).param_scheduler[1]
+    cosine = Config.fromfile(path).param_scheduler[-1]
     assert cosine.type == "CosineAnnealingLR"
     options = {k: v for k, v in cosine.items() if k.startswith("eta_min")}
     rates = [1e-3, 1e-6]
