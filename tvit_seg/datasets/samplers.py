@@ -32,6 +32,8 @@ class RepeatedAugSampler(RepeatAugSampler):
         **kwargs,
     ):
         rank, world_size = get_dist_info()
+        if len(dataset) < kwargs.get("selected_round", 256):
+            kwargs["selected_round"] = 0  # older timm rounds a small dataset down to nothing
         self.seed = sync_random_seed() if seed is None else seed
         super().__init__(dataset, world_size, rank, shuffle, num_repeats=num_repeats, **kwargs)
 
