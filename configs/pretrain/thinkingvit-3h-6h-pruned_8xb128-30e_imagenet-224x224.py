@@ -13,7 +13,7 @@ optim_wrapper = dict(optimizer=dict(lr=5e-5), paramwise_cfg=_base_.paramwise_cfg
 param_scheduler = [
     dict(
         type="CosineAnnealingLR",
-        eta_min_ratio=0.02,
+        eta_min_ratio=0.01,
         begin=0,
         end=max_epochs,
         by_epoch=True,
