@@ -268,7 +268,7 @@ class Bench:
         folder = self.work_dir / path.stem
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "swap.diff").write_text("\n".join(diff) + "\n")
-        config = folder / "swapped.py"
+        config = self.work_dir / path.name  # in the folder the runner would write its own over it
         cfg.dump(config)
 
         log = self.call("train", config, folder)
