@@ -6,6 +6,7 @@ import tvit_seg  # noqa: F401, registers the models
 from tvit_seg.checkpoint_io import CheckpointError
 from tvit_seg.datasets.check import DataError, check_config_data
 from tvit_seg.engine.distributed import close_distributed
+from tvit_seg.engine.finite_hook import DivergedError
 from tvit_seg.engine.launch import (
     add_common_arguments,
     build_runner,
@@ -47,7 +48,7 @@ def main() -> None:
         if not args.skip_data_check and is_first_process():
             check_config_data(cfg)
         runner = build_runner(cfg)
-    with friendly_errors(CheckpointError, DataError, FileNotFoundError):
+    with friendly_errors(CheckpointError, DataError, DivergedError, OSError):
         runner.train()
     close_distributed(runner)
 

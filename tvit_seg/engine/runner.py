@@ -1,6 +1,7 @@
 """mmengine's runner with checkpoints that run no code and survive a crash."""
 
 import re
+import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from tvit_seg.checkpoint_io import (
     replacing,
 )
 from tvit_seg.compile import compile_as_configured
+from tvit_seg.engine.checkpoint_hook import SafeCheckpointHook
+from tvit_seg.engine.finite_hook import FiniteHook
 from tvit_seg.engine.gate_hook import GateResetHook
 from tvit_seg.engine.seed_hook import StepSeedHook
 from tvit_seg.registry import register
@@ -83,20 +86,25 @@ class ThinkingRunner(Runner):
 
     A resumed run goes on as if it had not stopped, see :class:`StepSeedHook`.
 
-    ``CheckpointHook`` removes the oldest file before the next one is saved, so keep
-    ``max_keep_ckpts`` at 2 or more. Takes the arguments of mmengine's ``Runner``.
+    A ``CheckpointHook`` is replaced by :class:`SafeCheckpointHook`; a loss or weight that is not
+    finite ends training. Takes the arguments of mmengine's ``Runner``.
     """
 
     _testing = False
 
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
-        """Registers the config's hooks, and those that seed steps and keep checkpoints plain.
+        """Registers the config's hooks, and those that every training gets.
 
         Args:
             default_hooks: As in mmengine's ``Runner``.
             custom_hooks: As in mmengine's ``Runner``.
         """
+        default_hooks = dict(default_hooks or {})
+        saving = default_hooks.setdefault("checkpoint", dict(type="CheckpointHook", interval=1))
+        if isinstance(saving, dict) and saving.get("type") == "CheckpointHook":
+            default_hooks["checkpoint"] = {**saving, "type": SafeCheckpointHook}
         super().register_hooks(default_hooks, custom_hooks)
+        self.register_hook(FiniteHook())
         self.register_hook(StepSeedHook())
         self.register_hook(GateResetHook())
         self.register_hook(PlainCheckpointHook())
@@ -203,11 +211,27 @@ class ThinkingRunner(Runner):
 
         Raises:
             ValueError: The folder is remote.
+            OSError: The file cannot be written, for instance since the disk is full; older ones are
+                as they were.
         """
         if "://" in str(out_dir):
             raise ValueError(f"checkpoints go to a local folder, not to {out_dir}")
-        with replacing(Path(out_dir) / filename) as temporary:
-            super().save_checkpoint(str(out_dir), temporary.name, *args, **kwargs)
+        path = Path(out_dir) / filename
+        try:
+            with replacing(path) as temporary:
+                super().save_checkpoint(str(out_dir), temporary.name, *args, **kwargs)
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+                raise  # not torch's writer
+            raise OSError(
+                f"checkpoint {path} cannot be written, {_free(path)}; earlier files are unharmed "
+                f"({str(error).splitlines()[0]})"
+            ) from error
+
+
+def _free(path: Path) -> str:
+    folder = next(parent for parent in path.absolute().parents if parent.is_dir())
+    return f"{shutil.disk_usage(folder).free / 2**20:.0f} MB are free in {folder}"
 
 
 def _check_training_state(checkpoint: dict, path: str) -> None:
