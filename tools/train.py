@@ -3,7 +3,7 @@
 import argparse
 
 import tvit_seg  # noqa: F401, registers the models
-from tvit_seg.checkpoint_io import CheckpointError
+from tvit_seg.checkpoint_io import CheckpointError, trusting
 from tvit_seg.datasets.check import DataError, check_config_data
 from tvit_seg.engine.distributed import close_distributed
 from tvit_seg.engine.finite_hook import DivergedError
@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    with friendly_errors():
+    with friendly_errors(), trusting(args.trust_checkpoint):
         cfg = load_config(args)
         set_resume(cfg, args.resume)
         if args.amp:
@@ -48,7 +48,10 @@ def main() -> None:
         if not args.skip_data_check and is_first_process():
             check_config_data(cfg)
         runner = build_runner(cfg)
-    with friendly_errors(CheckpointError, DataError, DivergedError, OSError):
+    with (
+        friendly_errors(CheckpointError, DataError, DivergedError, OSError),
+        trusting(args.trust_checkpoint),
+    ):
         runner.train()
     close_distributed(runner)
 

@@ -5,7 +5,13 @@ Importing this package registers its modules with mmengine and mmseg.
 
 __version__ = "0.1.0"
 
+import os
 import warnings
+
+# for formats whose size PIL does not tell; OpenCV reads it once, when it is imported
+os.environ.setdefault(
+    "OPENCV_IO_MAX_IMAGE_PIXELS", os.environ.get("TVIT_MAX_IMAGE_PIXELS", "89478485")
+)
 
 try:
     with warnings.catch_warnings():

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,12 +15,13 @@ from tvit_seg.datasets.timm_dataset import TimmDataset
 _SHOWN = 5  # offending files named in an error
 
 
-def check_images(dataset: TimmDataset, workers: int | None = None) -> None:
+def check_images(dataset: TimmDataset, workers: int | None = None, skip: bool = False) -> None:
     """Decodes every image of a folder or tar file, unless an earlier check found the same files.
 
     Args:
         dataset: Others than folders and tar files are left to their libraries.
         workers: Threads that decode; by default one per CPU, and one for a tar file.
+        skip: Whether training passes corrupt images over, so that a warning lists them.
 
     Raises:
         DataError: If an image cannot be read; the message names the first few.
@@ -47,11 +49,11 @@ def check_images(dataset: TimmDataset, workers: int | None = None) -> None:
         found = [text for text in bar if text]
     if found:
         more = f"\n  ... and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        raise DataError(
-            f"{len(found)} of {len(dataset)} images are bad:\n  "
-            + "\n  ".join(found[:_SHOWN])
-            + more
-        )
+        text = f"{len(found)} of {len(dataset)} images are bad:\n  " + "\n  ".join(found[:_SHOWN])
+        if not skip or len(found) == len(dataset):
+            raise DataError(text + more)
+        warnings.warn(f"training passes these over: {text}{more}", stacklevel=2)
+        return
     _check_memory.remember(fingerprint, os.path.dirname(files[0]))
 
 

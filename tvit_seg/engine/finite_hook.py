@@ -1,14 +1,12 @@
 """Training stops where numbers end."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch import Tensor
 
+from tvit_seg.checkpoint_limits import is_finite, survey
 from tvit_seg.engine.launch import latest_checkpoint
 
 
@@ -40,38 +38,31 @@ class FiniteHook(Hook):
             DivergedError: If the loss is not finite; names the iteration and the parts of the loss
                 that are to blame, with their stages.
         """
-        if not outputs or "loss" not in outputs or _finite(outputs["loss"]):
+        if not outputs or "loss" not in outputs or is_finite(outputs["loss"]):
             return
-        parts = [f"{name}={float(x.detach()):g}" for name, x in outputs.items() if not _finite(x)]
+        parts = [f"{name}={float(x):g}" for name, x in outputs.items() if not is_finite(x)]
         raise DivergedError(
             f"iteration {runner.iter + 1}: {', '.join(parts)}; {_last_good(runner)}"
         )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: Mapping) -> None:
-        """Looks at the weights.
+        """Looks at the weights, their averages, and the state of the optimizer.
 
         Args:
             runner: As above.
             checkpoint: What will be saved.
 
         Raises:
-            DivergedError: If a weight or buffer is not finite; names the first few.
+            DivergedError: If one is not finite; names the first few.
         """
-        bad = [
-            name
-            for name, value in checkpoint["state_dict"].items()
-            if value.is_floating_point() and not torch.isfinite(value).all()
-        ]
+        tensors = survey(checkpoint)[1]
+        bad = [name for name, value in tensors.items() if not is_finite(value)]
         if bad:
             raise DivergedError(
-                f"iteration {checkpoint['meta']['iter']}: {len(bad)} weights hold NaN or infinity "
+                f"iteration {checkpoint['meta']['iter']}: {len(bad)} tensors hold NaN or infinity "
                 f"({', '.join(bad[:3])}{', ...' * (len(bad) > 3)}), no checkpoint is written; "
                 f"{_last_good(runner)}"
             )
-
-
-def _finite(value: Tensor) -> bool:
-    return math.isfinite(value.detach())
 
 
 def _last_good(runner: Runner) -> str:
