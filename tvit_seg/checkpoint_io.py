@@ -144,6 +144,8 @@ def _broken(path: Path, error: Exception) -> CheckpointError:
     if isinstance(error, pickle.UnpicklingError):
         cause = "unreadable pickle"  # torch's own text advises to load it unsafely
     size = path.stat().st_size
+    if "can't allocate memory" in cause:
+        return CheckpointError(f"checkpoint {path} ({size} bytes) asks for too much memory")
     return CheckpointError(f"{path} ({size} bytes) is truncated or not a checkpoint: {cause}")
 
 
@@ -152,7 +154,8 @@ def _code(error: Exception) -> str | None:
     if isinstance(error, pickle.UnpicklingError):
         found = re.search(r"(?:GLOBAL|unrecognized function|but got) (\S+)", str(error))
         return found and found.group(1)
-    return "a TorchScript program" if "TorchScript" in str(error) else None
+    kinds = {"TorchScript": "a TorchScript program", "legacy .tar": "a legacy archive of pickles"}
+    return next((name for sign, name in kinds.items() if sign in str(error)), None)
 
 
 def get_state_dict(checkpoint: Mapping[str, Any], ema: bool | None = None) -> dict[str, Tensor]:

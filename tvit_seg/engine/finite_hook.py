@@ -21,7 +21,7 @@ class FiniteHook(Hook):
     be resumed from.
     """
 
-    priority = "ABOVE_NORMAL"
+    priority = "LOW"  # after averaging, before saving
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
@@ -40,7 +40,7 @@ class FiniteHook(Hook):
         """
         if not outputs or "loss" not in outputs or is_finite(outputs["loss"]):
             return
-        parts = [f"{name}={float(x):g}" for name, x in outputs.items() if not is_finite(x)]
+        parts = [f"{name}={float(x.detach()):g}" for name, x in outputs.items() if not is_finite(x)]
         raise DivergedError(
             f"iteration {runner.iter + 1}: {', '.join(parts)}; {_last_good(runner)}"
         )

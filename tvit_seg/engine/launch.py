@@ -234,10 +234,11 @@ def good_checkpoint(work_dir: str | Path) -> Path | None:
 
 
 def require_weights(cfg: Config) -> None:
-    """Reads the weights that a model config starts from, before longer work does.
+    """Reads the weights that a training starts from, before longer work does.
 
     Args:
-        cfg: ``pretrained`` and ``init_cfg`` are looked for anywhere in its ``model``.
+        cfg: ``pretrained`` and ``init_cfg`` are looked for anywhere in its ``model``; ``load_from``
+            counts too, unless :func:`set_resume` has read it.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -255,6 +256,8 @@ def require_weights(cfg: Config) -> None:
             for inner in part.values():
                 walk(inner)
 
+    if cfg.get("load_from") and not cfg.get("resume"):
+        read_checkpoint(cfg.load_from)
     walk(cfg.get("model"))
 
 

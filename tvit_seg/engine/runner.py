@@ -2,9 +2,7 @@
 
 import re
 import shutil
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
-from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint_to_model
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch.utils.data import DataLoader
 
 from tvit_seg.atomic import replacing
@@ -35,6 +33,7 @@ from tvit_seg.engine.launch import good_checkpoint
 from tvit_seg.engine.seed_hook import StepSeedHook
 from tvit_seg.engine.skip_hook import SkipCountHook
 from tvit_seg.registry import register
+from tvit_seg.strict_loading import strict_loading
 
 
 class PlainCheckpointHook(Hook):
@@ -68,21 +67,6 @@ def _without_functions(state: Any) -> Any:
     if isinstance(state, list):
         return [_without_functions(value) for value in state]
     return state
-
-
-@contextmanager
-def strict_loading() -> Iterator[None]:
-    """Has mmengine's own loading functions read strictly, and local files only."""
-
-    def load_from_strict(filename: str, map_location: Any = None) -> dict[str, Any]:
-        return read_checkpoint(filename)
-
-    schemes = CheckpointLoader._schemes
-    CheckpointLoader._schemes = OrderedDict.fromkeys(schemes, load_from_strict)
-    try:
-        yield
-    finally:
-        CheckpointLoader._schemes = schemes
 
 
 @register("RUNNERS")

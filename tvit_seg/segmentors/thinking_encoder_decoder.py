@@ -20,6 +20,7 @@ from ..gates import EntropyGate, Gate
 from ..layers import fuse_attention
 from ..pruning import build_pruning_loss
 from ..registry import register
+from ..strict_loading import strict_loading
 from ..thinking import Decode, Thought
 from .image_loss import ImageLoss
 from .postprocess import class_map, restore
@@ -112,7 +113,8 @@ class ThinkingEncoderDecoder(EncoderDecoder):
     def init_weights(self) -> None:
         """As in mmseg; a checkpoint of the whole segmentor is converted to our names and shapes."""
         init_cfg, self.init_cfg = self.init_cfg, None
-        super().init_weights()
+        with strict_loading():  # an ``init_cfg`` of a head is mmengine's to load
+            super().init_weights()
         self.init_cfg = init_cfg
         if init_cfg:
             if init_cfg.get("type") != "Pretrained":
