@@ -46,7 +46,14 @@ def bomb(request, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_decoded(monkeypatch):
+def _own_limit(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+
+
+@pytest.fixture
+def undecoded(monkeypatch):
+    """From here on nothing may be decoded."""
+
     def decode(*args):
         raise AssertionError("decoded")
 
@@ -55,7 +62,7 @@ def _nothing_is_decoded(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:Image size")
-def test_bombs(bomb):
+def test_bombs(bomb, undecoded):
     for read in (open_image, require_whole):
         for source in (bomb.read_bytes(), io.BytesIO(bomb.read_bytes())):
             with pytest.raises(CorruptImageError, match=str(bomb)):
@@ -65,14 +72,16 @@ def test_bombs(bomb):
 
 
 @pytest.mark.filterwarnings("ignore:Image size")
-def test_bombs_in_image_folders(bomb, tmp_path):
+def test_bombs_in_image_folders(bomb, tmp_path, request):
     root = image_folder(tmp_path / "images")
     (root / "train" / "ant" / "0.png").write_bytes(bomb.read_bytes())
+    request.getfixturevalue("undecoded")
     with pytest.raises(CorruptImageError, match=r"ant/0\.png: .*(pixels|decompression bomb)"):
         TimmDataset(str(root), "train")[0]
 
 
-def test_the_limit_can_be_set(monkeypatch):
+@pytest.mark.filterwarnings("ignore:Image size")
+def test_the_limit_can_be_set(monkeypatch, undecoded):
     content = png(20, 10)
     assert open_image(content, "a.png").size == (20, 10)
     monkeypatch.setenv("TVIT_MAX_IMAGE_PIXELS", "199")

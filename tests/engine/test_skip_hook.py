@@ -1,5 +1,7 @@
 """Corrupt images in training are passed over and counted, or end it with their path."""
 
+import re
+
 import pytest
 from classification import config, image_folder
 
@@ -31,7 +33,8 @@ def test_they_are_passed_over_and_counted(root, tmp_path, capsys, workers):
     said = capsys.readouterr()
     lines = [line for line in (said.out + said.err).splitlines() if "skipped" in line]
     assert sum(f"skipped {root / BAD}: corrupt or truncated" in line for line in lines) == 1
-    assert "corrupt images were skipped 2 times so far" in lines[-1]  # two epochs
+    counted = re.search(r"corrupt images were skipped (\d+) times so far", lines[-1])
+    assert int(counted[1]) >= 2  # two epochs; the one drawn instead may be the same
 
 
 @pytest.mark.parametrize("workers", [{}, WORKERS], ids=["main", "workers"])

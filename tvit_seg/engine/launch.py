@@ -77,6 +77,7 @@ def load_config(args: argparse.Namespace) -> Config:
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The config file cannot be read, or an option does not fit it.
+        OSError: The work directory cannot be written.
     """
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     cfg = read_config(args.config, args.cfg_options)
@@ -85,6 +86,8 @@ def load_config(args: argparse.Namespace) -> Config:
         args.work_dir or cfg.get("work_dir") or str(Path("work_dirs", Path(args.config).stem))
     )
     cfg.setdefault("runner_type", "ThinkingRunner")
+    if is_first_process():
+        require_writable(cfg.work_dir)
     return cfg
 
 
@@ -122,27 +125,24 @@ def build_runner(cfg: Config) -> Runner:
 
     Args:
         cfg: From :func:`load_config`.
-
-    Raises:
-        OSError: The work directory cannot be written.
     """
-    require_writable(cfg.work_dir)
     prepare_distributed(cfg)
     return RUNNERS.build(cfg)
 
 
 def require_writable(folder: str | Path) -> None:
-    """Makes a folder and writes into it, so that hours later there is no surprise.
+    """Tries to write where logs and checkpoints will go, so that hours later there is no surprise.
 
     Args:
-        folder: Where logs and checkpoints will go.
+        folder: It, or what there is of it.
 
     Raises:
         OSError: That is not possible; the message names the folder.
     """
+    path = Path(folder).absolute()
+    there = next(part for part in (path, *path.parents) if part.exists())
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
+        with tempfile.TemporaryFile(dir=there) as file:
             file.write(b"\0" * _PROBE)
             file.flush()
     except OSError as error:
@@ -194,9 +194,8 @@ def find_checkpoints(work_dir: str | Path) -> list[Path]:
     """
     work_dir = Path(work_dir)
     pointer = work_dir / "last_checkpoint"
-    text = pointer.read_bytes().decode(errors="replace") if pointer.is_file() else ""
-    named = [Path(text.strip())] if text.strip() and "\0" not in text else []
-    named = [path for path in named if path.is_file()]
+    text = pointer.read_bytes().decode(errors="replace").strip() if pointer.is_file() else ""
+    named = [Path(text)] if os.path.isfile(text) else []  # False for whatever is no path at all
     folder = named[0].parent if named else work_dir
     saved = [*folder.glob("iter_*.pth"), *folder.glob("epoch_*.pth")]
     others = [path for path in saved if path.name not in {path.name for path in named}]
