@@ -1,8 +1,9 @@
 """Kills a training at random moments, resumes it, and looks at what was lost.
 
-Every round starts tools/train.py with --resume and sends SIGKILL after a random time, half of the
-rounds while a checkpoint is being written. At the end the training runs to its end, and its weights
-are compared with those of a run that nobody killed.
+Every round starts tools/train.py with --resume and sends SIGKILL after a random time: in turns
+while it starts and reads the last checkpoint, between iterations, and while it writes a checkpoint.
+At the end the training runs to its end, and its weights are compared with those of a run that
+nobody killed.
 """
 
 import argparse
@@ -24,13 +25,14 @@ from tvit_seg.engine.launch import latest_checkpoint
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs/quickstart/thinkingvit_scenes-96x96.py"
 POLL = 0.002  # seconds
+MOMENTS = ("training", "saving", "starting")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50, help="rounds (50)")
     parser.add_argument("--interval", type=int, default=3, help="iterations per checkpoint (3)")
-    parser.add_argument("--iters", type=int, default=200, help="length of the training (200)")
+    parser.add_argument("--iters", type=int, default=400, help="length of the training (400)")
     parser.add_argument("--data-root", type=Path, default=Path("data/scenes"), help="the scenes")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/kills"), metavar="DIR")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (0)")
@@ -65,35 +67,70 @@ class Training:
 
 
 def iterations(log: Path) -> list[int]:
-    """Those that a log names, with the one that training resumed at in front."""
+    """Those that a log names, with the one that training resumed at in front; may be empty."""
     text = log.read_text()
     resumed = re.search(r"resumed epoch: \d+, iter: (\d+)", text)
     found = [int(i) for i in re.findall(r"Iter\(train\) \[ *(\d+)/", text)]
-    return [int(resumed[1]) if resumed else 0, *found]
+    if resumed:
+        return [int(resumed[1]), *found]
+    return [0, *found] if found else []
 
 
-def kill(training: Training, log: Path, rng: random.Random, saving: bool) -> tuple[int, int, bool]:
-    """One round.
+class Killer:
+    """Starts trainings and kills them.
 
-    Returns:
-        The iteration that the training resumed at, the last one it logged, and whether a checkpoint
-        was being written when it was killed.
+    Attributes:
+        caught: How often a checkpoint was being written.
+        early: How often no iteration was done yet.
     """
-    process = training.start(log)
-    steps = rng.randint(1, 2 * training.interval)
-    while process.poll() is None and len(iterations(log)) <= steps:
-        time.sleep(POLL)
-    deadline = time.monotonic() + rng.uniform(0, 0.5)
-    while process.poll() is None and time.monotonic() < deadline + 5 * saving:
-        if saving and any(training.folder.glob("*.tmp")):
-            time.sleep(rng.uniform(0, 0.02))
-            break
-        time.sleep(POLL)
-    process.kill()
-    process.wait()
-    caught = any(training.folder.glob("*.tmp"))
-    seen = iterations(log)
-    return seen[0], seen[-1], caught
+
+    def __init__(self, training: Training, seed: int):
+        self.training = training
+        self.random = random.Random(seed)
+        self.caught = 0
+        self.early = 0
+        self.start_time = 5.0  # seconds until the first iteration, as last seen
+
+    def round(self, log: Path, moment: str) -> list[int]:
+        """Returns the iterations of one life: where it resumed, what it logged; may be empty."""
+        leftovers, begin = self._unfinished(), time.monotonic()
+        process = self.training.start(log)
+        if moment == "starting":
+            self._wait(process, self.random.uniform(0, self.start_time))
+        else:
+            self._train(process, log, self.random.randint(1, 2 * self.training.interval), begin)
+            self._wait(process, self.random.uniform(0, 0.5))
+        if moment == "saving":
+            self._wait_for_writing(process)
+        if process.poll() is not None:
+            raise SystemExit(f"the training ended before it was killed, see {log}; raise --iters")
+        process.kill()
+        process.wait()
+        seen = iterations(log)
+        self.caught += bool(self._unfinished() - leftovers)
+        self.early += len(seen) < 2
+        return seen
+
+    def _train(self, process: subprocess.Popen, log: Path, steps: int, begin: float) -> None:
+        while process.poll() is None and len(iterations(log)) <= 1:
+            time.sleep(POLL)
+        self.start_time = time.monotonic() - begin
+        while process.poll() is None and len(iterations(log)) <= steps:
+            time.sleep(POLL)
+
+    def _wait(self, process: subprocess.Popen, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(POLL)
+
+    def _wait_for_writing(self, process: subprocess.Popen) -> None:
+        old = self._unfinished()
+        while process.poll() is None and not self._unfinished() - old:
+            time.sleep(POLL / 10)
+        self._wait(process, self.random.uniform(0, 0.02))
+
+    def _unfinished(self) -> set[Path]:
+        return set(self.training.folder.glob("*.tmp"))
 
 
 def equal_weights(one: Path, other: Path) -> bool:
@@ -105,29 +142,29 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     if args.work_dir.exists():
         shutil.rmtree(args.work_dir)
-    training, rng = Training(args, "killed"), random.Random(args.seed)
+    training = Training(args, "killed")
     training.folder.mkdir(parents=True)
-    last, lost, caught, most = 0, [], 0, 0
+    killer, last, lost, most = Killer(training, args.seed), 0, [], 0
     for i in tqdm(range(args.kills), desc="kills"):
         log = args.work_dir / f"{i}.log"
-        resumed, reached, writing = kill(training, log, rng, saving=i % 2 == 1)
+        seen = killer.round(log, MOMENTS[i % len(MOMENTS)])
         if "Traceback" in log.read_text():
             raise SystemExit(f"round {i} fails, see {log}")
-        lost.append(last - resumed)
-        if not 0 <= lost[-1] <= args.interval:
-            raise SystemExit(f"round {i} resumes at {resumed} after {last}, see {log}")
-        caught += writing
+        if seen:
+            lost.append(last - seen[0])
+            if not 0 <= lost[-1] <= args.interval:
+                raise SystemExit(f"round {i} resumes at {seen[0]} after {last}, see {log}")
+            last = seen[-1]
         most = max(most, len(list(training.folder.glob("*.pth"))))
-        last = reached
-        path = latest_checkpoint(training.folder)
-        if path:
+        if path := latest_checkpoint(training.folder):
             read_checkpoint(path)
     training.finish()
     Training(args, "whole").finish()
     name = f"iter_{args.iters}.pth"
     same = equal_weights(training.folder / name, args.work_dir / "whole" / name)
     figures = dict(
-        kills=args.kills, while_writing=caught, most_lost=max(lost), interval=args.interval,
+        kills=args.kills, while_starting=killer.early, while_writing=killer.caught,
+        most_lost=max(lost), interval=args.interval,
         checkpoints=most, leftovers=len(list(training.folder.glob("*.tmp"))), equal_weights=same,
     )  # fmt: skip
     (args.work_dir / "kills.json").write_text(json.dumps(figures, indent=2))
