@@ -74,12 +74,21 @@ def test_mmseg_datasets(root, kind, folder):
 @pytest.mark.parametrize("wrapper", ["RepeatDataset", "ConcatDataset"])
 def test_wrappers(root, wrapper):
     bad = truncate(root / "img_dir/train/3.jpg")
-    inner = settings(root)
-    inner = dict(dataset=inner, times=2) if wrapper == "RepeatDataset" else dict(datasets=[inner])
+
+    def wrap(inner, **kwargs):
+        if wrapper == "RepeatDataset":
+            return dict(type=wrapper, dataset=inner, times=2, **kwargs)
+        return dict(type=wrapper, datasets=[inner], **kwargs)
+
     with pytest.raises(CorruptImageError, match=str(bad)):
-        build_guarded(dict(type=wrapper, **inner))[3]
-    sample = build_guarded(dict(type=wrapper, skip_corrupt=True, **inner))[3]
-    assert str(bad) in sample["data_samples"].skipped[0]
+        build_guarded(wrap(settings(root)))[3]
+    inside, outside = (
+        wrap(settings(root, skip_corrupt=True)),
+        wrap(settings(root), skip_corrupt=True),
+    )
+    for cfg in (inside, outside):
+        sample = build_guarded(cfg)[3]
+        assert str(bad) in sample["data_samples"].skipped[0]
 
 
 def test_labelled_images(tmp_path):

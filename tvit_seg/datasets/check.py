@@ -18,7 +18,7 @@ from tqdm import tqdm
 from tvit_seg.datasets import _check_memory
 from tvit_seg.datasets._image_check import check_images
 from tvit_seg.datasets._sample_check import Finding, allowed_values, check_sample
-from tvit_seg.datasets.corrupt import leaves, skips_corrupt
+from tvit_seg.datasets.corrupt import leaves, pop_skip_corrupt, skips_corrupt
 from tvit_seg.datasets.error import DataError
 from tvit_seg.datasets.timm_dataset import TimmDataset
 
@@ -99,7 +99,7 @@ def _datasets(cfg: Config, loader: str) -> Iterator[BaseSegDataset]:
     """The datasets of a dataloader, not loaded: mmengine does not say which folder is bad."""
     loader = copy.deepcopy(cfg.get(loader))
     if loader:
-        loader["dataset"].pop("skip_corrupt", None)
+        pop_skip_corrupt(loader["dataset"])
     for part_cfg in _part_configs(loader["dataset"]) if loader else ():
         part_cfg.setdefault("_scope_", cfg.get("default_scope") or "mmseg")
         kind = part_cfg["type"]

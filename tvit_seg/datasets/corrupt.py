@@ -110,10 +110,11 @@ def build_guarded(cfg: dict) -> Dataset:
     """Builds a dataset of a training or evaluation, guarded against corrupt images.
 
     Args:
-        cfg: Config of a dataset; ``skip_corrupt=True`` in it passes corrupt images over.
+        cfg: Config of a dataset; ``skip_corrupt=True`` in it, or in one that it wraps, passes
+            corrupt images over.
     """
     cfg = copy.deepcopy(cfg)
-    skip = cfg.pop("skip_corrupt", False)
+    skip = pop_skip_corrupt(cfg)
     dataset = DATASETS.build(cfg)
     for part in leaves(dataset):
         if isinstance(part, BaseDataset):
@@ -132,7 +133,14 @@ def leaves(dataset: Dataset) -> Iterator[Dataset]:
         yield dataset
 
 
+def pop_skip_corrupt(cfg: dict) -> bool:
+    """Takes ``skip_corrupt`` out of the config of a dataset and of those that it wraps."""
+    inner = [cfg.get("dataset"), *(cfg.get("datasets") or [])]
+    asked = [pop_skip_corrupt(part) for part in inner if isinstance(part, dict)]
+    return bool(cfg.pop("skip_corrupt", False)) or any(asked)
+
+
 def skips_corrupt(loader: dict | None) -> bool:
     """Whether the config of a dataloader asks to pass corrupt images over."""
-    dataset = (loader or {}).get("dataset") if isinstance(loader, dict) else None
-    return isinstance(dataset, dict) and bool(dataset.get("skip_corrupt", False))
+    dataset = loader.get("dataset") if isinstance(loader, dict) else None
+    return isinstance(dataset, dict) and pop_skip_corrupt(copy.deepcopy(dataset))

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import master_only
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
@@ -95,7 +95,8 @@ class ThinkingRunner(Runner):
         """
         default_hooks = dict(default_hooks or {})
         saving = default_hooks.setdefault("checkpoint", dict(type="CheckpointHook", interval=1))
-        if isinstance(saving, dict) and saving.get("type") == "CheckpointHook":
+        plain_hook = ("CheckpointHook", "mmengine.CheckpointHook", CheckpointHook)
+        if isinstance(saving, dict) and saving.get("type") in plain_hook:
             default_hooks["checkpoint"] = {**saving, "type": SafeCheckpointHook}
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(FiniteHook())
