@@ -96,8 +96,9 @@ def test_nothing_is_lost_when_writing_fails(root, tmp_path, monkeypatch, which):
         read_checkpoint(tmp_path / "w" / name)
 
 
-def test_at_least_two_are_kept(caplog):
-    hook = SafeCheckpointHook(max_keep_ckpts=1)
+def test_at_least_two_are_kept():
+    with pytest.warns(UserWarning, match="max_keep_ckpts=1: 2 checkpoints are kept"):
+        hook = SafeCheckpointHook(max_keep_ckpts=1)
     assert hook.max_keep_ckpts == 2
     assert SafeCheckpointHook(max_keep_ckpts=3).max_keep_ckpts == 3
     assert SafeCheckpointHook(max_keep_ckpts=-1).max_keep_ckpts == -1

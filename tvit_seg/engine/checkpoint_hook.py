@@ -1,11 +1,11 @@
 """Saving checkpoints so that the last good one is never lost."""
 
 import os
+import warnings
 from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from tvit_seg.atomic import clear_leftovers
@@ -29,10 +29,10 @@ class SafeCheckpointHook(CheckpointHook):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if 0 < self.max_keep_ckpts < _LEAST:
-            print_log(
+            warnings.warn(
                 f"max_keep_ckpts={self.max_keep_ckpts}: {_LEAST} checkpoints are kept, in case a "
                 "file is damaged",
-                logger="current",
+                stacklevel=2,
             )
             self.max_keep_ckpts = _LEAST
 
