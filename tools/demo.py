@@ -11,8 +11,9 @@ from tqdm import tqdm
 
 import tvit_seg  # noqa: F401, first of all: it says what is missing
 from tvit_seg import EntropyGate, ThinkingEncoderDecoder
-from tvit_seg.checkpoint_io import CheckpointError
+from tvit_seg.checkpoint_io import CheckpointError, trusting
 from tvit_seg.engine.launch import ConfigOptions, check_device, friendly_errors, read_config
+from tvit_seg.engine.weights_arguments import add_trust_argument
 from tvit_seg.evaluation import ThinkingVisualizer
 from tvit_seg.inference import Predictor
 from tvit_seg.media import VIDEOS, Frames, VideoWriter, find_pictures, read_picture
@@ -37,6 +38,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--cfg-options", nargs="+", action=ConfigOptions, default={}, metavar="KEY=VALUE"
     )
+    add_trust_argument(parser)
     args = parser.parse_args(argv)
     if (args.config is None) != (args.checkpoint is None):
         parser.error("a config needs its checkpoint")
@@ -105,7 +107,8 @@ def draw_video(frames: Frames, target: Path, draw: Callable) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    with friendly_errors(ValueError, FileNotFoundError, CheckpointError, OSError):
+    friendly = friendly_errors(ValueError, FileNotFoundError, CheckpointError, OSError)
+    with friendly, trusting(args.trust_checkpoint):
         if not args.input.exists():
             raise FileNotFoundError(f"{args.input} does not exist")
         video = Frames(args.input) if args.input.suffix.lower() in VIDEOS else None

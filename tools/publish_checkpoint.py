@@ -2,18 +2,26 @@
 
 import argparse
 
-from tvit_seg.checkpoint_io import get_state_dict, read_checkpoint, write_checkpoint
+from tvit_seg.checkpoint_io import (
+    get_meta,
+    get_state_dict,
+    read_checkpoint,
+    trusting,
+    write_checkpoint,
+)
 from tvit_seg.engine.launch import friendly_errors
+from tvit_seg.engine.weights_arguments import add_trust_argument
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", help="checkpoint written by training")
     parser.add_argument("target", help="file to write")
+    add_trust_argument(parser)
     args = parser.parse_args()
-    with friendly_errors():
+    with friendly_errors(), trusting(args.trust_checkpoint):
         checkpoint = read_checkpoint(args.source)
-        meta = {"dataset_meta": checkpoint.get("meta", {}).get("dataset_meta", {})}
+        meta = {"dataset_meta": get_meta(checkpoint).get("dataset_meta", {})}
         write_checkpoint({"meta": meta, "state_dict": get_state_dict(checkpoint)}, args.target)
 
 

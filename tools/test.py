@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import tvit_seg  # noqa: F401, first of all: it says what is missing
-from tvit_seg.checkpoint_io import CheckpointError, read_checkpoint
+from tvit_seg.checkpoint_io import CheckpointError, read_checkpoint, trusting
 from tvit_seg.datasets.check import DataError, require_data
 from tvit_seg.engine.distributed import close_distributed
 from tvit_seg.engine.launch import (
@@ -69,7 +69,7 @@ def save_predictions(cfg: dict, folder: str) -> None:
 
 def main() -> None:
     args = parse_args()
-    with friendly_errors():
+    with friendly_errors(), trusting(args.trust_checkpoint):
         cfg = load_config(args)
         read_checkpoint(args.checkpoint)  # bad ones end here, before the model is built
         require_data(cfg)
@@ -86,7 +86,10 @@ def main() -> None:
             require_segmentor(cfg, "--out")
             save_predictions(cfg, args.out)
         runner = build_runner(cfg)
-    with friendly_errors(CheckpointError, DataError, FileNotFoundError):
+    with (
+        friendly_errors(CheckpointError, DataError, FileNotFoundError),
+        trusting(args.trust_checkpoint),
+    ):
         runner.test()
     close_distributed(runner)
 

@@ -4,9 +4,10 @@ import argparse
 from functools import partial
 
 import tvit_seg  # noqa: F401, registers the models
-from tvit_seg.checkpoint_io import CheckpointError
+from tvit_seg.checkpoint_io import CheckpointError, trusting
 from tvit_seg.datasets.check import DataError, check_config_data
 from tvit_seg.engine.distributed import close_distributed, run_on_first_process
+from tvit_seg.engine.finite_hook import DivergedError
 from tvit_seg.engine.launch import (
     add_common_arguments,
     build_runner,
@@ -38,7 +39,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    with friendly_errors():
+    with friendly_errors(), trusting(args.trust_checkpoint):
         cfg = load_config(args)
         set_resume(cfg, args.resume)
         require_start(cfg)
@@ -48,7 +49,10 @@ def main() -> None:
         runner.prepare_weights()
         if not args.skip_data_check:  # last, since it may take minutes
             run_on_first_process(partial(check_config_data, cfg))
-    with friendly_errors(CheckpointError, DataError, FileNotFoundError):
+    with (
+        friendly_errors(CheckpointError, DataError, DivergedError, OSError),
+        trusting(args.trust_checkpoint),
+    ):
         runner.train()
     close_distributed(runner)
 

@@ -1,13 +1,14 @@
 """Reading checkpoints without running code out of them, and writing them whole or not at all."""
 
 import json
-import os
 import pickle
 import re
+import warnings
 from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .atomic import replacing
+from .checkpoint_limits import CheckpointError, check_content, check_file, is_archive
 from .listing import some
 
 _METADATA = "tvit_seg"
@@ -29,9 +32,21 @@ _AVERAGED = ("state_dict_ema", "model_ema", "teacher")
 _PLAIN = (bool, int, float, complex, str, bytes)
 _KEPT = (Tensor, torch.dtype, torch.device, torch.Size)
 
+_TRUSTED: ContextVar[bool] = ContextVar("trusted", default=False)
 
-class CheckpointError(ValueError):
-    """A file that is no checkpoint, holds more than weights, or belongs to another model."""
+
+@contextmanager
+def trusting(trust: bool = True) -> Iterator[None]:
+    """Within it, code in checkpoints runs, with a warning; there is no other way to run it.
+
+    Args:
+        trust: False changes nothing.
+    """
+    token = _TRUSTED.set(trust or _TRUSTED.get())
+    try:
+        yield
+    finally:
+        _TRUSTED.reset(token)
 
 
 def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -49,8 +64,9 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
 
     Raises:
         FileNotFoundError: There is no such file.
-        CheckpointError: The path is a URL, or the file is truncated, is no checkpoint, or holds
-            more than weights.
+        CheckpointError: The path is a URL, or the file is damaged, is no checkpoint, holds more
+            than weights (unless :func:`trusting`), asks for more memory than its size justifies, or
+            its weights are NaN or infinite.
     """
     if "://" in str(path):
         raise CheckpointError(
@@ -65,32 +81,57 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
 
     path.open("rb").close()  # a file that may not be read has its own error
     try:
-        if path.suffix == ".safetensors":
-            return _read_safetensors(path, map_location)
-        if path.suffix == ".npz":
-            return _read_arrays(path)
-        # timm saves its command line's arguments, a mere bag of attributes
-        with torch.serialization.safe_globals([Namespace]):
-            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except (MemoryError, torch.OutOfMemoryError):
+        checkpoint, held = _read(path, map_location)
+    except (MemoryError, torch.OutOfMemoryError, CheckpointError):
         raise
     except Exception as error:  # a damaged pickle raises almost anything, KeyError to OSError
-        raise _more_than_weights(path, error) or _broken(path, error) from error
+        raise _broken(path, error) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(
             f"checkpoint {path} holds a {type(checkpoint).__name__}; a dict of weights is needed"
         )
+    check_content(checkpoint, path, held)
     return checkpoint
+
+
+def _read(path: Path, map_location: Any) -> tuple[Any, int]:
+    """What a file holds, and how many bytes that was."""
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path, map_location), path.stat().st_size
+    held = check_file(path)
+    if path.suffix == ".npz":
+        return _read_arrays(path), held
+    try:
+        # timm saves its command line's arguments, a mere bag of attributes
+        with torch.serialization.safe_globals([Namespace]):
+            return torch.load(path, map_location=map_location, weights_only=True), held
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        name = _code(error)
+        if name is None:
+            raise
+        if not _TRUSTED.get():
+            raise CheckpointError(
+                f"checkpoint {path} holds {name}, which is more than weights; it was not executed"
+            ) from error
+    warnings.warn(f"checkpoint {path} holds {name}; it is trusted: its code runs", stacklevel=4)
+    return torch.load(path, map_location=map_location, weights_only=False), held
 
 
 def _read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:
     weights = load_file(path, device=str(map_location))
     with safe_open(path, framework="pt") as file:
         rest = (file.metadata() or {}).get(_METADATA)
-    return weights if rest is None else {**json.loads(rest), "state_dict": weights}
+    if rest is None:
+        return weights
+    known = json.loads(rest)
+    if not isinstance(known, dict):
+        raise CheckpointError(f"checkpoint {path}: {_METADATA} is no dict")
+    return {**known, "state_dict": weights}
 
 
 def _read_arrays(path: Path) -> dict[str, Any]:
+    if not is_archive(path):
+        raise ValueError("no archive of arrays")
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: torch.from_numpy(file[name]) for name in file.files}
     weights = {k.removeprefix("param/"): v for k, v in arrays.items() if k.startswith("param/")}
@@ -104,21 +145,18 @@ def _broken(path: Path, error: Exception) -> CheckpointError:
     if isinstance(error, pickle.UnpicklingError):
         cause = "unreadable pickle"  # torch's own text advises to load it unsafely
     size = path.stat().st_size
+    if "can't allocate memory" in cause:
+        return CheckpointError(f"checkpoint {path} ({size} bytes) asks for too much memory")
     return CheckpointError(f"{path} ({size} bytes) is truncated or not a checkpoint: {cause}")
 
 
-def _more_than_weights(path: Path, error: Exception) -> CheckpointError | None:
-    name = None
+def _code(error: Exception) -> str | None:
+    """What else than weights is in a file, from torch's refusal; None if that is about damage."""
     if isinstance(error, pickle.UnpicklingError):
         found = re.search(r"(?:GLOBAL|unrecognized function|but got) (\S+)", str(error))
-        name = found and found.group(1)
-    elif "TorchScript" in str(error):
-        name = "a TorchScript program"
-    if name is None:
-        return None
-    return CheckpointError(
-        f"checkpoint {path} holds {name}, which is more than weights; it was not executed"
-    )
+        return found and found.group(1)
+    kinds = {"TorchScript": "a TorchScript program", "legacy .tar": "a legacy archive of pickles"}
+    return next((name for sign, name in kinds.items() if sign in str(error)), None)
 
 
 def get_state_dict(checkpoint: Mapping[str, Any], ema: bool | None = None) -> dict[str, Tensor]:
@@ -158,6 +196,21 @@ def get_state_dict(checkpoint: Mapping[str, Any], ema: bool | None = None) -> di
         candidate = {name: value for name, value in candidate.items() if name != "steps"}
         return {name.removeprefix("module."): value for name, value in candidate.items()}
     return candidate
+
+
+def get_meta(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a checkpoint says about itself under ``meta``.
+
+    Args:
+        checkpoint: What :func:`read_checkpoint` returned.
+
+    Raises:
+        CheckpointError: ``meta`` is no dict.
+    """
+    meta = checkpoint.get("meta")
+    if meta is not None and not isinstance(meta, Mapping):
+        raise CheckpointError(f"meta is a {type(meta).__name__}, a dict is needed")
+    return meta or {}
 
 
 def which_weights(checkpoint: Mapping[str, Any], ema: bool | None = None) -> str:
@@ -246,36 +299,6 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
             save_file(weights, temporary, metadata=metadata)
         else:
             torch.save(checkpoint, temporary)
-
-
-@contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """Gives a name beside ``path`` to write to; afterwards that file takes the place of ``path``.
-
-    If writing fails, what was written is removed and ``path`` stays as it was.
-
-    Args:
-        path: The file to replace; its folder is made.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        _to_disk(temporary)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _to_disk(path.parent)  # the renaming itself
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def check_compatible(

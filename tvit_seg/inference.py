@@ -11,7 +11,13 @@ from mmseg.registry import DATASETS, MODELS
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from .checkpoint_io import CheckpointError, check_compatible, get_state_dict, read_checkpoint
+from .checkpoint_io import (
+    CheckpointError,
+    check_compatible,
+    get_meta,
+    get_state_dict,
+    read_checkpoint,
+)
 
 
 class Predictor:
@@ -33,7 +39,7 @@ class Predictor:
     def __init__(self, cfg: Config, checkpoint: str | Path, device: str = "cpu"):
         self.model, saved = load_model(cfg, checkpoint)
         self.model.to(device)
-        self.dataset_meta = saved.get("meta", {}).get("dataset_meta") or _dataset_meta(cfg)
+        self.dataset_meta = _own_names(saved, checkpoint) or _dataset_meta(cfg)
         self._pipeline = Compose(_pipeline(cfg))
 
     @torch.no_grad()
@@ -85,6 +91,27 @@ def _pipeline(cfg: Config) -> list[dict]:
     loaders = ("LoadImageFromFile", "LoadAnnotations")
     kept = [step for step in steps if str(step["type"]).split(".")[-1] not in loaders]
     return [dict(type="mmseg.LoadImageFromNDArray"), *kept]
+
+
+def _own_names(saved: dict, path: str | Path) -> dict | None:
+    """The classes and colours that a checkpoint brings along, if they are such."""
+    known = get_meta(saved).get("dataset_meta")
+    if not known:
+        return None
+    classes, palette = (isinstance(known, dict) and known.get(k) for k in ("classes", "palette"))
+    named = isinstance(classes, (list, tuple)) and all(isinstance(name, str) for name in classes)
+    coloured = isinstance(palette, (list, tuple)) and all(map(_is_colour, palette))
+    if not named or (palette is not None and not coloured):
+        raise CheckpointError(f"checkpoint {path}: dataset_meta does not name classes and colours")
+    return known
+
+
+def _is_colour(value: object) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 3
+        and all(isinstance(part, int) and 0 <= part < 256 for part in value)
+    )
 
 
 def _dataset_meta(cfg: Config) -> dict:

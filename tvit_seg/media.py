@@ -6,6 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from .datasets.images import check_size, reading, require_whole
+
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
@@ -26,13 +28,15 @@ def read_picture(path: Path) -> np.ndarray:
     """(H, W, 3) BGR.
 
     Raises:
-        ValueError: If it cannot be read.
+        ValueError: If it cannot be read, or has too many pixels.
     """
     # through numpy: OpenCV prints its own warning and knows ASCII names only on some systems
-    data = np.fromfile(path, np.uint8)
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    with reading(str(path)):
+        data = path.read_bytes()
+    require_whole(data, str(path))
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if picture is None:
-        raise ValueError(f"{path} cannot be read as a picture")
+        raise ValueError(f"{path}: corrupt or truncated: OpenCV cannot decode it")
     return picture
 
 
@@ -43,7 +47,7 @@ class Frames:
         path: A video file.
 
     Raises:
-        ValueError: If it cannot be read.
+        ValueError: If it cannot be read, or its frames have too many pixels.
     """
 
     def __init__(self, path: Path):
@@ -51,6 +55,8 @@ class Frames:
         self.fps = self._video.get(cv2.CAP_PROP_FPS) or 25.0
         if not self._video.isOpened() or len(self) < 1:
             raise ValueError(f"{path} cannot be read as a video")
+        size = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        check_size(*(int(self._video.get(side)) for side in size), str(path))
 
     def __len__(self) -> int:
         return int(self._video.get(cv2.CAP_PROP_FRAME_COUNT))

@@ -9,7 +9,14 @@ from typing import Any
 from torch import Tensor
 
 from .checkpoint import ConvertedStateDict, convert_state_dict
-from .checkpoint_io import get_state_dict, plain, read_checkpoint, which_weights, write_checkpoint
+from .checkpoint_io import (
+    get_meta,
+    get_state_dict,
+    plain,
+    read_checkpoint,
+    which_weights,
+    write_checkpoint,
+)
 
 _RECIPE = ("arch", "args", "epoch", "iter", "seed", "experiment_name", "cfg")
 
@@ -37,8 +44,7 @@ def read_source(path: str | Path, ema: bool | None = None) -> tuple[ConvertedSta
         kind=weights.report.source,
         weights=which_weights(checkpoint, ema),
     )
-    meta = checkpoint.get("meta")
-    earlier = meta if isinstance(meta, Mapping) else {}
+    earlier = get_meta(checkpoint)
     if "source" in earlier:
         source["converted_from"] = earlier["source"]
     known = dict(backbone=earlier["backbone"]) if "backbone" in earlier else {}

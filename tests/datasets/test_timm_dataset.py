@@ -131,7 +131,7 @@ def test_good_data_passes_and_is_remembered(root, monkeypatch):
 def test_an_unreadable_image_is_named(root):
     bad = root / "train" / "bee" / "2.png"
     bad.write_bytes(bad.read_bytes()[:60])
-    with pytest.raises(DataError, match=r"bee/2.png: corrupt or unreadable"):
+    with pytest.raises(DataError, match=r"bee/2.png: corrupt or truncated"):
         TimmDataset(str(root), "train")[6]
     (root / "train" / "ant" / "0.png").write_text("text")
     with pytest.raises(DataError, match=r"2 of 12 images are bad:\n.*ant/0.png.*not an image"):

@@ -6,11 +6,12 @@ import torch
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
+from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
 from torch import nn
 from torch.utils.data import Dataset
 
-from tvit_seg.checkpoint_io import CheckpointError
+from tvit_seg.checkpoint_io import CheckpointError, trusting
 from tvit_seg.engine import ThinkingRunner
 from tvit_seg.engine import runner as runner_module
 
@@ -209,6 +210,17 @@ def test_malicious_file_is_not_executed(trained, tmp_path, zipped):
         with pytest.raises(CheckpointError, match="more than weights"):
             runner.load_or_resume()
     assert not marker.exists()
+
+
+def test_a_trusted_checkpoint_of_mmengines_resumes(trained, tmp_path):
+    path = tmp_path / "theirs.pth"
+    checkpoint = torch.load(trained[0] / "iter_4.pth", weights_only=True)
+    checkpoint["message_hub"]["log_scalars"] = {"train/loss": HistoryBuffer([0.5], [1])}
+    torch.save(checkpoint, path)
+    runner = make_runner(tmp_path, max_iters=6, load_from=str(path), resume=True)
+    with trusting(), pytest.warns(UserWarning, match="HistoryBuffer; it is trusted"):
+        runner.train()
+    assert runner.iter == 6
 
 
 def test_config_text_in_a_checkpoint_is_not_executed(trained, tmp_path):

@@ -20,8 +20,8 @@ from tvit_seg import (
     stage_macs,
 )
 from tvit_seg.checkpoint_io import CheckpointError
-from tvit_seg.engine.runner import strict_loading
 from tvit_seg.segmentors.thinking_encoder_decoder import _scale_losses
+from tvit_seg.strict_loading import strict_loading
 
 AUXILIARY = dict(type="FCNHead", num_convs=1, in_channels=32, channels=8, num_classes=5, in_index=0)
 

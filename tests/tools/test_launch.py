@@ -182,7 +182,7 @@ def test_resume_auto(tmp_path, capsys):
     set_resume(cfg, "auto")
     assert (cfg.resume, cfg.load_from) == (False, "pretrained.pth")
     assert "nothing to resume" in capsys.readouterr().out
-    (tmp_path / "iter_2.pth").touch()
+    torch.save({}, tmp_path / "iter_2.pth")
     set_resume(cfg, "auto")
     assert (cfg.resume, cfg.load_from) == (True, str(tmp_path / "iter_2.pth"))
 
@@ -191,8 +191,8 @@ def test_latest_checkpoint_with_a_damaged_pointer(tmp_path):
     for i, name in enumerate(["iter_9.pth", "iter_10.pth", "best_mIoU_iter_10.pth"]):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (i, i))
-    for pointer in ("", "/moved/iter_11.pth"):
-        (tmp_path / "last_checkpoint").write_text(pointer)
+    for pointer in (b"", b"/moved/iter_11.pth", b"\0" * 20, b"\xff\xfe", b"x" * 5000):
+        (tmp_path / "last_checkpoint").write_bytes(pointer)
         assert latest_checkpoint(tmp_path) == tmp_path / "iter_10.pth"
     (tmp_path / "last_checkpoint").write_text(str(tmp_path / "iter_9.pth"))
     assert latest_checkpoint(tmp_path) == tmp_path / "iter_9.pth"

@@ -16,7 +16,7 @@ from pathlib import Path
 from mmengine.config import Config
 from prettytable import PrettyTable
 
-from tvit_seg.checkpoint_io import CheckpointError, read_checkpoint
+from tvit_seg.checkpoint_io import CheckpointError, read_checkpoint, trusting
 from tvit_seg.compile import compile_as_configured
 from tvit_seg.datasets.check import DataError, require_data
 from tvit_seg.engine.distributed import close_distributed
@@ -265,13 +265,16 @@ def report_keep_ratios(found: dict[float, Sweep], args: argparse.Namespace) -> N
 
 def main() -> None:
     args = parse_args()
-    with friendly_errors():
+    with friendly_errors(), trusting(args.trust_checkpoint):
         cfg = load_config(args)
         read_checkpoint(args.checkpoint)  # bad ones end here, before the model is built
         require_data(cfg)
         cfg.load_from, cfg.resume = args.checkpoint, False
         runner = build_runner(cfg)
-    with friendly_errors(CheckpointError, DataError, FileNotFoundError, ValueError):
+    with (
+        friendly_errors(CheckpointError, DataError, FileNotFoundError, ValueError),
+        trusting(args.trust_checkpoint),
+    ):
         loader = runner.build_dataloader(choose_data(cfg, args.split))
         runner.call_hook("before_run")  # hooks that average weights get ready to load
         runner.load_or_resume()

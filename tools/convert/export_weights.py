@@ -4,8 +4,13 @@ import argparse
 
 from tvit_seg import ThinkingSwin
 from tvit_seg.architecture import backbone_class, backbone_weights
+from tvit_seg.checkpoint_io import trusting
 from tvit_seg.engine.launch import friendly_errors
-from tvit_seg.engine.weights_arguments import add_weights_arguments, architecture_options
+from tvit_seg.engine.weights_arguments import (
+    add_trust_argument,
+    add_weights_arguments,
+    architecture_options,
+)
 from tvit_seg.export import extract_stage, timm_to_mmseg, to_authors
 from tvit_seg.release import read_source, write_release
 
@@ -17,6 +22,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--layout", choices=["authors", "timm", "mmseg"], required=True)
     parser.add_argument("--stage", type=int, help="thinking stage, from 0, for timm and mmseg")
     add_weights_arguments(parser)
+    add_trust_argument(parser)
     args = parser.parse_args()
     if (args.stage is None) != (args.layout == "authors"):
         parser.error("--stage goes with --layout timm or mmseg, and they need it")
@@ -25,7 +31,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    with friendly_errors():
+    with friendly_errors(), trusting(args.trust_checkpoint):
         weights, record = read_source(args.source, args.ema)
         swin = backbone_class(weights) is ThinkingSwin
         recorded = record.pop("backbone", {})

@@ -9,9 +9,13 @@ import argparse
 
 from tvit_seg import convert_state_dict
 from tvit_seg.architecture import backbone_class, backbone_weights, read_architecture
-from tvit_seg.checkpoint_io import CheckpointError
+from tvit_seg.checkpoint_io import CheckpointError, trusting
 from tvit_seg.engine.launch import friendly_errors
-from tvit_seg.engine.weights_arguments import add_weights_arguments, architecture_options
+from tvit_seg.engine.weights_arguments import (
+    add_trust_argument,
+    add_weights_arguments,
+    architecture_options,
+)
 from tvit_seg.release import read_source, write_release
 
 
@@ -22,12 +26,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("source", help=".pth, .bin, .safetensors or .npz file")
     parser.add_argument("target", help=".pth or .safetensors file to write")
     add_weights_arguments(parser)
+    add_trust_argument(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    with friendly_errors():
+    with friendly_errors(), trusting(args.trust_checkpoint):
         weights, record = read_source(args.source, args.ema)
         kind = weights.report.source
         recorded = record.pop("backbone", {})

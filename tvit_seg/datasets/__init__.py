@@ -2,15 +2,19 @@
 
 from .camvid import CamVidDataset
 from .check import DataError, check_config_data, check_dataset
+from .corrupt import SkipCorrupt
+from .error import CorruptImageError
 from .samplers import RepeatedAugSampler
 from .scenes import SceneDataset
 from .timm_dataset import TimmDataset
 
 __all__ = [
     "CamVidDataset",
+    "CorruptImageError",
     "DataError",
     "RepeatedAugSampler",
     "SceneDataset",
+    "SkipCorrupt",
     "TimmDataset",
     "check_config_data",
     "check_dataset",

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,12 +14,13 @@ from tvit_seg.datasets.timm_dataset import TimmDataset
 from tvit_seg.listing import some
 
 
-def check_images(dataset: TimmDataset, workers: int | None = None) -> None:
+def check_images(dataset: TimmDataset, workers: int | None = None, skip: bool = False) -> None:
     """Decodes every image of a folder or tar file, unless an earlier check found the same files.
 
     Args:
         dataset: Others than folders and tar files are left to their libraries.
         workers: Threads that decode; by default one per CPU, and one for a tar file.
+        skip: Whether training passes corrupt images over, so that a warning lists them.
 
     Raises:
         DataError: If an image cannot be read; the message names the first few.
@@ -32,7 +34,11 @@ def check_images(dataset: TimmDataset, workers: int | None = None) -> None:
     found = [text for text in read_images(dataset, workers) if isinstance(text, str)]
     if found:
         listed = some(found, separator="\n  ")
-        raise DataError(f"{len(found)} of {len(dataset)} images are bad:\n  {listed}")
+        text = f"{len(found)} of {len(dataset)} images are bad:\n  {listed}"
+        if not skip or len(found) == len(dataset):
+            raise DataError(text)
+        warnings.warn(f"training passes these over: {text}", stacklevel=2)
+        return
     _check_memory.remember(fingerprint, os.path.dirname(files[0]))
 
 

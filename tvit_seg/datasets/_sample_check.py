@@ -1,32 +1,27 @@
 """Check of one image and its label, decoded as mmseg decodes them."""
 
-import io
-import re
-import struct
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from mmengine import fileio
 from mmseg.datasets import BaseSegDataset, CityscapesDataset
-from PIL import Image
 
-_END_MARKERS = (b"\xff\xd9", b"IEND\xaeB`\x82")  # of a whole JPEG, PNG
-_PIL_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    Image.DecompressionBombError,
-)
+from tvit_seg.datasets.error import CorruptImageError, DataError
+from tvit_seg.datasets.images import open_image, reading, require_whole
 
 
-class _BadSample(Exception):
-    """One offending sample: a text naming the file, and a hint that may be empty."""
+class Finding(NamedTuple):
+    """What is wrong with a sample."""
 
-    def __init__(self, text: str, hint: str = "") -> None:
-        super().__init__(text)
-        self.text, self.hint = text, hint
+    text: str
+    hint: str = ""
+    corrupt: bool = False
+    """Whether a file cannot be decoded, so that ``skip_corrupt`` passes it over."""
+
+
+class _BadLabel(Exception):
+    """One offending label: a text naming the file, and a hint that may be empty."""
 
 
 def trained_values(dataset: BaseSegDataset) -> np.ndarray:
@@ -64,7 +59,7 @@ def allowed_values(dataset: BaseSegDataset, num_classes: int) -> np.ndarray:
 
 def check_sample(
     pair: tuple[str, str], dataset: BaseSegDataset, allowed: np.ndarray
-) -> tuple[str, str] | None:
+) -> Finding | None:
     """Decodes an image and its label.
 
     Args:
@@ -73,7 +68,7 @@ def check_sample(
         allowed: Which of the values 0..255 the label may hold.
 
     Returns:
-        What is wrong and a hint that may be empty; None where all is well.
+        What is wrong; None where all is well.
     """
     problems, _ = inspect_sample(pair, dataset, allowed)
     return problems[0] if problems else None
@@ -81,7 +76,7 @@ def check_sample(
 
 def inspect_sample(
     pair: tuple[str, str], dataset: BaseSegDataset, allowed: np.ndarray
-) -> tuple[list[tuple[str, str]], dict[int, int]]:
+) -> tuple[list[Finding], dict[int, int]]:
     """Decodes an image and its label, and goes on where something is wrong.
 
     Args:
@@ -90,19 +85,19 @@ def inspect_sample(
         allowed: As there.
 
     Returns:
-        All that is wrong, each with a hint that may be empty; and how many pixels of the label have
+        All that is wrong; and how many pixels of the label have
         each value that occurs.
     """
     image_path, label_path = pair
     problems, pixels, size = [], {}, None
     try:
-        size = _image_size(image_path, _read(image_path, dataset))
-    except _BadSample as bad:
-        problems.append((bad.text, bad.hint))  # the exception would keep decoded arrays alive
+        size = image_size(image_path, read_bytes(image_path, dataset.backend_args))
+    except DataError as error:  # the exception itself would keep decoded arrays alive
+        problems.append(_unreadable(error))
     try:
-        label = _decode_label(label_path, _read(label_path, dataset))
+        label = decode_label(label_path, read_bytes(label_path, dataset.backend_args))
         if label.ndim != 2:
-            raise _BadSample(
+            raise _BadLabel(
                 f"{label_path}: label of shape {label.shape}, not single-channel",
                 "a label holds one class index per pixel, as a grey or palette PNG; convert "
                 "colour-coded ones",
@@ -111,47 +106,42 @@ def inspect_sample(
         if size is not None:
             _check_size(pair, size, label)
         _check_values(label_path, np.array(list(pixels)), dataset, allowed)
-    except _BadSample as bad:
-        problems.append((bad.text, bad.hint))
+    except DataError as error:
+        problems.append(_unreadable(error))
+    except _BadLabel as bad:
+        problems.append(Finding(*bad.args))
     return problems, pixels
 
 
-def _read(path: str, dataset: BaseSegDataset) -> bytes:
-    data = fileio.get(path, backend_args=dataset.backend_args)
-    if not data:
-        raise _BadSample(f"{path}: corrupt: 0 bytes")
-    return data
+def _unreadable(error: DataError) -> Finding:
+    return Finding(str(error), corrupt=isinstance(error, CorruptImageError))
 
 
-def _image_size(path: str, data: bytes) -> tuple[int, int]:
-    # Some versions of OpenCV fill the rest of a truncated JPEG with grey and call it decoded;
-    # PIL raises, but need not decode again what ends as a whole file does.
-    if not data.endswith(_END_MARKERS):
-        _open(path, data)
+def read_bytes(path: str, backend_args: dict | None) -> bytes:
+    """A file, wherever it lies; raises DataError, naming it, if it is gone."""
+    with reading(path):
+        return fileio.get(path, backend_args=backend_args)
+
+
+def image_size(path: str, data: bytes) -> tuple[int, int]:
+    """Decodes an image as mmseg does; (height, width). Raises CorruptImageError."""
+    require_whole(data, path)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
-        raise _BadSample(f"{path}: corrupt or truncated: OpenCV cannot decode it")
+        raise CorruptImageError(f"{path}: corrupt or truncated: OpenCV cannot decode it")
     return image.shape[:2]
 
 
-def _open(path: str, data: bytes) -> Image.Image:
-    try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
-    except _PIL_ERRORS as error:
-        reason = re.sub(r" <.*>", "", str(error))  # PIL names the buffer it read from
-        raise _BadSample(f"{path}: corrupt or truncated: {reason}") from error
-    return image
-
-
-def _decode_label(path: str, data: bytes) -> np.ndarray:
-    return np.asarray(_open(path, data))
+def decode_label(path: str, data: bytes) -> np.ndarray:
+    """Decodes a label map (H, W); raises CorruptImageError."""
+    with reading(path):
+        return np.asarray(open_image(data, path))
 
 
 def _check_size(pair: tuple[str, str], size: tuple[int, int], label: np.ndarray) -> None:
     image_path, label_path = pair
     if label.shape != size:
-        raise _BadSample(
+        raise _BadLabel(
             f"{label_path}: label is {label.shape[1]}x{label.shape[0]} (width x height), "
             f"its image {image_path} is {size[1]}x{size[0]}"
         )
@@ -165,7 +155,7 @@ def _check_values(
     if fine.all():
         return
     is_cityscapes = isinstance(dataset, CityscapesDataset)
-    raise _BadSample(
+    raise _BadLabel(
         f"{path}: label values {_ranges(values[~fine])} not allowed; "
         f"allowed are {_ranges(np.flatnonzero(allowed))} ({dataset.ignore_index} is ignored)",
         "convert with the cityscapesscripts label ids -> trainIds (`*_labelTrainIds.png`)"

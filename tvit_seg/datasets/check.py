@@ -3,6 +3,7 @@
 import copy
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,7 +17,8 @@ from tqdm import tqdm
 
 from tvit_seg.datasets import _check_memory
 from tvit_seg.datasets._image_check import check_images
-from tvit_seg.datasets._sample_check import allowed_values, check_sample
+from tvit_seg.datasets._sample_check import Finding, allowed_values, check_sample
+from tvit_seg.datasets.corrupt import leaves, pop_skip_corrupt, skips_corrupt
 from tvit_seg.datasets.error import DataError
 from tvit_seg.datasets.timm_dataset import TimmDataset
 from tvit_seg.listing import some
@@ -41,12 +43,15 @@ def check_dataset(dataset, num_classes: int | None = None, workers: int | None =
         if isinstance(part, TimmDataset):
             check_images(part, workers)
         else:
-            _scan(part, _list_pairs(part), allowed_labels(part, num_classes), workers)
+            pairs = _list_pairs(part)
+            allowed = allowed_labels(part, num_classes)
+            _report(part, pairs, _scan(part, pairs, allowed, workers))
 
 
 def check_config_data(cfg: Config) -> None:
     """Checks the data of ``train_dataloader`` and ``val_dataloader``, as ``check_dataset`` does.
 
+    Corrupt images that training passes over (``skip_corrupt=True``) are only listed, in a warning.
     Files whose paths, sizes and times are as they were at an earlier, successful check are listed
     but not decoded again; ``~/.cache/tvit_seg/data_checks.json`` remembers them.
 
@@ -55,19 +60,22 @@ def check_config_data(cfg: Config) -> None:
 
     Raises:
         DataError: As ``check_dataset``; for labelled images also if training and validation have
-            other classes, or the model another number of them.
+            other classes, or the model another number of them. Evaluation passes no image over.
         TypeError: As ``check_dataset``.
     """
     model, labels = cfg.get("model") or {}, None
     for name in ("train_dataloader", "val_dataloader"):
+        skip = skips_corrupt(cfg.get(name))
+        if skip and name == "val_dataloader":
+            raise DataError(f"{name}: skip_corrupt is for training; evaluation sees every image")
         for part in datasets_of(cfg, name):
             if isinstance(part, TimmDataset):
                 check_labels(part, model, labels)
                 labels = part.metainfo["classes"]
-                check_images(part)
+                check_images(part, skip=skip)
             else:
                 check_classes(part, model)
-                _check_unless_remembered(part)
+                _check_unless_remembered(part, skip)
 
 
 def require_data(cfg: Config, loader: str = "test_dataloader") -> None:
@@ -99,6 +107,8 @@ def datasets_of(cfg: Config, loader: str) -> Iterator[BaseSegDataset | TimmDatas
         TypeError: If a dataset is of another kind.
     """
     loader = copy.deepcopy(cfg.get(loader))
+    if loader:
+        pop_skip_corrupt(loader["dataset"])
     for part_cfg in _part_configs(loader["dataset"]) if loader else ():
         part_cfg.setdefault("_scope_", cfg.get("default_scope") or "mmseg")
         kind = part_cfg["type"]
@@ -150,17 +160,12 @@ def check_classes(dataset: BaseSegDataset, model: dict) -> None:
 
 
 def _parts(dataset) -> Iterator[BaseSegDataset]:
-    if hasattr(dataset, "datasets"):
-        for inner in dataset.datasets:
-            yield from _parts(inner)
-    elif hasattr(dataset, "dataset"):
-        yield from _parts(dataset.dataset)
-    elif isinstance(dataset, BaseSegDataset | TimmDataset):
-        yield dataset
-    else:
-        raise TypeError(
-            f"cannot check a {_name(dataset)}: only BaseSegDataset, its subclasses and TimmDataset"
-        )
+    for part in leaves(dataset):
+        if not isinstance(part, BaseSegDataset | TimmDataset):
+            raise TypeError(
+                f"cannot check a {_name(part)}: only BaseSegDataset, its subclasses and TimmDataset"
+            )
+        yield part
 
 
 def _part_configs(cfg: dict) -> Iterator[dict]:
@@ -324,28 +329,43 @@ def _scan(
     pairs: list[tuple[str, str]],
     allowed: np.ndarray,
     workers: int | None = None,
-) -> None:
+) -> list[Finding]:
     check = partial(check_sample, dataset=dataset, allowed=allowed)
     delay = 0 if sys.stderr.isatty() else 2
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         results = pool.map(check, pairs)
         bar = tqdm(results, f"checking {_name(dataset)}", len(pairs), delay=delay)
-        found = [bad for bad in bar if bad]
+        return [bad for bad in bar if bad]
+
+
+def _report(dataset: BaseSegDataset, pairs: list, found: list[Finding], skip: bool = False) -> None:
+    """Raises DataError for what was found; warns of corrupt images that training passes over."""
+    corrupt = [bad for bad in found if bad.corrupt]
+    if skip and len(corrupt) < len(pairs):
+        found = [bad for bad in found if not bad.corrupt]
+        if corrupt:
+            warnings.warn(
+                f"{_name(dataset)}: corrupt images, which training passes over"
+                + _listed(f"of {len(pairs)} samples", [bad.text for bad in corrupt]),
+                stacklevel=2,
+            )
     if found:
-        hints = dict.fromkeys(hint for _, hint in found if hint)
+        hints = dict.fromkeys(bad.hint for bad in found if bad.hint)
         raise DataError(
             f"{_name(dataset)}: bad data"
-            + _listed(f"of {len(pairs)} samples", [text for text, _ in found])
+            + _listed(f"of {len(pairs)} samples", [bad.text for bad in found])
             + "".join(f"\nhint: {hint}" for hint in hints)
         )
 
 
-def _check_unless_remembered(dataset: BaseSegDataset) -> None:
-    pairs, allowed = _list_pairs(dataset), allowed_labels(dataset, None)
+def _check_unless_remembered(dataset: BaseSegDataset, skip: bool) -> None:
+    pairs, allowed = _list_pairs(dataset), allowed_labels(dataset)
     if dataset.backend_args:  # no cheap sizes and times from a remote store
-        _scan(dataset, pairs, allowed)
+        _report(dataset, pairs, _scan(dataset, pairs, allowed), skip)
         return
     fingerprint = _check_memory.fingerprint(pairs, allowed)
     if not _check_memory.knows(fingerprint):
-        _scan(dataset, pairs, allowed)
-        _check_memory.remember(fingerprint, dataset.data_prefix["img_path"])
+        found = _scan(dataset, pairs, allowed)
+        _report(dataset, pairs, found, skip)
+        if not found:
+            _check_memory.remember(fingerprint, dataset.data_prefix["img_path"])

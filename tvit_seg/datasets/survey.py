@@ -158,9 +158,9 @@ def _survey_labels(survey: Survey, workers: int | None) -> None:
         delay = 0 if sys.stderr.isatty() else 2
         results = tqdm(pool.map(inspect, pairs), f"reading {survey.name}", len(pairs), delay=delay)
         for pair, (problems, values) in zip(pairs, results, strict=True):
-            for text, hint in problems:
-                survey.add("image or label", text)
-                hints[hint] = None
+            for found in problems:
+                survey.add("image or label", found.text)
+                hints[found.hint] = None
             values_seen |= values.keys()
             survey.read += bool(values)
             seen = _classes_of(values, trained, allowed, survey)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from mmengine.structures import BaseDataElement
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from timm.data import create_dataset, create_transform
 from timm.data.readers.img_extensions import get_img_extensions
 from torch.utils.data import Dataset, IterableDataset
@@ -14,8 +14,7 @@ from torchvision.transforms import PILToTensor
 from ..listing import some
 from ..registry import register
 from .error import DataError
-
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+from .images import open_image, reading
 
 
 @register("DATASETS")
@@ -84,7 +83,8 @@ class TimmDataset(Dataset):
             ``inputs`` (3, H, W) uint8 RGB, ``data_samples`` with ``gt_label``.
 
         Raises:
-            DataError: If the image cannot be read; the message names it.
+            CorruptImageError: If the image, which is named, cannot be decoded or is too large.
+            DataError: If it is gone.
         """
         image, label = self.read(index)
         sample = BaseDataElement(gt_label=torch.tensor(int(label)))
@@ -93,17 +93,15 @@ class TimmDataset(Dataset):
     def read(self, index: int) -> tuple[Image.Image, int]:
         """The whole image and its label, as they are stored; raises as ``__getitem__``."""
         reader = getattr(self.source, "reader", None)
-        if reader is None:  # a dataset of torchvision's
-            image, label = self.source[index]
-            return image.convert("RGB"), label
-        # timm's own __getitem__ would take the next image in place of a broken one
-        try:
+        name = self.filename(index)
+        with reading(name):
+            if reader is None:  # a dataset of torchvision's
+                image, label = self.source[index]
+                return image.convert("RGB"), label
+            # timm's own __getitem__ would take the next image in place of a broken one
             stream, label = reader[index][:2]
             with stream:
-                return Image.open(stream).convert("RGB"), label
-        except _UNREADABLE as error:
-            why = "not an image" if isinstance(error, UnidentifiedImageError) else error
-            raise DataError(f"{self.filename(index)}: corrupt or unreadable: {why}") from error
+                return open_image(stream, name).convert("RGB"), label
 
     def filename(self, index: int) -> str:
         """Path of an image; inside a tar file, or for other datasets, what stands for it."""

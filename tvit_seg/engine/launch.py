@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,8 +14,12 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
+from tvit_seg.checkpoint_io import CheckpointError, read_checkpoint
 from tvit_seg.engine.distributed import prepare_distributed
+from tvit_seg.engine.weights_arguments import add_trust_argument
 from tvit_seg.registry import RUNNERS
+
+_PROBE = 2**16  # bytes that a work folder must have room for, at least
 
 
 class ConfigOptions(DictAction):
@@ -52,6 +57,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="settings that override the config, e.g. train_dataloader.batch_size=4 key=[a,b]",
     )
+    add_trust_argument(parser)
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     # Older launchers pass this argument instead of setting the variable.
     parser.add_argument(
@@ -71,6 +77,7 @@ def load_config(args: argparse.Namespace) -> Config:
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The config file cannot be read, or an option does not fit it.
+        OSError: The work directory cannot be written.
     """
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     cfg = read_config(args.config, args.cfg_options)
@@ -79,6 +86,8 @@ def load_config(args: argparse.Namespace) -> Config:
         args.work_dir or cfg.get("work_dir") or str(Path("work_dirs", Path(args.config).stem))
     )
     cfg.setdefault("runner_type", "ThinkingRunner")
+    if is_first_process():
+        require_writable(cfg.work_dir)
     return cfg
 
 
@@ -121,20 +130,43 @@ def build_runner(cfg: Config) -> Runner:
     return RUNNERS.build(cfg)
 
 
+def require_writable(folder: str | Path) -> None:
+    """Tries to write where logs and checkpoints will go, so that hours later there is no surprise.
+
+    Args:
+        folder: It, or what there is of it.
+
+    Raises:
+        OSError: That is not possible; the message names the folder.
+    """
+    path = Path(folder).absolute()
+    there = next(part for part in (path, *path.parents) if part.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(b"\0" * _PROBE)
+            file.flush()
+    except OSError as error:
+        raise OSError(f"work folder {folder} cannot be written: {error.strerror}") from error
+
+
 def set_resume(cfg: Config, resume: str | None) -> None:
     """Chooses the checkpoint to continue from.
 
     Args:
         cfg: ``resume`` and ``load_from`` are set.
-        resume: A path, ``"auto"`` for the latest checkpoint in the work directory if there is one
-            (``load_from`` counts otherwise), or ``None`` to go by the config.
+        resume: A path, ``"auto"`` for the latest good checkpoint in the work directory if there is
+            one (``load_from`` counts otherwise), or ``None`` to go by the config.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint.
+        CheckpointError: It is damaged, or all in the work directory are.
     """
     if resume is None and not cfg.get("resume", False):
         return
     if resume is None and cfg.get("load_from"):
         resume = cfg.load_from
     if resume is None or resume == "auto":
-        latest = latest_checkpoint(cfg.work_dir)
+        latest = good_checkpoint(cfg.work_dir)
         cfg.resume = latest is not None
         if latest is not None:
             cfg.load_from = str(latest)
@@ -164,22 +196,58 @@ def require_start(cfg: Config) -> None:
 
 
 def latest_checkpoint(work_dir: str | Path) -> Path | None:
-    """Finds the checkpoint to resume from.
+    """The first of :func:`find_checkpoints`; ``None`` if there is none."""
+    return next(iter(find_checkpoints(work_dir)), None)
+
+
+def find_checkpoints(work_dir: str | Path) -> list[Path]:
+    """Finds the checkpoints to resume from, latest first.
 
     Args:
         work_dir: Where training wrote.
 
     Returns:
-        The file that ``last_checkpoint`` names. If that is damaged or the folder was moved, the
-        newest ``iter_*.pth`` or ``epoch_*.pth`` in it; ``None`` if there is none.
+        The file that ``last_checkpoint`` names, unless that is damaged or the folder was moved,
+        then every ``iter_*.pth`` and ``epoch_*.pth`` beside it, or else in the folder.
     """
     work_dir = Path(work_dir)
     pointer = work_dir / "last_checkpoint"
-    named = pointer.read_text().strip() if pointer.is_file() else ""
-    if named and Path(named).is_file():
-        return Path(named)
-    saved = [*work_dir.glob("iter_*.pth"), *work_dir.glob("epoch_*.pth")]
-    return max(saved, key=lambda path: path.stat().st_mtime, default=None)
+    text = pointer.read_bytes().decode(errors="replace").strip() if pointer.is_file() else ""
+    named = [Path(text)] if os.path.isfile(text) else []  # False for whatever is no path at all
+    folder = named[0].parent if named else work_dir
+    saved = [*folder.glob("iter_*.pth"), *folder.glob("epoch_*.pth")]
+    others = [path for path in saved if path.name not in {path.name for path in named}]
+    return named + sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def good_checkpoint(work_dir: str | Path) -> Path | None:
+    """Finds the latest checkpoint that can be read; warns of damaged ones that it passes over.
+
+    Args:
+        work_dir: Where training wrote.
+
+    Returns:
+        ``None`` if there is no checkpoint at all.
+
+    Raises:
+        CheckpointError: There are checkpoints, but all are damaged.
+    """
+    found, reasons = find_checkpoints(work_dir), []
+    for path in found:
+        try:
+            read_checkpoint(path)
+        except CheckpointError as error:
+            reasons.append(str(error))
+            continue
+        if reasons and is_first_process():
+            lost = "\n  ".join(reasons)
+            warnings.warn(f"training goes on from {path}, since\n  {lost}", stacklevel=2)
+        return path
+    if found:
+        raise CheckpointError(
+            f"none of {len(found)} checkpoints in {found[0].parent} can be read: {reasons[0]}"
+        )
+    return None
 
 
 def use_amp(cfg: Config) -> None:
@@ -215,8 +283,8 @@ def friendly_errors(*kinds: type[Exception]) -> Iterator[None]:
     With ``TVIT_DEBUG=1`` in the environment they keep their traceback.
 
     Args:
-        *kinds: What counts as such an error; by default ``ValueError``, ``FileNotFoundError``,
-            unknown arguments and names missing in a registry.
+        *kinds: What counts as such an error; by default ``ValueError``, ``OSError``, unknown
+            arguments and names missing in a registry.
     """
     try:
         yield
@@ -240,4 +308,4 @@ def _is_friendly(error: Exception, kinds: tuple[type[Exception], ...]) -> bool:
         return "registry" in str(error)
     if isinstance(error, TypeError):  # a misspelt argument in the config
         return "unexpected keyword argument" in str(error) or "has no argument" in str(error)
-    return isinstance(error, (ValueError, FileNotFoundError))
+    return isinstance(error, (ValueError, OSError))

@@ -1,34 +1,41 @@
 """mmengine's runner with checkpoints that run no code and survive a crash."""
 
 import re
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.dist import master_only
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
-from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint_to_model
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
+from torch.utils.data import DataLoader
 
+from tvit_seg.atomic import replacing
 from tvit_seg.checkpoint_io import (
     CheckpointError,
     check_compatible,
+    get_meta,
     get_state_dict,
     plain,
     read_checkpoint,
-    replacing,
 )
 from tvit_seg.compile import compile_as_configured
+from tvit_seg.datasets.corrupt import build_guarded, skips_corrupt
+from tvit_seg.engine.checkpoint_hook import SafeCheckpointHook
+from tvit_seg.engine.finite_hook import FiniteHook
 from tvit_seg.engine.gate_hook import GateResetHook
+from tvit_seg.engine.launch import good_checkpoint
 from tvit_seg.engine.seed_hook import StepSeedHook
+from tvit_seg.engine.skip_hook import SkipCountHook
 from tvit_seg.engine.teacher_hook import TeacherHook
 from tvit_seg.registry import register
+from tvit_seg.strict_loading import strict_loading
 
 _REVISE_KEYS = [(r"^module\.", "")]  # mmengine's default
 
@@ -66,47 +73,61 @@ def _without_functions(state: Any) -> Any:
     return state
 
 
-@contextmanager
-def strict_loading() -> Iterator[None]:
-    """Has mmengine's own loading functions read strictly, and local files only."""
-
-    def load_from_strict(filename: str, map_location: Any = None) -> dict[str, Any]:
-        return read_checkpoint(filename)
-
-    schemes = CheckpointLoader._schemes
-    CheckpointLoader._schemes = OrderedDict.fromkeys(schemes, load_from_strict)
-    try:
-        yield
-    finally:
-        CheckpointLoader._schemes = schemes
-
-
 @register("RUNNERS")
 class ThinkingRunner(Runner):
     """mmengine's ``Runner``; reads checkpoints strictly and writes them whole.
 
     A resumed run goes on as if it had not stopped, see :class:`StepSeedHook`.
 
-    ``CheckpointHook`` removes the oldest file before the next one is saved, so keep
-    ``max_keep_ckpts`` at 2 or more. Takes the arguments of mmengine's ``Runner``.
+    A ``CheckpointHook`` is replaced by :class:`SafeCheckpointHook`; a loss or weight that is not
+    finite ends training. Takes the arguments of mmengine's ``Runner``.
     """
 
     _testing = False
     _initialized = False
     _read_ahead: dict[str, dict] = {}
 
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if skips_corrupt(self._val_dataloader) or skips_corrupt(self._test_dataloader):
+            raise ValueError("skip_corrupt is for training; evaluation sees every image")
+
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
-        """Registers the config's hooks, and those that seed steps and keep checkpoints plain.
+        """Registers the config's hooks, and those that every training gets.
 
         Args:
             default_hooks: As in mmengine's ``Runner``.
             custom_hooks: As in mmengine's ``Runner``.
         """
+        default_hooks = dict(default_hooks or {})
+        saving = default_hooks.setdefault("checkpoint", dict(type="CheckpointHook", interval=1))
+        plain_hook = ("CheckpointHook", "mmengine.CheckpointHook", CheckpointHook)
+        if isinstance(saving, dict) and saving.get("type") in plain_hook:
+            default_hooks["checkpoint"] = {**saving, "type": SafeCheckpointHook}
         super().register_hooks(default_hooks, custom_hooks)
+        self.register_hook(FiniteHook())
         self.register_hook(StepSeedHook())
         self.register_hook(GateResetHook())
         self.register_hook(TeacherHook())
+        if skips_corrupt(self._train_dataloader):
+            self.register_hook(SkipCountHook())
         self.register_hook(PlainCheckpointHook())
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
+    ) -> DataLoader:
+        """Builds a dataloader whose dataset names corrupt images, or passes them over.
+
+        Args:
+            dataloader: As in mmengine's ``Runner``; its ``dataset`` may have ``skip_corrupt=True``.
+            seed: As in mmengine's ``Runner``.
+            diff_rank_seed: As in mmengine's ``Runner``.
+        """
+        if isinstance(dataloader, dict) and isinstance(dataloader.get("dataset"), dict):
+            dataset = dict(type=build_guarded, cfg=dataloader["dataset"])
+            dataloader = {**dataloader, "dataset": dataset}
+        return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def _maybe_compile(self, target: str) -> None:
         """Compiles blocks: mmengine would compile a whole step, again for each number of images."""
@@ -129,6 +150,20 @@ class ThinkingRunner(Runner):
             auto_scale_lr = {**auto_scale_lr, "base_batch_size": base}
         super().scale_lr(optim_wrapper, auto_scale_lr)
 
+    def load_or_resume(self) -> None:
+        """Loads what the config names; ``resume=True`` alone finds the latest good checkpoint.
+
+        Raises:
+            CheckpointError: All checkpoints in the work directory are damaged.
+        """
+        if self._resume and self._load_from is None and not self._has_loaded:
+            latest = good_checkpoint(self.work_dir)
+            if latest is None:  # mmengine would look again, and take an empty name for one
+                self.logger.info(f"nothing to resume in {self.work_dir}")
+                return
+            self._load_from = str(latest)
+        super().load_or_resume()
+
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Continues a training run.
 
@@ -136,10 +171,21 @@ class ThinkingRunner(Runner):
             filename: A checkpoint with the state of the optimizer.
             *args: As in mmengine's ``Runner``.
             **kwargs: As in mmengine's ``Runner``.
+
+        Raises:
+            CheckpointError: The file cannot be read or has no such state, or it does not fit.
         """
         self._resume = True  # hooks ask for it; mmengine sets it by the config only
-        super().resume(filename, *args, **kwargs)
-        sampler = self.train_dataloader.sampler
+        sampler = self.train_dataloader.sampler  # built outside of what is caught below
+        try:
+            super().resume(filename, *args, **kwargs)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # of a crafted state
+            if isinstance(error, CheckpointError):
+                raise
+            cause = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise CheckpointError(
+                f"cannot resume from {filename}: its training state does not fit ({cause})"
+            ) from error
         if hasattr(sampler, "seed") and not self._randomness_cfg.get("diff_rank_seed", False):
             sampler.seed = self.seed  # built before the checkpoint's seed was known
 
@@ -235,18 +281,49 @@ class ThinkingRunner(Runner):
 
         Raises:
             ValueError: The folder is remote.
+            OSError: The file cannot be written, for instance since the disk is full; older ones are
+                as they were.
         """
         if "://" in str(out_dir):
             raise ValueError(f"checkpoints go to a local folder, not to {out_dir}")
-        with replacing(Path(out_dir) / filename) as temporary:
-            super().save_checkpoint(str(out_dir), temporary.name, *args, **kwargs)
+        path = Path(out_dir) / filename
+        try:
+            with replacing(path) as temporary:
+                super().save_checkpoint(str(out_dir), temporary.name, *args, **kwargs)
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+                raise  # not torch's writer
+            raise OSError(
+                f"checkpoint {path} cannot be written, {_free(path)}; earlier files are unharmed "
+                f"({str(error).splitlines()[0]})"
+            ) from error
+
+
+def _free(path: Path) -> str:
+    folder = next(parent for parent in path.absolute().parents if parent.is_dir())
+    return f"{shutil.disk_usage(folder).free / 2**20:.0f} MB are free in {folder}"
 
 
 def _check_training_state(checkpoint: dict, path: str) -> None:
+    meta = get_meta(checkpoint)
     absent = [key for key in ("meta", "message_hub", "optimizer") if key not in checkpoint]
-    absent += [f"meta.{key}" for key in ("epoch", "iter") if key not in checkpoint.get("meta", {})]
+    absent += [f"meta.{key}" for key in ("epoch", "iter") if key not in meta]
     if absent:
         raise CheckpointError(
             f"cannot resume from {path}: it holds weights only (no {', '.join(absent)}); "
             "use load_from"
         )
+    for key in ("epoch", "iter"):
+        if not isinstance(meta[key], int) or meta[key] < 0:
+            raise CheckpointError(f"cannot resume from {path}: meta.{key}={meta[key]!r} is no step")
+    for key, value in checkpoint["message_hub"].get("runtime_info", {}).items():
+        if not isinstance(value, _known_kind(key)) or (
+            key == "keep_ckpt_ids" and not all(isinstance(step, int) for step in value)
+        ):
+            raise CheckpointError(f"cannot resume from {path}: {key}={value!r} makes no sense")
+
+
+def _known_kind(key: str) -> type | tuple[type, ...]:
+    """The kind of value that ``CheckpointHook`` expects to find again."""
+    kinds = dict(best_ckpt=(str, type(None)), best_score=(int, float), keep_ckpt_ids=list)
+    return next((kind for name, kind in kinds.items() if key.startswith(name)), object)

@@ -58,6 +58,19 @@ def architecture_options(args: argparse.Namespace, recorded: Mapping[str, Any]) 
     )
 
 
+def add_trust_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--trust-checkpoint``, to be passed to :func:`~tvit_seg.checkpoint_io.trusting`.
+
+    Args:
+        parser: Of a tool that reads a checkpoint.
+    """
+    parser.add_argument(
+        "--trust-checkpoint",
+        action="store_true",
+        help="load checkpoints that hold more than weights, and run the code in them",
+    )
+
+
 def _heads(text: str) -> int | tuple[int, ...]:
     """Heads of a stage: one number, or one for each level of a Swin."""
     try:

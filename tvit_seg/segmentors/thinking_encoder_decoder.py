@@ -20,6 +20,7 @@ from ..layers import fuse_attention
 from ..pretrained import load_pretrained
 from ..pruning import build_pruning_loss
 from ..registry import register
+from ..strict_loading import strict_loading
 from ..thinking import Decode, Features, Thought
 from .head_check import check_head, check_head_config
 from .image_loss import ImageLoss
@@ -115,7 +116,8 @@ class ThinkingEncoderDecoder(EncoderDecoder):
     def init_weights(self) -> None:
         """As in mmseg; a checkpoint of the whole segmentor is converted to our names and shapes."""
         init_cfg, self.init_cfg = self.init_cfg, None
-        super().init_weights()
+        with strict_loading():  # an ``init_cfg`` of a head is mmengine's to load
+            super().init_weights()
         self.init_cfg = init_cfg
         if init_cfg:
             if init_cfg.get("type") != "Pretrained":

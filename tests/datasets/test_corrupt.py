@@ -1,0 +1,214 @@
+"""Any mmseg dataset, its wrappers, and TimmDataset: corrupt images are named or passed over."""
+
+import pickle
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from classification import image_folder
+from mmengine.config import Config
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from tvit_seg.datasets import CorruptImageError, DataError, SkipCorrupt, check_config_data
+from tvit_seg.datasets.corrupt import build_guarded
+
+PIPELINE = [
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadAnnotations"),
+    dict(type="PackSegInputs"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Eight noisy images with labels, in two splits."""
+    root, rng = tmp_path / "data", np.random.default_rng(0)
+    for split in ("train", "val"):
+        for kind, suffix in (("img_dir", ".jpg"), ("ann_dir", ".png")):
+            (root / kind / split).mkdir(parents=True)
+            for i in range(8):
+                shape = (24, 32, 3) if kind == "img_dir" else (24, 32)
+                pixels = rng.integers(0, 5, shape, dtype=np.uint8)
+                Image.fromarray(pixels).save(root / kind / split / f"{i}{suffix}")
+    return root
+
+
+def settings(root, kind="CamVidDataset", split="train", **kwargs):
+    suffixes = dict(img_suffix=".jpg", seg_map_suffix=".png")
+    prefix = dict(img_path=f"img_dir/{split}", seg_map_path=f"ann_dir/{split}")
+    if kind == "ADE20KDataset":
+        suffixes = {}
+    options = dict(data_root=str(root), data_prefix=prefix, pipeline=PIPELINE, **suffixes)
+    return dict(type=kind, **options, **kwargs)
+
+
+def truncate(path, share=0.5):
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    return path
+
+
+@pytest.mark.parametrize("folder", ["img_dir/train/3.jpg", "ann_dir/train/3.png"])
+@pytest.mark.parametrize("kind", ["CamVidDataset", "ADE20KDataset"])
+def test_mmseg_datasets(root, kind, folder):
+    bad = truncate(root / folder)
+    with pytest.raises(CorruptImageError, match=f"{bad}: corrupt or truncated"):
+        build_guarded(settings(root, kind))[3]
+    dataset = build_guarded(settings(root, kind, skip_corrupt=True))
+    sample = dataset[3]["data_samples"]
+    assert all(text.startswith(f"{bad}: corrupt or truncated") for text in sample.skipped)
+    assert sample.img_path != str(bad)
+    assert "skipped" not in dataset[2]["data_samples"]
+    assert len(dataset) == 8
+    assert dataset.metainfo["classes"]
+
+
+@pytest.mark.parametrize("wrapper", ["RepeatDataset", "ConcatDataset"])
+def test_wrappers(root, wrapper):
+    bad = truncate(root / "img_dir/train/3.jpg")
+
+    def wrap(inner, **kwargs):
+        if wrapper == "RepeatDataset":
+            return dict(type=wrapper, dataset=inner, times=2, **kwargs)
+        return dict(type=wrapper, datasets=[inner], **kwargs)
+
+    with pytest.raises(CorruptImageError, match=str(bad)):
+        build_guarded(wrap(settings(root)))[3]
+    inside, outside = (
+        wrap(settings(root, skip_corrupt=True)),
+        wrap(settings(root), skip_corrupt=True),
+    )
+    for cfg in (inside, outside):
+        sample = build_guarded(cfg)[3]
+        assert str(bad) in sample["data_samples"].skipped[0]
+
+
+def test_labelled_images(tmp_path):
+    root = image_folder(tmp_path / "images")
+    bad = truncate(root / "train/bee/1.png")
+    cfg = dict(type="TimmDataset", data_root=str(root), transform=dict(input_size=8))
+    with pytest.raises(CorruptImageError, match=str(bad)):
+        build_guarded(cfg)[5]
+    sample = build_guarded(dict(cfg, skip_corrupt=True))[5]
+    assert str(bad) in sample["data_samples"].skipped[0]
+
+
+def test_loading_processes(root):
+    bad = truncate(root / "img_dir/train/3.jpg")
+    dataset = build_guarded(settings(root, skip_corrupt=True))
+    loader = DataLoader(dataset, 4, num_workers=1, collate_fn=list)
+    skipped = [s["data_samples"].get("skipped", []) for batch in loader for s in batch]
+    assert [len(texts) for texts in skipped] == [0, 0, 0, 1, 0, 0, 0, 0]
+    assert str(bad) in skipped[3][0]
+
+
+def test_what_only_decoding_shows(root):
+    """A PNG whose ends are fine and whose middle is not."""
+    bad = root / "ann_dir/train/3.png"
+    content = bytearray(bad.read_bytes())
+    content[50:60] = bytes(10)
+    bad.write_bytes(content)
+    with pytest.raises(CorruptImageError, match=f"{bad}: corrupt"):
+        build_guarded(settings(root))[3]
+
+
+def test_errors_of_transforms_stay_as_they_are(root):
+    pipeline = [*PIPELINE[:2], dict(type="RandomCrop", crop_size=(8, 8)), dict(type="Normalize",
+                mean=[0], std=[1, 2], to_rgb=False)]  # fmt: skip
+    with pytest.raises(Exception, match=r".") as found:
+        build_guarded({**settings(root), "pipeline": pipeline})[3]
+    assert not isinstance(found.value, DataError)
+
+
+def test_a_folder_that_vanishes_ends_training(root):
+    dataset = build_guarded(settings(root, skip_corrupt=True))
+    shutil.rmtree(root)
+    with pytest.raises(DataError, match=r"img_dir/train/3\.jpg cannot be read: No such file") as e:
+        dataset[3]
+    assert not isinstance(e.value, CorruptImageError)
+
+
+def test_only_corrupt_images_end_training(root):
+    for path in (root / "img_dir/train").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"100 corrupt images in a row, the last one: .*0 bytes"):
+        build_guarded(settings(root, skip_corrupt=True))[0]
+
+
+@pytest.mark.filterwarnings("ignore:Image size")
+def test_bombs_are_not_decoded(root, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    bomb = root / "img_dir/train/3.jpg"
+    monkeypatch.setenv("TVIT_MAX_IMAGE_PIXELS", "700")
+    monkeypatch.setattr(cv2, "imdecode", None)
+    with pytest.raises(CorruptImageError, match=f"{bomb}: 32 x 24 pixels .* more than 700"):
+        build_guarded(settings(root))[3]
+
+
+def test_good_images_are_the_same(root):
+    plain = Config(settings(root)).to_dict()
+    from mmseg.registry import DATASETS
+
+    for a, b in zip(DATASETS.build(plain), build_guarded(plain), strict=True):
+        assert torch.equal(a["inputs"], b["inputs"])
+
+
+def test_it_can_be_pickled(root):
+    dataset = pickle.loads(pickle.dumps(build_guarded(settings(root, skip_corrupt=True))))
+    assert isinstance(dataset, SkipCorrupt)
+    assert len(dataset) == 8
+
+
+class TestCheck:
+    """The data check goes by the same rules."""
+
+    @staticmethod
+    def config(root, **train):
+        return Config(
+            dict(
+                train_dataloader=dict(dataset=settings(root, **train)),
+                val_dataloader=dict(dataset=settings(root, split="val")),
+            )
+        )
+
+    def test_corrupt_images_are_listed_and_counted(self, root):
+        bad = truncate(root / "img_dir/train/3.jpg")
+        with pytest.raises(DataError, match=f"1 of 8 samples:\n  {bad}"):
+            check_config_data(self.config(root))
+        for _ in range(2):  # it is not remembered as good
+            with pytest.warns(UserWarning, match=f"passes over\n1 of 8 samples:\n  {bad}"):
+                check_config_data(self.config(root, skip_corrupt=True))
+
+    def test_other_mistakes_are_still_mistakes(self, root):
+        truncate(root / "img_dir/train/3.jpg")
+        Image.new("L", (32, 24), 99).save(root / "ann_dir/train/2.png")
+        with pytest.raises(DataError, match="label values 99"):
+            check_config_data(self.config(root, skip_corrupt=True))
+
+    def test_not_in_evaluation(self, root):
+        truncate(root / "img_dir/val/3.jpg")
+        cfg = self.config(root, skip_corrupt=True)
+        with pytest.raises(DataError, match=r"val/3\.jpg: corrupt"):
+            check_config_data(cfg)
+        cfg.val_dataloader.dataset.skip_corrupt = True
+        with pytest.raises(DataError, match="evaluation sees every image"):
+            check_config_data(cfg)
+
+    def test_labelled_images(self, tmp_path):
+        root = image_folder(tmp_path / "images")
+        bad = truncate(root / "train/bee/1.png")
+        data = dict(type="TimmDataset", data_root=str(root), split="train")
+        cfg = Config(dict(train_dataloader=dict(dataset=data)))
+        with pytest.raises(DataError, match=f"1 of 12 images are bad:\n  {bad}"):
+            check_config_data(cfg)
+        cfg.train_dataloader.dataset.skip_corrupt = True
+        with pytest.warns(UserWarning, match=f"passes these over: 1 of 12 images .*\n  {bad}"):
+            check_config_data(cfg)

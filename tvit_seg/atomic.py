@@ -1,0 +1,66 @@
+"""Files that are there whole or not at all."""
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Gives a name beside ``path`` to write to; afterwards that file takes the place of ``path``.
+
+    If writing fails, what was written is removed and ``path`` stays as it was.
+
+    Args:
+        path: The file to replace; its folder is made.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as held:
+            with suppress(OSError):  # a filesystem without locks, where nothing counts as left over
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield temporary
+            _to_disk(temporary)
+            temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _to_disk(path.parent)  # the renaming itself
+
+
+def clear_leftovers(folder: str | Path) -> list[Path]:
+    """Removes what killed processes left of the files they were writing by :func:`replacing`.
+
+    The lock of a living process keeps its file; it is gone with the process.
+
+    Args:
+        folder: Where checkpoints are written.
+
+    Returns:
+        The files that were removed.
+    """
+    removed = []
+    for path in Path(folder).glob("*.tmp"):
+        if not re.search(r"\.(pth|safetensors)\.\d+\.tmp$", path.name):
+            continue
+        with path.open("r+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue
+            path.unlink()
+            removed.append(path)
+    return removed
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
