@@ -2,8 +2,6 @@
 
 import json
 import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from classification import config, image_folder
+from processes import run_together
 
 from tvit_seg.engine import ThinkingRunner, close_distributed, prepare_distributed
 
@@ -46,17 +45,7 @@ def test_the_same_losses(tmp_path):
     assert len(alone["loss"]) == 6
     assert alone["lr"] == [5e-4] * 6
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
-    command += [f"--master_port={port}", __file__, str(root), str(tmp_path / "two")]
-    places = [str(Path(__file__).parents[i]) for i in (1, 2)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_together(2, __file__, root, tmp_path / "two", cwd=tmp_path)
     together = json.loads((tmp_path / "two" / "curves.json").read_text())
     for name in NAMES:
         np.testing.assert_allclose(together[name], alone[name], atol=1e-5, rtol=0, err_msg=name)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from mmengine.dist import all_reduce, get_world_size
+from mmengine.dist import broadcast
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor
@@ -15,6 +15,7 @@ from ..backbones.base import check_loss_weights
 from ..checkpoint import load_pretrained
 from ..cost import stage_macs
 from ..gates import Gate
+from ..joint_batch import average_logs
 from ..pruning import build_pruning_loss
 from ..registry import MODELS, register
 from ..thinking import Thought
@@ -169,7 +170,9 @@ class ThinkingClassifier(BaseModel):
         between = range(1, self.num_stages - 1)
         if not self.sandwich or len(between) < 2:
             return weights
-        drawn = random.choice(between)
+        drawn = torch.tensor(random.choice(between))
+        broadcast(drawn)  # of several processes all take the first one's
+        drawn = drawn.item()
         shares = {0: 1, drawn: len(between), self.num_stages - 1: 1}
         return [weight * shares.get(stage, 0) for stage, weight in enumerate(weights)]
 
@@ -194,11 +197,7 @@ class ThinkingClassifier(BaseModel):
             The sum to minimise, and what to log.
         """
         loss, log_vars = super().parse_losses(losses)
-        if get_world_size() > 1:
-            values = torch.stack([value.detach().float() for value in log_vars.values()])
-            all_reduce(values, "mean")
-            log_vars = type(log_vars)(zip(log_vars, values.unbind(), strict=True))
-        return loss, log_vars
+        return loss, average_logs(log_vars)
 
     # --------------------------------------------------------------- inference
 

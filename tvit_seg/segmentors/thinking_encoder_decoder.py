@@ -17,6 +17,7 @@ from ..backbones.base import check_loss_weights
 from ..checkpoint import load_pretrained
 from ..cost import stage_macs
 from ..gates import EntropyGate, Gate
+from ..joint_batch import average_jointly, average_logs
 from ..layers import fuse_attention
 from ..pruning import build_pruning_loss
 from ..registry import register
@@ -90,6 +91,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
             )
         self.backbone.set_gate(gate, has_decode_head=True)
         fuse_attention(self.decode_head)
+        average_jointly(self)
         if loss_weights is not None:
             self.backbone.loss_weights = check_loss_weights(loss_weights, self.num_stages)
         self.image_loss = None
@@ -160,6 +162,18 @@ class ThinkingEncoderDecoder(EncoderDecoder):
             found = self.pruning_loss(self.backbone, outputs, inputs, use_sigmoid)
             losses.update(add_prefix(found, "pruning"))
         return losses
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """As in mmengine, but what is logged is the average over all processes.
+
+        Args:
+            losses: From :meth:`loss`.
+
+        Returns:
+            The sum to minimise, and what to log.
+        """
+        loss, log_vars = super().parse_losses(losses)
+        return loss, average_logs(log_vars)
 
     def _pad(
         self, inputs: Tensor, data_samples: list[SegDataSample]
