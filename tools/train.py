@@ -5,6 +5,7 @@ import argparse
 import tvit_seg  # noqa: F401, registers the models
 from tvit_seg.checkpoint_io import CheckpointError
 from tvit_seg.datasets.check import DataError, check_config_data
+from tvit_seg.engine.config_errors import ConfigError
 from tvit_seg.engine.distributed import close_distributed
 from tvit_seg.engine.finite_hook import DivergedError
 from tvit_seg.engine.launch import (
@@ -48,7 +49,7 @@ def main() -> None:
         if not args.skip_data_check and is_first_process():
             check_config_data(cfg)
         runner = build_runner(cfg)
-    with friendly_errors(CheckpointError, DataError, DivergedError, OSError):
+    with friendly_errors(CheckpointError, ConfigError, DataError, DivergedError, OSError):
         runner.train()
     close_distributed(runner)
 

@@ -18,6 +18,7 @@ from timm.layers import resample_abs_pos_embed, resample_patch_embed, resize_rel
 from torch import Tensor, nn
 
 from .checkpoint_io import CheckpointError, get_state_dict, read_checkpoint, which_weights
+from .checkpoint_shapes import check_entries
 from .checkpoint_swin import AUTHORS_SWIN, is_swin, rename_swin
 from .checkpoint_swin import SIGNS as SWIN_SIGNS
 from .layers import NestedLayerNorm, NestedLinear
@@ -132,6 +133,7 @@ def convert_state_dict(
     else:
         converted = _rename_vit(weights, report)
     _drop_scalars(converted, report)
+    check_entries(converted)
     if model is not None:
         converted = _fit(_address(converted, model, report), model, report)
     result = ConvertedStateDict(converted)

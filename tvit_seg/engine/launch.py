@@ -13,6 +13,7 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from tvit_seg.checkpoint_io import read_checkpoint
+from tvit_seg.engine.config_errors import check_config, naming_components, says_what
 from tvit_seg.engine.distributed import prepare_distributed
 from tvit_seg.registry import RUNNERS
 
@@ -116,9 +117,14 @@ def build_runner(cfg: Config) -> Runner:
 
     Args:
         cfg: From :func:`load_config`.
+
+    Raises:
+        ConfigError: If a component cannot be built, or a number is absurd.
     """
+    check_config(cfg)
     prepare_distributed(cfg)
-    return RUNNERS.build(cfg)
+    with naming_components(cfg):
+        return RUNNERS.build(cfg)
 
 
 def set_resume(cfg: Config, resume: str | None) -> None:
@@ -238,10 +244,4 @@ def friendly_errors(*kinds: type[Exception]) -> Iterator[None]:
 
 
 def _is_friendly(error: Exception, kinds: tuple[type[Exception], ...]) -> bool:
-    if kinds:
-        return isinstance(error, kinds)
-    if isinstance(error, KeyError):
-        return "registry" in str(error)
-    if isinstance(error, TypeError):  # a misspelt argument in the config
-        return "unexpected keyword argument" in str(error) or "has no argument" in str(error)
-    return isinstance(error, (ValueError, FileNotFoundError))
+    return isinstance(error, kinds) if kinds else says_what(error)

@@ -26,6 +26,7 @@ from tvit_seg.checkpoint_io import (
 )
 from tvit_seg.compile import compile_as_configured
 from tvit_seg.engine.checkpoint_hook import SafeCheckpointHook
+from tvit_seg.engine.config_errors import naming_components
 from tvit_seg.engine.finite_hook import FiniteHook
 from tvit_seg.engine.gate_hook import GateResetHook
 from tvit_seg.engine.seed_hook import StepSeedHook
@@ -148,7 +149,13 @@ class ThinkingRunner(Runner):
         """Tests the model; weights of other shapes, which training may start from, are refused."""
         self._testing = True
         self._maybe_compile("test_step")
-        return super().test()
+        with naming_components(self.cfg):
+            return super().test()
+
+    def train(self) -> torch.nn.Module:
+        """Trains the model, as in mmengine; dataset, optimizer and schedules are built here."""
+        with naming_components(self.cfg):
+            return super().train()
 
     def _init_model_weights(self) -> None:
         with strict_loading():  # of whatever an ``init_cfg`` names, in heads and necks too
