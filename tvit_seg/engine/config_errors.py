@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.registry import Registry
 from mmengine.runner import Runner
 
@@ -29,7 +30,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 """Fields that mmengine's runner does not look at before it uses them."""
 
 
-def check_config(cfg: Mapping[str, Any]) -> None:
+def check_config(cfg: Config | Mapping[str, Any]) -> None:
     """Refuses what no config can mean, before anything is built from it.
 
     Args:
@@ -39,6 +40,7 @@ def check_config(cfg: Mapping[str, Any]) -> None:
         ConfigError: If a number is NaN or beyond ``LARGEST``, a field of the runner is of a wrong
             kind, or there is a name that looks like a misspelt one of the runner's.
     """
+    cfg = dict(cfg.items())  # a mmengine Config is no Mapping
     _check_numbers(cfg, "")
     for name, (fits, wanted) in _FIELDS.items():
         if name in cfg and not fits(cfg[name]):
@@ -67,7 +69,7 @@ def _check_numbers(value: Any, name: str) -> None:
 
 
 @contextmanager
-def naming_components(cfg: Mapping[str, Any]) -> Iterator[None]:
+def naming_components(cfg: Config | Mapping[str, Any]) -> Iterator[None]:
     """Has errors in building a component of a config say which one, and with what arguments.
 
     Python's own errors, such as ``'str' object is not callable``, do not.
@@ -75,7 +77,7 @@ def naming_components(cfg: Mapping[str, Any]) -> Iterator[None]:
     Args:
         cfg: The config.
     """
-    build = Registry.build
+    build, cfg = Registry.build, dict(cfg.items())
 
     def build_and_tell(self: Registry, part: dict, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -96,7 +98,7 @@ def naming_components(cfg: Mapping[str, Any]) -> Iterator[None]:
 
 def _find(cfg: Any, part: Any, name: str = "") -> str | None:
     """Where a component's config stands in the whole config; None if it does not."""
-    if name and type(cfg) is type(part) and cfg == part:
+    if name and isinstance(part, Mapping) and cfg == part:
         return name
     inner: Iterable = ()
     if isinstance(cfg, Mapping):
