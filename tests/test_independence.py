@@ -99,14 +99,21 @@ def composed(total, rng):
     return [torch.from_numpy(part) for part in np.split(order, cuts) if len(part)]
 
 
-@pytest.mark.parametrize("dtype", CLOSE, ids=str)
-@pytest.mark.parametrize("kind", ["vit", "pruned", "swin"])
+# no pruning in bfloat16: rounding to eight bits decides which of two tokens survives
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        ("vit", torch.float32),
+        ("pruned", torch.float32),
+        ("swin", torch.float32),
+        ("vit", torch.bfloat16),
+        ("swin", torch.bfloat16),
+    ],
+)
 @settings(max_examples=12)
 @given(data=st.data(), height=side, width=side, seed=seeds, quantile=quantiles)
 @torch.no_grad()
 def test_batch_mates_never_change_an_answer(kind, dtype, data, height, width, seed, quantile):
-    if kind == "pruned" and dtype is torch.bfloat16:
-        pytest.skip("rounding to eight bits decides which of two tokens survives")
     backbone = build(data.draw(configs(kind)), seed).to(dtype)
     batch = images(6, height, width).to(dtype)
     entropy = EntropyGate(1.0).entropy(backbone.forward_stages(batch)[0])
@@ -131,7 +138,7 @@ def test_batch_mates_never_change_an_answer(kind, dtype, data, height, width, se
 
 
 @pytest.mark.parametrize("head", [LINEAR, MASK], ids=["linear", "mask"])
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(
     cfg=vits(), height=side, width=side, seed=seeds, quantile=quantiles,
     crop=st.integers(8, 40), step=st.floats(0.3, 1), at_once=st.integers(1, 7),
@@ -190,7 +197,7 @@ class Loader(list):
         self.dataset = type("Data", (), {"metainfo": META, "__len__": lambda _: len(batch)})()
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(
     data=st.data(), kind=kinds, classify=st.booleans(), height=side, width=side, seed=seeds,
     quantile=quantiles,
@@ -199,19 +206,18 @@ class Loader(list):
 def test_a_sweep_is_what_single_evaluations_are(
     data, kind, classify, height, width, seed, quantile
 ):
-    cfg = dict(data.draw(configs(kind)), gate=dict(type="EntropyGate", threshold=0.0))
-    backbone = build(cfg, seed)
+    backbone = build(data.draw(configs(kind)), seed)
     batch = images(5, height, width)
     labels = torch.randint(0, CLASSES, (5, height, width))
     if classify or kind == "swin":
         model = ThinkingClassifier(backbone, data_preprocessor=dict()).eval()
         data_samples = class_samples(labels[:, 0, 0].tolist())
+        batch = (batch * 60 + 128).clamp(0, 255).byte()  # its preprocessor makes them numbers
     else:
-        model = segmentor(backbone=cfg, data_preprocessor=dict(type="SegDataPreProcessor"))
-        model.backbone.load_state_dict(backbone.state_dict())
+        model = segmentor(data_preprocessor=dict(type="SegDataPreProcessor"))
+        model.backbone = backbone
         data_samples = samples(labels)
-    if classify or kind == "swin":  # as bytes: this preprocessor makes them numbers
-        batch = (batch * 60 + 128).clamp(0, 255).byte()
+    backbone.set_gate(dict(type="EntropyGate", threshold=0.0))
     swept = sweep(model, Loader(batch, data_samples, seed))
     threshold = between(torch.tensor([s.look.entropy[0, 0] for s in swept.images]), quantile)
     model.backbone.gate.threshold = threshold
@@ -255,7 +261,7 @@ def test_padding_of_its_own_is_not_seen(data, kind, height, width, seed):
         torch.testing.assert_close(plain.features, other.features, **CLOSE[torch.float32])
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(cfg=vits(), height=side, width=side, seed=seeds)
 def test_padding_changes_neither_the_valid_region_nor_the_loss(cfg, height, width, seed):
     torch.manual_seed(seed)
