@@ -79,6 +79,9 @@ def test_pretraining_config(path, tmp_path):
     model.train()
     log_vars = model.train_step(data, runner.optim_wrapper)
     assert len(log_vars) >= 1 + model.num_stages
+    stepped = runner.optim_wrapper.optimizer.state  # of parameters that had a gradient
+    unused = [name for name, p in model.named_parameters() if p not in stepped]
+    assert not unused
     model.eval()
     result = model.val_step(data)[0]
     assert result.pred_score.shape == (cfg.num_classes,)

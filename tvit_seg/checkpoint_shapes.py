@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from .checkpoint_io import CheckpointError
@@ -22,17 +23,21 @@ _RANKS = [
 
 
 def check_entries(weights: Mapping[str, Tensor]) -> None:
-    """Refuses what no backbone can have.
+    """Refuses what no model can have.
 
     Args:
-        weights: Under our names, see :func:`~tvit_seg.convert_state_dict`. Of a segmentor only the
-            backbone's are looked at: heads are many.
+        weights: Under our names, see :func:`~tvit_seg.convert_state_dict`. Of a segmentor's heads,
+            which are many, only values are looked at.
 
     Raises:
-        CheckpointError: If an entry is empty, has another number of dimensions than its name says,
-            or is not of floating-point numbers.
+        CheckpointError: If an entry is sparse, holds NaN or infinity, is empty, has another number
+            of dimensions than its name says, or is not of floating-point numbers.
     """
     for name, value in weights.items():
+        if value.layout != torch.strided:
+            raise CheckpointError(f"{name} is a tensor of layout {value.layout}, a dense is needed")
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise CheckpointError(f"{name} holds NaN or infinity")
         if re.match(r"(decode|auxiliary)_head\.", name):
             continue
         rank = _rank(name.removeprefix("backbone."))

@@ -2,6 +2,7 @@ import math
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import MODELS as MMENGINE
 from mmseg.registry import MODELS
 
 from tvit_seg.engine.config_errors import ConfigError, check_config, naming_components
@@ -47,3 +48,9 @@ def test_clear_errors_stay_as_they_are():
             MODELS.build(dict(type="ThinkingViT", thinking_stages=(4, 2)))
         with pytest.raises(KeyError, match="NoHead is not in the mmseg::model registry"):
             MODELS.build(dict(type="NoHead"))
+
+
+def test_a_missing_scope_is_named():
+    message = "Nobody is not in the .*no default_scope, such as"
+    with pytest.raises(ConfigError, match=message), naming_components({}):
+        MMENGINE.build(dict(type="mmengine.Nobody"))

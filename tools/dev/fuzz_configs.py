@@ -156,7 +156,7 @@ def draw(cfgs: dict[str, Config], count: int, seed: int) -> list[Change]:
     rng = random.Random(seed)
     drawn = {}
     while len(drawn) < count:
-        source = rng.choices(list(SOURCES), list(SOURCES.values()))[0]
+        source = rng.choices(list(cfgs), [SOURCES[name] for name in cfgs])[0]
         section = rng.choice([name for name in SECTIONS if name in cfgs[source]])
         if rng.random() < 0.4:
             section = "model"
@@ -314,11 +314,13 @@ def judge(change: Change, cfg: Config, expected: dict[str, Any]) -> Verdict:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     add_limits(parser, cases=200)
+    parser.add_argument("--sources", nargs="+", default=list(SOURCES), help="parts of their names")
     args = parser.parse_args(argv)
+    sources = [name for name in SOURCES if any(part in name for part in args.sources)]
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         make_data(data)
-        cfgs = {name: small(CONFIGS / name, data, data / "work") for name in SOURCES}
+        cfgs = {name: small(CONFIGS / name, data, data / "work") for name in sources}
         drawn = draw(cfgs, args.cases, args.seed)
         expected = {}
         for name in {change.source for change in drawn}:

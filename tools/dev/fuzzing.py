@@ -29,6 +29,8 @@ BAD = {
     "hang": "longer than the time limit",
     "memory": "more than the memory limit",
 }
+torch.set_num_threads(1)  # a forked process lacks the other threads of the one it came from
+
 Verdict = tuple[str, str]
 """A key of GOOD or BAD, and a message."""
 
@@ -69,7 +71,6 @@ def isolated(work: Callable[[], Any], seconds: float, megabytes: int) -> Any:
 
 
 def _in_child(work: Callable[[], Any], writer: Connection, megabytes: int) -> None:
-    torch.set_num_threads(1)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limit = used + megabytes * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -83,6 +83,11 @@ def naming_components(cfg: Config | Mapping[str, Any]) -> Iterator[None]:
         try:
             return build(self, part, *args, **kwargs)
         except Exception as error:
+            if "mmengine::" in str(error) and "default_scope" not in cfg:
+                text = error.args[0].partition(" Please")[0]
+                raise ConfigError(
+                    f"{text} The config has no default_scope, such as 'mmseg'."
+                ) from error
             if self.name == "runner" or says_what(error):
                 raise
             what = str(error).splitlines()[0] if str(error) else type(error).__name__
