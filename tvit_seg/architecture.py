@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from numbers import Integral
 
 from torch import Tensor
@@ -118,6 +119,10 @@ def _stages(
                 f"thinking_stages={tuple(given)} with heads of {head_dim} channels are widths "
                 f"{widths}, but the weights recycle from widths {narrow}"
             )
+    if any(b <= a for a, b in pairwise(widths)):
+        raise CheckpointError(
+            f"the weights recycle from and to widths {widths}, which do not increase"
+        )
     if widths[-1] > width or any(w % head_dim for w in widths):
         raise CheckpointError(
             f"stages of {widths} channels do not fit a network of {width} channels with heads of "

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 
 import torch
 from mmengine.logging import print_log
-from timm.layers import resample_abs_pos_embed, resample_patch_embed, resize_rel_pos_bias_table
+from timm.layers import resample_patch_embed
 from torch import Tensor, nn
 
 from .checkpoint_io import CheckpointError, get_state_dict, read_checkpoint, which_weights
-from .checkpoint_shapes import check_entries
+from .checkpoint_shapes import check_entries, resize_position, resize_table
 from .checkpoint_swin import AUTHORS_SWIN, is_swin, rename_swin
 from .checkpoint_swin import SIGNS as SWIN_SIGNS
 from .layers import NestedLayerNorm, NestedLinear
@@ -306,12 +306,15 @@ def _fit(weights: dict[str, Tensor], model: nn.Module, report: Report) -> dict[s
         target = own[name]
         value = value.to(target.dtype)
         if re.search(r"(^|backbone\.)pos_embed$", name):
-            value = _resize_position(name, value, backbone, report)
+            grid = list(backbone.patch_embed.grid_size)
+            resized = resize_position(value, grid, backbone.interpolate_mode)
+            report.resized += [name] if resized is not value else []
+            value = resized
         elif name.endswith("patch_embed.proj.weight") and value.shape[2:] != target.shape[2:]:
             value = resample_patch_embed(value, list(target.shape[2:]))
             report.resized.append(name)
         elif name.endswith(".relative_position_bias_table") and len(value) != len(target):
-            value = _resize_table(value, model.get_submodule(name.rpartition(".")[0]).window_size)
+            value = resize_table(value, model.get_submodule(name.rpartition(".")[0]).window_size)
             report.resized.append(name)
         groups = _groups(model.get_submodule(name.rpartition(".")[0]))
         if why := _mismatch(name, value, target, groups):
@@ -320,42 +323,6 @@ def _fit(weights: dict[str, Tensor], model: nn.Module, report: Report) -> dict[s
         else:
             fitted[name] = _slice_into(name, value, target, groups, report)
     return fitted
-
-
-def _resize_position(name: str, value: Tensor, backbone: nn.Module, report: Report) -> Tensor:
-    grid = list(backbone.patch_embed.grid_size)
-    old = _grid(value.shape[1] - 1, grid)
-    if old == grid:
-        return value
-    report.resized.append(name)
-    return resample_abs_pos_embed(
-        value, grid, old, interpolation=backbone.interpolate_mode, antialias=False
-    )
-
-
-def _grid(num_patches: int, wanted: list[int]) -> list[int]:
-    """The grid a position embedding was made for: the wanted one if it fits, else a square."""
-    if num_patches == wanted[0] * wanted[1]:
-        return wanted
-    side = round(num_patches**0.5)
-    if side * side != num_patches:
-        raise CheckpointError(
-            f"a position embedding of {num_patches} patches is not square; "
-            f"only square ones can be resized to {wanted[0]} x {wanted[1]}"
-        )
-    return [side, side]
-
-
-def _resize_table(table: Tensor, window: tuple[int, int]) -> Tensor:
-    """A table (positions, heads) of relative positions for another window of attention."""
-    side = round(len(table) ** 0.5)
-    if side * side != len(table):
-        raise CheckpointError(
-            f"a table of {len(table)} relative positions is not square; only square ones can be "
-            f"resized to windows of {window[0]} x {window[1]}"
-        )
-    shape = ((2 * window[0] - 1) * (2 * window[1] - 1), table.shape[1])
-    return resize_rel_pos_bias_table(table, new_window_size=window, new_bias_shape=shape)
 
 
 def _groups(layer: nn.Module) -> tuple[int, int]:

@@ -3,8 +3,10 @@ import math
 import pytest
 from mmengine.config import Config
 from mmengine.registry import MODELS as MMENGINE
-from mmseg.registry import MODELS
+from mmengine.registry import init_default_scope
+from mmseg.registry import DATASETS, MODELS
 
+from tvit_seg.datasets.check import DataError
 from tvit_seg.engine.config_errors import ConfigError, check_config, naming_components
 
 
@@ -42,15 +44,22 @@ def test_a_component_and_its_arguments_are_named():
         MODELS.build(cfg.model.heads[0])
 
 
-def test_clear_errors_stay_as_they_are():
-    with naming_components({}):
-        with pytest.raises(ValueError, match=r"^thinking_stages=\(4, 2\) must be increasing"):
-            MODELS.build(dict(type="ThinkingViT", thinking_stages=(4, 2)))
-        with pytest.raises(KeyError, match="NoHead is not in the mmseg::model registry"):
+def test_our_own_messages_are_kept(tmp_path):
+    cfg = Config(dict(model=dict(type="ThinkingViT", thinking_stages=(4, 2))))
+    message = (
+        r"^model=ThinkingViT\(.*\) cannot be built: thinking_stages=\(4, 2\) must be increasing"
+    )
+    with naming_components(cfg):
+        with pytest.raises(ConfigError, match=message):
+            MODELS.build(cfg.model)
+        with pytest.raises(ConfigError, match=r"NoHead is not in the mmseg::model registry\.$"):
             MODELS.build(dict(type="NoHead"))
+        with pytest.raises(DataError, match="not found"):
+            DATASETS.build(dict(type="TimmDataset", data_root=str(tmp_path / "nowhere")))
 
 
 def test_a_missing_scope_is_named():
+    init_default_scope("mmengine")  # as mmengine does without one
     message = "Nobody is not in the .*no default_scope, such as"
     with pytest.raises(ConfigError, match=message), naming_components({}):
-        MMENGINE.build(dict(type="mmengine.Nobody"))
+        MMENGINE.build(dict(type="Nobody"))

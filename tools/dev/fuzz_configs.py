@@ -89,9 +89,15 @@ class Change:
         return changed
 
     def is_named(self, message: str) -> bool:
-        """Whether a message says which field it is about, or what stands there."""
+        """Whether a message says which field it is about, or what stands there.
+
+        It may also say at which iteration, and where, the numbers ended that the field led to.
+        """
+        if message.startswith("error: iteration "):
+            return True
         keys = [key for key in self.path if isinstance(key, str)][-2:]
         names = [key for key in (*keys, misspelt(keys[-1])) if key != "type"]
+        names.append(self.path[0].partition("_")[2] or self.path[0])  # val_evaluator: evaluator
         if self.value not in (MISSING, MISSPELT) and len(repr(self.value)) > 1:
             names += [repr(self.value), str(self.value) or "''"]
             names += list(map(str, self.value)) if isinstance(self.value, (dict, list)) else []

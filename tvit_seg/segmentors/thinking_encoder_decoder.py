@@ -1,6 +1,6 @@
 """Segmentor that trains all thinking stages jointly and lets a gate choose at inference."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import nan
 
 import torch
@@ -71,6 +71,8 @@ class ThinkingEncoderDecoder(EncoderDecoder):
         pretrained: str | None = None,
         init_cfg: dict | None = None,
     ):
+        if not isinstance(backbone, Mapping):
+            raise TypeError(f"backbone={backbone!r} must be the config of a thinking backbone")
         backbone = ConfigDict(backbone)
         gate = backbone.pop("gate", None)  # set below, where decoded pixels are at hand
         super().__init__(
