@@ -225,6 +225,8 @@ def test_first_process(monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
 def test_scripts_with_two_processes(config, tmp_path):
+    """As in the README, and nothing else, on a machine without a GPU."""
+    assert "\nbash tools/dist_train.sh $CONFIG 8 " in (ROOT / "README.md").read_text()
     settings = {"PYTHON": sys.executable, "PORT": "29637", "OMP_NUM_THREADS": "1"}
 
     def script(name, *arguments):
