@@ -27,6 +27,8 @@ def weights():
         ("norm.weight", lambda x: x[:0], "norm.weight is empty"),
         ("norm.bias", lambda x: x.int(), "norm.bias is of torch.int32, floating-point"),
         ("norm.bias", lambda x: x > 0, "norm.bias is of torch.bool, floating-point"),
+        ("head.bias", lambda x: x[:-1], "head.bias has 2 entries, its weight 3 rows"),
+        ("head.weight", lambda x: x[:-1], "head.bias has 3 entries, its weight 2 rows"),
         ("head.bias", lambda x: x.to(torch.complex64), "head.bias is of torch.complex64"),
         ("head.weight", torch.Tensor.to_sparse, "head.weight is a tensor of layout"),
         ("head.weight", lambda x: x / 0, "head.weight holds NaN or infinity"),
@@ -39,8 +41,16 @@ def test_refused(weights, name, change, message):
 
 def test_widths_that_do_not_increase(weights):
     turned = {**weights, "recycle.0.proj.weight": weights["recycle.0.proj.weight"].T}
+    turned["recycle.0.proj.bias"] = torch.zeros(64)
     with pytest.raises(CheckpointError, match=r"from and to widths \[128, 64\], which do not incr"):
         read_architecture(convert_state_dict(turned))
+
+
+@pytest.mark.parametrize("name", ["pos_embed", "blocks.0.mlp.fc1.weight"])
+def test_what_the_architecture_is_read_from(weights, name):
+    lacking = {key: value for key, value in weights.items() if key != name}
+    with pytest.raises(CheckpointError, match=f"not found: {name}"):
+        read_architecture(convert_state_dict(lacking))
 
 
 def test_other_numbers_pass_in_buffers_and_heads(weights):

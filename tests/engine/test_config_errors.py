@@ -21,6 +21,7 @@ from tvit_seg.engine.config_errors import ConfigError, check_config, naming_comp
         (dict(log_level=""), "log_level='' must be one of CRITICAL"),
         (dict(default_scope=None), "default_scope=None must be a name"),
         (dict(randomness=dict(seed=-1)), "randomness.seed=-1 must be None or an integer >= 0"),
+        (dict(env_cfg=dict(mp_cfg=dict(mp_start_method={}))), "mp_start_method={} must be None"),
         (dict(optim_warpper=dict()), "has 'optim_warpper' but no 'optim_wrapper'"),
     ],
 )
@@ -60,6 +61,6 @@ def test_our_own_messages_are_kept(tmp_path):
 
 def test_a_missing_scope_is_named():
     init_default_scope("mmengine")  # as mmengine does without one
-    message = "Nobody is not in the .*no default_scope, such as"
+    message = "Nobody is not in the .* default_scope=None is no known one, such as 'mmseg'"
     with pytest.raises(ConfigError, match=message), naming_components({}):
         MMENGINE.build(dict(type="Nobody"))

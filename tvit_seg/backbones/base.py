@@ -108,6 +108,11 @@ class ThinkingBackbone(BaseModule):
     def group_matcher(self) -> dict:
         """Which parameters belong to which layer, for layer decay, in timm's notation."""
 
+    @property
+    @abstractmethod
+    def map_channels(self) -> tuple[int, ...]:
+        """Channels of each map that is returned."""
+
     def no_weight_decay(self) -> set[str]:
         """Ends of the names of parameters with several dimensions that do not decay, as in timm."""
         return {"cls_token", "pos_embed", "relative_position_bias_table"}

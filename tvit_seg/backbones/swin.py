@@ -279,6 +279,11 @@ class ThinkingSwin(ThinkingBackbone):
             logits=logits,
         )
 
+    @property
+    def map_channels(self) -> tuple[int, ...]:
+        """Channels of each map that is returned: the full width of its level."""
+        return tuple(self.level_dims[level] for level in self.out_indices)
+
     def group_matcher(self) -> dict:
         """Embedding, blocks with the merging before them, norms; see :class:`ThinkingBackbone`."""
         return dict(

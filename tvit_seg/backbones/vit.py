@@ -258,6 +258,11 @@ class ThinkingViT(ThinkingBackbone):
             kept_tokens=run.kept,
         )
 
+    @property
+    def map_channels(self) -> tuple[int, ...]:
+        """Channels of each map that is returned: the full width."""
+        return (self.embed_dims,) * (self.out_origin + len(self.out_indices))
+
     def group_matcher(self) -> dict:
         """Embedding, blocks, and the final norm with the last; see :class:`ThinkingBackbone`."""
         return dict(

@@ -5,6 +5,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import reduce
 from typing import Any
 
 from mmengine.config import Config
@@ -21,6 +22,15 @@ class ConfigError(ValueError):
 
 _LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG", "NOTSET")
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "env_cfg": (lambda x: isinstance(x, Mapping), "a dict"),
+    "env_cfg.mp_cfg.mp_start_method": (
+        lambda x: x in (None, "fork", "spawn", "forkserver"),
+        "None, 'fork', 'spawn' or 'forkserver'",
+    ),
+    "randomness.seed": (
+        lambda x: x is None or (type(x) is int and x >= 0),
+        "None or an integer >= 0",
+    ),
     "default_scope": (lambda x: isinstance(x, str), "a name such as 'mmseg'"),
     "load_from": (lambda x: x is None or (isinstance(x, str) and x != ""), "None or a path"),
     "log_level": (lambda x: x in _LEVELS or type(x) is int, f"one of {', '.join(_LEVELS)}"),
@@ -43,11 +53,10 @@ def check_config(cfg: Config | Mapping[str, Any]) -> None:
     cfg = dict(cfg.items())  # a mmengine Config is no Mapping
     _check_numbers(cfg, "")
     for name, (fits, wanted) in _FIELDS.items():
-        if name in cfg and not fits(cfg[name]):
-            raise ConfigError(f"{name}={cfg[name]!r} must be {wanted}")
-    seed = (cfg.get("randomness") or {}).get("seed")
-    if seed is not None and (type(seed) is not int or seed < 0):
-        raise ConfigError(f"randomness.seed={seed!r} must be None or an integer >= 0")
+        *outer, last = name.split(".")
+        part = reduce(lambda x, key: x.get(key) if isinstance(x, Mapping) else None, outer, cfg)
+        if isinstance(part, Mapping) and last in part and not fits(part[last]):
+            raise ConfigError(f"{name}={part[last]!r} must be {wanted}")
     known = set(inspect.signature(Runner.__init__).parameters)
     for name in cfg.keys() - known:
         close = difflib.get_close_matches(name, known - cfg.keys(), n=1, cutoff=0.82)
@@ -88,8 +97,9 @@ def naming_components(cfg: Config | Mapping[str, Any]) -> Iterator[None]:
                 raise
             what = str(error.args[0] if error.args else "").partition("\n")[0]
             what = what.partition(" Please check")[0] or type(error).__name__
-            if "mmengine::" in what and "default_scope" not in cfg:
-                what += " The config has no default_scope, such as 'mmseg'."
+            scope = cfg.get("default_scope")
+            if "mmengine::" in what and scope != "mmengine":
+                what += f" default_scope={scope!r} is no known one, such as 'mmseg'."
             name = _find(cfg, part) or self.name
             raise ConfigError(f"{name}={_call(part)} cannot be built: {what}") from error
 

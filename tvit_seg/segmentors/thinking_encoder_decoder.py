@@ -22,6 +22,7 @@ from ..layers import fuse_attention
 from ..pruning import build_pruning_loss
 from ..registry import register
 from ..thinking import Decode, Thought
+from .channels import check_channels
 from .image_loss import ImageLoss
 from .postprocess import class_map, restore
 from .windows import Windows, check_slide
@@ -91,6 +92,10 @@ class ThinkingEncoderDecoder(EncoderDecoder):
                 f"backbone {type(self.backbone).__name__} does not think; "
                 "ThinkingEncoderDecoder takes ThinkingViT or ThinkingSwin"
             )
+        if not self.with_neck:
+            check_channels("decode_head", self.decode_head, self.backbone.map_channels)
+            heads = self.auxiliary_head if self.with_auxiliary_head else None
+            check_channels("auxiliary_head", heads, self.backbone.map_channels)
         self.backbone.set_gate(gate, has_decode_head=True)
         fuse_attention(self.decode_head)
         average_jointly(self)
