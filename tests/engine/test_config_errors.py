@@ -22,6 +22,8 @@ from tvit_seg.engine.config_errors import ConfigError, check_config, naming_comp
         (dict(default_scope=None), "default_scope=None must be a name"),
         (dict(randomness=dict(seed=-1)), "randomness.seed=-1 must be None or an integer >= 0"),
         (dict(env_cfg=dict(mp_cfg=dict(mp_start_method={}))), "mp_start_method={} must be None"),
+        (dict(train_cfg=dict(val_interval="2")), "train_cfg.val_interval='2' must be an integer"),
+        (dict(val_evaluator=["mIoU"]), r"val_evaluator=\['mIoU'\] must be the config of a metric"),
         (dict(optim_warpper=dict()), "has 'optim_warpper' but no 'optim_wrapper'"),
     ],
 )

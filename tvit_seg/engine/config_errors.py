@@ -21,21 +21,43 @@ class ConfigError(ValueError):
 
 
 _LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG", "NOTSET")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _are_metrics(value: Any) -> bool:
+    metrics = value if isinstance(value, (list, tuple)) else [value]
+    return value is None or not any(isinstance(one, (str, int, float)) for one in metrics)
+
+
+_COUNT = (_is_count, "an integer >= 1")
+_METRICS = (_are_metrics, "the config of a metric, or a list of them")
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "default_scope": (lambda x: isinstance(x, str), "a name such as 'mmseg'"),
     "env_cfg": (lambda x: isinstance(x, Mapping), "a dict"),
     "env_cfg.mp_cfg.mp_start_method": (
         lambda x: x in (None, "fork", "spawn", "forkserver"),
         "None, 'fork', 'spawn' or 'forkserver'",
     ),
+    "load_from": (lambda x: x is None or _is_path(x), "None or a path"),
+    "log_level": (lambda x: x in _LEVELS or type(x) is int, f"one of {', '.join(_LEVELS)}"),
     "randomness.seed": (
         lambda x: x is None or (type(x) is int and x >= 0),
         "None or an integer >= 0",
     ),
-    "default_scope": (lambda x: isinstance(x, str), "a name such as 'mmseg'"),
-    "load_from": (lambda x: x is None or (isinstance(x, str) and x != ""), "None or a path"),
-    "log_level": (lambda x: x in _LEVELS or type(x) is int, f"one of {', '.join(_LEVELS)}"),
     "resume": (lambda x: isinstance(x, bool), "True or False"),
-    "work_dir": (lambda x: isinstance(x, str) and x != "", "a path"),
+    "test_evaluator": _METRICS,
+    "train_cfg.max_epochs": _COUNT,
+    "train_cfg.max_iters": _COUNT,
+    "train_cfg.val_interval": _COUNT,
+    "val_evaluator": _METRICS,
+    "work_dir": (_is_path, "a path"),
 }
 """Fields that mmengine's runner does not look at before it uses them."""
 
