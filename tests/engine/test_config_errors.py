@@ -20,6 +20,7 @@ from tvit_seg.engine.config_errors import ConfigError, check_config, naming_comp
         (dict(resume="yes"), "resume='yes' must be True or False"),
         (dict(log_level=""), "log_level='' must be one of CRITICAL"),
         (dict(default_scope=None), "default_scope=None must be a name"),
+        (dict(randomness={}), "randomness={} must be a dict with a seed"),
         (dict(randomness=dict(seed=-1)), "randomness.seed=-1 must be None or an integer >= 0"),
         (dict(env_cfg=dict(mp_cfg=dict(mp_start_method={}))), "mp_start_method={} must be None"),
         (dict(train_cfg=dict(val_interval="2")), "train_cfg.val_interval='2' must be an integer"),

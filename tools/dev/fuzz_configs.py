@@ -98,6 +98,7 @@ class Change:
         keys = [key for key in self.path if isinstance(key, str)][-2:]
         names = [key for key in (*keys, misspelt(keys[-1])) if key != "type"]
         names.append(self.path[0].partition("_")[2] or self.path[0])  # val_evaluator: evaluator
+        names += ["metrics"] if "evaluator" in self.path[0] else []
         if self.value not in (MISSING, MISSPELT) and len(repr(self.value)) > 1:
             names += [repr(self.value), str(self.value) or "''"]
             names += list(map(str, self.value)) if isinstance(self.value, (dict, list)) else []

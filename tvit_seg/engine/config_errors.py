@@ -47,6 +47,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "load_from": (lambda x: x is None or _is_path(x), "None or a path"),
     "log_level": (lambda x: x in _LEVELS or type(x) is int, f"one of {', '.join(_LEVELS)}"),
+    "randomness": (lambda x: isinstance(x, Mapping) and "seed" in x, "a dict with a seed"),
     "randomness.seed": (
         lambda x: x is None or (type(x) is int and x >= 0),
         "None or an integer >= 0",

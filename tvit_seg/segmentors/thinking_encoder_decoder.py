@@ -25,7 +25,7 @@ from ..thinking import Decode, Thought
 from .channels import check_channels
 from .image_loss import ImageLoss
 from .postprocess import class_map, restore
-from .windows import Windows, check_slide
+from .windows import Windows, check_pair, check_slide
 
 
 @register("MODELS")
@@ -116,6 +116,8 @@ class ThinkingEncoderDecoder(EncoderDecoder):
             check_slide(
                 self.test_cfg.get("crop_size"), self.test_cfg.get("stride"), self.window_batch_size
             )
+        if (size := getattr(self.data_preprocessor, "size", None)) is not None:
+            check_pair("data_preprocessor size", size)
         self._gmacs: dict[tuple, Tensor] = {}
 
     def init_weights(self) -> None:
