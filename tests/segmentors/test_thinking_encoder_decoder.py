@@ -385,5 +385,5 @@ def test_a_budget_is_checked_and_counted_by_the_gate_it_asks():
 
 @pytest.mark.parametrize("size", [(32,), 32, (32, 0), "ab", (32.5, 32)])
 def test_sizes_of_the_preprocessor(size):
-    with pytest.raises(ValueError, match="data_preprocessor size=.* must be two lengths in pixels"):
+    with pytest.raises(ValueError, match=r"data_preprocessor size=.* must be two lengths"):
         segmentor(data_preprocessor=dict(type="SegDataPreProcessor", size=size))
