@@ -5,9 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from mmengine.registry import init_default_scope
 
 import tvit_seg  # noqa: F401, registers everything
+
+# the same examples each time, so that a failure is one for everybody
+settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
+settings.load_profile("fixed")
 
 DATA = Path(__file__).parent / "data"
 

@@ -15,6 +15,7 @@ from timm.data import create_transform
 
 from tvit_seg import ThinkingClassifier, ThinkingEncoderDecoder, stage_macs
 from tvit_seg.engine import ThinkingRunner
+from tvit_seg.engine.config_errors import check_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 LEAVES = sorted(
@@ -80,10 +81,18 @@ def test_pretraining_config(path, tmp_path):
     model.train()
     log_vars = model.train_step(data, runner.optim_wrapper)
     assert len(log_vars) >= 1 + model.num_stages
+    stepped = runner.optim_wrapper.optimizer.state  # of parameters that had a gradient
+    unused = [name for name, p in model.named_parameters() if p not in stepped]
+    assert not unused
     model.eval()
     result = model.val_step(data)[0]
     assert result.pred_score.shape == (cfg.num_classes,)
     assert result.stage_scores.shape == (model.num_stages, cfg.num_classes)
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=ids)
+def test_nothing_to_complain_of(path):
+    check_config(Config.fromfile(path))
 
 
 @pytest.mark.parametrize("path", LONGER, ids=ids)

@@ -17,10 +17,10 @@ from builders import LINEAR, VIT, batch, classifier, segmentor
 from mmengine.config import Config
 
 from tvit_seg import ThinkingClassifier, ThinkingEncoderDecoder, ThinkingSwin, ThinkingViT
-from tvit_seg.checkpoint import load_pretrained
 from tvit_seg.checkpoint_io import CheckpointError, read_checkpoint, trusting
 from tvit_seg.engine.launch import good_checkpoint
 from tvit_seg.inference import Predictor
+from tvit_seg.pretrained import load_pretrained
 from tvit_seg.pruning.teacher import Teacher
 from tvit_seg.release import read_source
 from tvit_seg.strict_loading import strict_loading

@@ -6,6 +6,7 @@ from functools import partial
 import tvit_seg  # noqa: F401, registers the models
 from tvit_seg.checkpoint_io import CheckpointError, trusting
 from tvit_seg.datasets.check import DataError, check_config_data
+from tvit_seg.engine.config_errors import ConfigError
 from tvit_seg.engine.distributed import close_distributed, run_on_first_process
 from tvit_seg.engine.finite_hook import DivergedError
 from tvit_seg.engine.launch import (
@@ -50,7 +51,7 @@ def main() -> None:
         if not args.skip_data_check:  # last, since it may take minutes
             run_on_first_process(partial(check_config_data, cfg))
     with (
-        friendly_errors(CheckpointError, DataError, DivergedError, OSError),
+        friendly_errors(CheckpointError, ConfigError, DataError, DivergedError, OSError),
         trusting(args.trust_checkpoint),
     ):
         runner.train()

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from numbers import Integral
 
 from torch import Tensor
@@ -71,12 +72,12 @@ def read_architecture(
         return read_swin(weights, thinking_stages, slicing, kind)
     if not all(isinstance(heads, Integral) for heads in thinking_stages or ()):
         raise ValueError(f"thinking_stages={thinking_stages}: a ViT has one number for each stage")
-    absent = [k for k in ("patch_embed.proj.weight", "pos_embed") if k not in weights]
+    needed = ("patch_embed.proj.weight", "pos_embed", "blocks.0.mlp.fc1.weight")
+    absent = [name for name in needed if name not in weights]
     depth = 1 + max((int(m[1]) for m in map(_BLOCK.match, weights) if m), default=-1)
-    if absent or not depth:
+    if absent:
         raise CheckpointError(
-            "no ViT weights: looked for patch_embed.proj.weight, pos_embed and blocks.0; "
-            f"not found: {', '.join(absent) or 'blocks.0'}"
+            f"no ViT weights: looked for {', '.join(needed)}; not found: {', '.join(absent)}"
         )
     width, channels, patch, _ = weights["patch_embed.proj.weight"].shape
     stages = _stages(weights, width, head_dim, thinking_stages)
@@ -118,6 +119,10 @@ def _stages(
                 f"thinking_stages={tuple(given)} with heads of {head_dim} channels are widths "
                 f"{widths}, but the weights recycle from widths {narrow}"
             )
+    if any(b <= a for a, b in pairwise(widths)):
+        raise CheckpointError(
+            f"the weights recycle from and to widths {widths}, which do not increase"
+        )
     if widths[-1] > width or any(w % head_dim for w in widths):
         raise CheckpointError(
             f"stages of {widths} channels do not fit a network of {width} channels with heads of "

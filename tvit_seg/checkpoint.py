@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .checkpoint_fit import fit
 from .checkpoint_io import CheckpointError, get_state_dict
+from .checkpoint_shapes import check_entries
 from .checkpoint_swin import SIGNS as SWIN_SIGNS
 from .checkpoint_swin import is_swin, rename_swin
 from .listing import some
@@ -147,6 +148,7 @@ def convert_state_dict(
     else:
         converted = _rename_vit(weights, report)
     _drop_scalars(converted, report)
+    check_entries(converted)
     if model is not None:
         converted = fit(_address(converted, model, report), model, report)
     result = ConvertedStateDict(converted)

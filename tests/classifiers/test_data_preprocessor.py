@@ -82,3 +82,15 @@ def test_mixup_needs_an_even_batch():
 def test_bad_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):
         ClsDataPreProcessor(**kwargs)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(mixup=dict(prob="1.0"), num_classes=3), r"mixup prob='1\.0' must be a number"),
+        (dict(random_erasing=dict(probability=None)), "random_erasing probability=None must be"),
+    ],
+)
+def test_numbers_are_numbers(options, message):
+    with pytest.raises(ValueError, match=message):
+        ClsDataPreProcessor(**options)

@@ -2,8 +2,6 @@
 
 import json
 import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from classification import config, image_folder
+from processes import run_together
 
 from tvit_seg.engine import ThinkingRunner, close_distributed, prepare_distributed
 
@@ -56,18 +55,7 @@ def test_the_same_losses(tmp_path, changes):
         drawn = [len(alone[f"train/stage{stage}.loss"]) for stage in (1, 2)]
         assert sum(drawn) == 6 and min(drawn) > 0
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
-    command += [f"--master_port={port}", __file__, str(root), str(tmp_path / "two")]
-    command += [json.dumps(changes)]
-    places = [str(Path(__file__).parents[i]) for i in (1, 2)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_together(2, __file__, root, tmp_path / "two", json.dumps(changes), cwd=tmp_path)
     together = json.loads((tmp_path / "two" / "curves.json").read_text())
     assert together.keys() == alone.keys()
     for name in alone:

@@ -1,12 +1,7 @@
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from mmengine.config import Config
+from processes import run_together
 
 from tvit_seg.engine import prepare_distributed, run_on_first_process
 
@@ -129,18 +124,7 @@ dist.destroy_process_group()
 def launch(tmp_path, code=WORKER):
     script = tmp_path / "worker.py"
     script.write_text(code)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
-    command += [f"--master_port={port}", str(script), str(tmp_path / "work")]
-    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    return run_together(2, script, tmp_path / "work", cwd=tmp_path)
 
 
 def test_two_processes_train_resume_and_test(tmp_path):

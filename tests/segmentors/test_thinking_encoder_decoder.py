@@ -381,3 +381,9 @@ def test_a_budget_is_checked_and_counted_by_the_gate_it_asks():
     model.backbone.set_gate(BudgetGate(PixelEntropyGate(0.5), 0.5), has_decode_head=True)
     always = model.stage_gmacs(windows)
     assert always[0] == once[0] and always[1] > once[1]
+
+
+@pytest.mark.parametrize("size", [(32,), 32, (32, 0), "ab", (32.5, 32)])
+def test_sizes_of_the_preprocessor(size):
+    with pytest.raises(ValueError, match=r"data_preprocessor size=.* must be two lengths"):
+        segmentor(data_preprocessor=dict(type="SegDataPreProcessor", size=size))

@@ -70,7 +70,7 @@ def test_bad_data_ends_in_one_line(run, path, tmp_path):
     with pytest.raises(SystemExit, match=r"bee/1\.png: corrupt"):
         run("train", path, "--skip-data-check", options=mixup)
     (tmp_path / "images" / "train" / "bee" / "1.png").unlink()
-    with pytest.raises(SystemExit, match="error: mixup pairs images and needs an even batch"):
+    with pytest.raises(SystemExit, match=r"error: .*mixup pairs images and needs an even batch"):
         run("train", path, "--skip-data-check", options=mixup)
 
 

@@ -1,6 +1,8 @@
 """From a batch of images to what a classifier trains on: normalised, erased and mixed by timm."""
 
+import inspect
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from mmengine.model import BaseDataPreprocessor, stack_batch
@@ -31,7 +33,8 @@ class ClsDataPreProcessor(BaseDataPreprocessor):
         non_blocking: As in mmengine.
 
     Raises:
-        ValueError: If ``mixup`` is given without ``num_classes``, or asked to smooth labels.
+        ValueError: If ``mixup`` is given without ``num_classes``, or asked to smooth labels, or one
+            of its options or of ``random_erasing`` is no number where it must be.
     """
 
     def __init__(
@@ -48,6 +51,8 @@ class ClsDataPreProcessor(BaseDataPreprocessor):
             raise ValueError(f"mean={mean} and std={std} must have one entry for each channel")
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        _check_numbers("random_erasing", random_erasing, RandomErasing)
+        _check_numbers("mixup", mixup, Mixup)
         self.erase = None if random_erasing is None else RandomErasing(**random_erasing)
         self.mix = None if mixup is None else _build_mixup(mixup, num_classes)
 
@@ -91,6 +96,14 @@ class ClsDataPreProcessor(BaseDataPreprocessor):
         for sample, score in zip(samples, scores, strict=True):
             sample.set_field(score, "gt_score")
         return inputs, samples
+
+
+def _check_numbers(name: str, options: dict | None, cls: type) -> None:
+    """Refuses other things than numbers where a class has numbers by default."""
+    defaults = {key: p.default for key, p in inspect.signature(cls).parameters.items()}
+    for key, value in (options or {}).items():
+        if type(defaults.get(key)) in (int, float) and not isinstance(value, Real):
+            raise ValueError(f"{name} {key}={value!r} must be a number")
 
 
 def _build_mixup(options: dict, num_classes: int | None) -> Mixup:

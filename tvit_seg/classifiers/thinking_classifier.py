@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor
@@ -14,6 +13,7 @@ from ..backbones import ThinkingBackbone
 from ..backbones.base import check_loss_weights
 from ..cost import stage_macs
 from ..gates import Gate
+from ..joint_batch import average_logs
 from ..pretrained import load_pretrained
 from ..pruning import build_pruning_loss
 from ..registry import MODELS, register
@@ -202,11 +202,7 @@ class ThinkingClassifier(BaseModel):
             The sum to minimise, and what to log.
         """
         loss, log_vars = super().parse_losses(losses)
-        if get_world_size() > 1:
-            values = torch.stack([value.detach().float() for value in log_vars.values()])
-            all_reduce(values, "mean")
-            log_vars = type(log_vars)(zip(log_vars, values.unbind(), strict=True))
-        return loss, log_vars
+        return loss, average_logs(log_vars)
 
     # --------------------------------------------------------------- inference
 

@@ -15,6 +15,7 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from tvit_seg.checkpoint_io import CheckpointError, read_checkpoint
+from tvit_seg.engine.config_errors import check_config, naming_components, says_what
 from tvit_seg.engine.distributed import prepare_distributed
 from tvit_seg.engine.weights_arguments import add_trust_argument
 from tvit_seg.registry import RUNNERS
@@ -125,9 +126,14 @@ def build_runner(cfg: Config) -> Runner:
 
     Args:
         cfg: From :func:`load_config`.
+
+    Raises:
+        ConfigError: If a component cannot be built, or a number is absurd.
     """
+    check_config(cfg)
     prepare_distributed(cfg)
-    return RUNNERS.build(cfg)
+    with naming_components(cfg):
+        return RUNNERS.build(cfg)
 
 
 def require_writable(folder: str | Path) -> None:
@@ -302,10 +308,4 @@ def _message(error: Exception) -> str:
 
 
 def _is_friendly(error: Exception, kinds: tuple[type[Exception], ...]) -> bool:
-    if kinds:
-        return isinstance(error, kinds)
-    if isinstance(error, KeyError):
-        return "registry" in str(error)
-    if isinstance(error, TypeError):  # a misspelt argument in the config
-        return "unexpected keyword argument" in str(error) or "has no argument" in str(error)
-    return isinstance(error, (ValueError, OSError))
+    return isinstance(error, kinds) if kinds else says_what(error)

@@ -28,6 +28,7 @@ from tvit_seg.checkpoint_io import (
 from tvit_seg.compile import compile_as_configured
 from tvit_seg.datasets.corrupt import build_guarded, skips_corrupt
 from tvit_seg.engine.checkpoint_hook import SafeCheckpointHook
+from tvit_seg.engine.config_errors import naming_components
 from tvit_seg.engine.finite_hook import FiniteHook
 from tvit_seg.engine.gate_hook import GateResetHook
 from tvit_seg.engine.launch import good_checkpoint
@@ -193,7 +194,13 @@ class ThinkingRunner(Runner):
         """Tests the model; weights of other shapes, which training may start from, are refused."""
         self._testing = True
         self._maybe_compile("test_step")
-        return super().test()
+        with naming_components(self.cfg):
+            return super().test()
+
+    def train(self) -> torch.nn.Module:
+        """Trains the model, as in mmengine; dataset, optimizer and schedules are built here."""
+        with naming_components(self.cfg):
+            return super().train()
 
     def prepare_weights(self) -> None:
         """Initialises the weights and reads what training starts from.

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..joint_batch import joint_share
 from .teacher import Teacher
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ class PruningLoss(nn.Module):
         if self.tokens_weight:
             kept = output.kept_tokens[:, -1].flatten(1).detach()  # (B, h w)
             loss = categorical_divergence(output.tokens[:, 1:], target.tokens[:, 1:])
-            losses["loss_tokens"] = self.tokens_weight * (loss * kept).sum() / kept.sum().clamp(1)
+            mean = (loss * kept).sum() / kept.sum().clamp(1)
+            losses["loss_tokens"] = self.tokens_weight * mean * joint_share(kept.sum()).to(mean)
         return losses
 
 

@@ -1,6 +1,6 @@
 """Segmentor that trains all thinking stages jointly and lets a gate choose at inference."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from ..backbones import ThinkingBackbone
 from ..backbones.base import check_loss_weights
 from ..cost import stage_macs
 from ..gates import EntropyGate, Gate
+from ..joint_batch import average_jointly, average_logs
 from ..layers import fuse_attention
 from ..pretrained import load_pretrained
 from ..pruning import build_pruning_loss
@@ -25,7 +26,7 @@ from ..thinking import Decode, Features, Thought
 from .head_check import check_head, check_head_config
 from .image_loss import ImageLoss
 from .postprocess import class_map, restore
-from .windows import Windows, check_slide
+from .windows import Windows, check_pair, check_slide
 
 
 @register("MODELS")
@@ -72,6 +73,8 @@ class ThinkingEncoderDecoder(EncoderDecoder):
         pretrained: str | None = None,
         init_cfg: dict | None = None,
     ):
+        if not isinstance(backbone, Mapping):
+            raise TypeError(f"backbone={backbone!r} must be the config of a thinking backbone")
         backbone = ConfigDict(backbone)
         gate = backbone.pop("gate", None)  # set below, where decoded pixels are at hand
         check_head_config(decode_head)
@@ -94,6 +97,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
         self._check_heads()
         self.backbone.set_gate(gate, has_decode_head=True)
         fuse_attention(self.decode_head)
+        average_jointly(self)
         if loss_weights is not None:
             self.backbone.loss_weights = check_loss_weights(loss_weights, self.num_stages)
         self.image_loss = None
@@ -111,6 +115,8 @@ class ThinkingEncoderDecoder(EncoderDecoder):
             check_slide(
                 self.test_cfg.get("crop_size"), self.test_cfg.get("stride"), self.window_batch_size
             )
+        if (size := getattr(self.data_preprocessor, "size", None)) is not None:
+            check_pair("data_preprocessor size", size)
         self._gmacs: dict[tuple, Tensor] = {}
 
     def init_weights(self) -> None:
@@ -168,6 +174,18 @@ class ThinkingEncoderDecoder(EncoderDecoder):
             found = self.pruning_loss(self.backbone, outputs, inputs, use_sigmoid)
             losses.update(add_prefix(found, "pruning"))
         return losses
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """As in mmengine, but what is logged is the average over all processes.
+
+        Args:
+            losses: From :meth:`loss`.
+
+        Returns:
+            The sum to minimise, and what to log.
+        """
+        loss, log_vars = super().parse_losses(losses)
+        return loss, average_logs(log_vars)
 
     def _pad(
         self, inputs: Tensor, data_samples: list[SegDataSample]

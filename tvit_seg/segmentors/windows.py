@@ -1,6 +1,7 @@
 """Sliding windows: where they lie and how they add up. A whole image is a single window."""
 
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -118,10 +119,7 @@ def window_starts(length: int, crop: int, stride: int) -> list[int]:
 def check_slide(crop: Sequence[int] | None, stride: Sequence[int] | None, batch: int) -> None:
     """Raises ValueError if the sliding windows cannot cover an image."""
     for name, value in (("crop_size", crop), ("stride", stride)):
-        if value is None or len(value) != 2 or min(value) < 1:
-            raise ValueError(
-                f"test_cfg {name}={value} must be two lengths in pixels when mode='slide'"
-            )
+        check_pair(f"test_cfg {name}", value, " when mode='slide'")
     if any(s > c for s, c in zip(stride, crop, strict=True)):
         raise ValueError(
             f"test_cfg stride={tuple(stride)} is larger than crop_size={tuple(crop)}: "
@@ -129,3 +127,10 @@ def check_slide(crop: Sequence[int] | None, stride: Sequence[int] | None, batch:
         )
     if not isinstance(batch, int) or batch < 1:
         raise ValueError(f"window_batch_size={batch!r} must be an integer >= 1")
+
+
+def check_pair(name: str, value: Sequence[int] | None, when: str = "") -> None:
+    """Raises ValueError if something is no height and width in pixels."""
+    lengths = list(value) if isinstance(value, Sequence) else []
+    if len(lengths) != 2 or not all(isinstance(x, Integral) and x >= 1 for x in lengths):
+        raise ValueError(f"{name}={value!r} must be two lengths in pixels{when}")

@@ -1,0 +1,32 @@
+"""Runs a script in several processes on the CPU, as torchrun does."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+PLACES = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+
+
+def run_together(count, *command, cwd, timeout=240):
+    """Runs a script with arguments in ``count`` processes; a hang or an error fails the test.
+
+    Returns:
+        What they printed.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launch = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={count}"]
+    done = subprocess.run(
+        [*launch, f"--master_port={port}", *map(str, command)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(PLACES), "OMP_NUM_THREADS": "1"},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    # the first error is a process's own, torchrun's follow
+    assert done.returncode == 0, done.stderr[done.stderr.find("Traceback") :][:4000]
+    return done.stdout + done.stderr

@@ -1,0 +1,76 @@
+"""Averages over the joint batch of several processes.
+
+``DistributedDataParallel`` averages gradients over processes. That is the gradient of the joint
+batch where a loss is a mean over images, of which each process has the same number, but not where
+it is a mean over labelled pixels or kept tokens.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from mmseg.models.losses import CrossEntropyLoss
+from torch import Tensor, nn
+
+
+def joint_share(count: Tensor) -> Tensor:
+    """Makes the average over processes of means the mean over the items of all processes.
+
+    Every process has to call it, since they tell each other their counts.
+
+    Args:
+        count: Scalar, how many items (or what weight) this process takes the mean of.
+
+    Returns:
+        Scalar to multiply that mean by: the count over its average, 1 for a single process.
+    """
+    if get_world_size() == 1:
+        return torch.ones_like(count)
+    count = count.detach().double()
+    average = count.clone()
+    all_reduce(average, "mean")
+    return count / average.clamp(min=torch.finfo(torch.double).tiny)
+
+
+def average_jointly(model: nn.Module) -> None:
+    """Has every ``CrossEntropyLoss`` in a model average over the labelled pixels of all processes.
+
+    mmseg's averages over those of its own process. Nothing changes for a single process.
+
+    Args:
+        model: Its losses are changed, for calls in training mode.
+    """
+    for module in model.modules():
+        if isinstance(module, CrossEntropyLoss):
+            module.register_forward_hook(_scale_to_joint_mean, with_kwargs=True)
+
+
+def _scale_to_joint_mean(
+    module: CrossEntropyLoss, args: tuple, kwargs: Mapping[str, Any], loss: Tensor
+) -> Tensor:
+    if not module.training or module.reduction != "mean" or get_world_size() == 1:
+        return loss
+    labels = args[1] if len(args) > 1 else kwargs["label"]
+    valid = labels != kwargs.get("ignore_index", -100)
+    if module.class_weight is not None:
+        weights = torch.tensor(module.class_weight, dtype=torch.double, device=labels.device)
+        count = weights[labels[valid]].sum()
+    elif module.avg_non_ignore:
+        count = valid.sum()
+    else:
+        return loss  # a mean over all pixels, as many on each process
+    return loss * joint_share(count).to(loss.dtype)
+
+
+def average_logs(log_vars: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What to log, averaged over all processes.
+
+    Args:
+        log_vars: Scalars by name, the same names on every process.
+    """
+    if get_world_size() == 1:
+        return log_vars
+    values = torch.stack([value.detach().float() for value in log_vars.values()])
+    all_reduce(values, "mean")
+    return type(log_vars)(zip(log_vars, values.unbind(), strict=True))
