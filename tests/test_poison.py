@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import poison
 import pytest
+import timm
 import torch
 from builders import LINEAR, VIT, batch, classifier, segmentor
 from mmengine.config import Config
@@ -143,6 +144,10 @@ ENTRIES = {
     "export_weights.py": tool(
         "convert/export_weights.py", after=("{out}.pth", "--layout", "timm", "--stage", "0")
     ),
+    "export_onnx.py": tool("export_onnx.py", CONFIG, after=("--out-dir", "{out}")),
+    "timm.create_model(pretrained=True)": lambda path, **_: timm.create_model(
+        "thinkingvit_3h_6h", pretrained=True, pretrained_cfg_overlay=dict(file=str(path))
+    ),
     "publish_checkpoint.py": tool("publish_checkpoint.py", after=("{out}.pth",)),
 }
 
@@ -189,8 +194,8 @@ def test_trust_on_the_command_line(craft, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "name",
-    ["train", "test", "demo", "publish_checkpoint", "analysis/sweep", "convert/import_weights",
-     "convert/export_weights"],
+    ["train", "test", "demo", "export_onnx", "publish_checkpoint", "analysis/sweep",
+     "convert/import_weights", "convert/export_weights"],
 )  # fmt: skip
 def test_every_tool_that_reads_has_the_flag(name, monkeypatch, capsys):
     with pytest.raises(SystemExit):

@@ -14,12 +14,14 @@ from prettytable import PrettyTable
 from torch import nn
 
 import tvit_seg  # noqa: F401, first of all: it says what is missing
+from tvit_seg.checkpoint_io import trusting
 from tvit_seg.deploy.evaluate import evaluate
 from tvit_seg.deploy.exporter import FORMATS, export
 from tvit_seg.deploy.pictures import load_pictures
 from tvit_seg.deploy.quantize import quantize
 from tvit_seg.deploy.timing import time_host
 from tvit_seg.engine.launch import ConfigOptions, friendly_errors, read_config
+from tvit_seg.engine.weights_arguments import add_trust_argument
 from tvit_seg.gates import EntropyGate
 from tvit_seg.inference import load_model
 
@@ -79,6 +81,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--cfg-options", nargs="+", action=ConfigOptions, default={}, metavar="KEY=VALUE"
     )
+    add_trust_argument(parser)
     args = parser.parse_args(argv)
     if args.size is not None and (len(args.size) > 2 or min(args.size) < 1):
         parser.error(f"--size {args.size} must be one or two lengths in pixels")
@@ -126,7 +129,7 @@ def show_scores(scores: dict[str, float], name: str) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     folder = args.out_dir or Path("work_dirs", Path(args.config).stem, "export")
-    with friendly_errors():
+    with friendly_errors(), trusting(args.trust_checkpoint):
         cfg = read_config(args.config, args.cfg_options)
         if args.checkpoint is None:
             print("no checkpoint: the weights are random")

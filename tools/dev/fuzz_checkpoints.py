@@ -26,9 +26,9 @@ from torch import Tensor
 
 from tvit_seg import ThinkingSwin, ThinkingViT
 from tvit_seg.architecture import backbone_class, read_architecture
-from tvit_seg.checkpoint import load_pretrained
 from tvit_seg.checkpoint_io import CheckpointError
 from tvit_seg.export import extract_stage, timm_to_mmseg
+from tvit_seg.pretrained import load_pretrained
 from tvit_seg.release import read_source
 
 DATA = Path(__file__).parents[2] / "tests/data"
