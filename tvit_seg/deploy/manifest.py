@@ -70,7 +70,8 @@ def _normalisation(model: nn.Module, segments: bool) -> dict:
     else:
         mean, std = mean.flatten().tolist(), std.flatten().tolist()
     # mmseg loads BGR, which its preprocessor may convert; timm, for classifiers, loads RGB
-    rgb = getattr(pre, "_channel_conversion", not segments)
+    names = ("_channel_conversion", "channel_conversion")  # OneDL's, OpenMMLab's
+    rgb = next((getattr(pre, name) for name in names if hasattr(pre, name)), not segments)
     return {"mean": mean, "std": std, "channels": "RGB" if rgb else "BGR"}
 
 
