@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 
+from mmseg.models import BaseSegmentor
 from torch import nn
 
 from ..backbones import ThinkingBackbone
@@ -34,17 +35,25 @@ def check_head_config(head: dict | Sequence[dict]) -> None:
         )
 
 
-def check_head(head: nn.Module, backbone: ThinkingBackbone) -> None:
-    """Looks at which maps a head reads straight from a backbone.
+def check_heads(model: BaseSegmentor) -> None:
+    """Looks at which maps heads read straight from a backbone.
 
     Args:
-        head: A decode head or auxiliary head.
-        backbone: Says which maps there are.
+        model: With a decode head and perhaps auxiliary heads, but no neck in between.
 
     Raises:
-        ValueError: If the head reads a map that is not there, expects other channels, or does not
+        ValueError: If a head reads a map that is not there, expects other channels, or does not
             go with class tokens beside the maps or their absence.
     """
+    heads = [model.decode_head]
+    if model.with_auxiliary_head:
+        several = isinstance(model.auxiliary_head, nn.ModuleList)
+        heads += model.auxiliary_head if several else [model.auxiliary_head]
+    for head in heads:
+        _check_head(head, model.backbone)
+
+
+def _check_head(head: nn.Module, backbone: ThinkingBackbone) -> None:
     head = getattr(head, "kernel_generate_head", head)  # K-Net's other heads follow this one
     name, source = type(head).__name__, type(backbone).__name__
     pairs = getattr(backbone, "output_cls_token", False)

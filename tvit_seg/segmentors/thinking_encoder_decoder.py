@@ -9,7 +9,7 @@ from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder
 from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from ..backbones import ThinkingBackbone
@@ -23,7 +23,7 @@ from ..pruning import build_pruning_loss
 from ..registry import register
 from ..strict_loading import strict_loading
 from ..thinking import Decode, Features, Thought
-from .head_check import check_head, check_head_config
+from .head_check import check_head_config, check_heads
 from .image_loss import ImageLoss
 from .postprocess import class_map, restore
 from .windows import Windows, check_pair, check_slide
@@ -94,7 +94,8 @@ class ThinkingEncoderDecoder(EncoderDecoder):
                 f"backbone {type(self.backbone).__name__} does not think; "
                 "ThinkingEncoderDecoder takes ThinkingViT or ThinkingSwin"
             )
-        self._check_heads()
+        if not self.with_neck:
+            check_heads(self)
         self.backbone.set_gate(gate, has_decode_head=True)
         fuse_attention(self.decode_head)
         average_jointly(self)
@@ -270,7 +271,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
             mine = i if self._slides else (i, 0)
             sample.set_field(exits[mine].cpu(), "exit_stage")
             sample.set_field(entropies[mine].cpu(), "gate_entropy")
-            sample.set_field(_shares(windows, sample), "windows")
+            sample.set_field(windows.shares(sample.metainfo), "windows")
             sample.set_field(float(costs[i].sum()), "gmacs")
             if kept is not None:
                 sample.set_field(kept[mine].cpu(), "kept_tokens")
@@ -362,14 +363,6 @@ class ThinkingEncoderDecoder(EncoderDecoder):
     def _neck(self, features: Features) -> Features:
         return self.neck(features) if self.with_neck else features
 
-    def _check_heads(self) -> None:
-        heads = [self.decode_head]
-        if self.with_auxiliary_head:
-            several = isinstance(self.auxiliary_head, nn.ModuleList)
-            heads += self.auxiliary_head if several else [self.auxiliary_head]
-        for head in heads if not self.with_neck else ():
-            check_head(head, self.backbone)
-
     def _check_image_head(self) -> None:
         """The class token must be trained for what the gate reads from it."""
         if self.backbone.num_classes != self.num_classes:
@@ -392,13 +385,3 @@ def _scale_losses(losses: dict, weight: float) -> dict:
         return [v * weight for v in value] if isinstance(value, list) else value * weight
 
     return {name: scale(value) if "loss" in name else value for name, value in losses.items()}
-
-
-def _shares(windows: Windows, sample: SegDataSample) -> Tensor:
-    """Windows (W, 4) as shares of the image without the padding for testing."""
-    meta = sample.metainfo
-    left, right, top, bottom = meta.get("img_padding_size", meta.get("padding_size", [0] * 4))
-    height, width = windows.size
-    origin = torch.tensor([top, left] * 2)
-    extent = torch.tensor([height - top - bottom, width - left - right] * 2)
-    return ((windows.boxes - origin) / extent).clamp(0, 1)

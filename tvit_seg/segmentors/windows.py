@@ -1,6 +1,6 @@
 """Sliding windows: where they lie and how they add up. A whole image is a single window."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 
 import torch
@@ -42,6 +42,21 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.areas)
+
+    def shares(self, meta: Mapping) -> Tensor:
+        """Where windows lie in an image, without the padding that it got for testing.
+
+        Args:
+            meta: The image's metainfo.
+
+        Returns:
+            (W, 4) top, left, bottom, right as shares of height and width.
+        """
+        left, right, top, bottom = meta.get("img_padding_size", meta.get("padding_size", [0] * 4))
+        height, width = self.size
+        origin = torch.tensor([top, left] * 2)
+        extent = torch.tensor([height - top - bottom, width - left - right] * 2)
+        return ((self.boxes - origin) / extent).clamp(0, 1)
 
     def crops(self, images: Tensor, batch_size: int) -> Iterator[tuple[list, Tensor]]:
         """Cuts images into batches of windows.
