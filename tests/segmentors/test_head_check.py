@@ -1,10 +1,13 @@
 """Heads that cannot work are named, with what to do."""
 
 import pytest
+import torch
 from builders import LINEAR, MASK, VIT
 from mmseg.registry import MODELS
 
 from tvit_seg import ThinkingEncoderDecoder
+from tvit_seg.engine import ThinkingRunner
+from tvit_seg.segmentors.head_check import check_heads
 
 SWIN = dict(type="ThinkingSwin", embed_dims=32, depths=(1, 1), num_heads=(2, 4))
 SWIN.update(thinking_stages=((1, 2), (2, 4)), out_indices=(0, 1))
@@ -12,6 +15,9 @@ WIDE = dict(LINEAR, in_channels=64, channels=64)
 SEGFORMER = dict(type="SegformerHead", channels=8, num_classes=5)
 DPT = dict(type="DPTHead", in_channels=[32] * 4, in_index=[0, 1, 2, 3], channels=8, num_classes=5)
 DPT.update(embed_dims=32, post_process_channels=[8] * 4, input_transform="multiple_select")
+PID = dict(in_channels=32, channels=8, num_classes=5)
+DEEPLAB = dict(type="DepthwiseSeparableASPPHead", in_channels=64, in_index=1, channels=8)
+DEEPLAB.update(num_classes=5, c1_in_channels=32, c1_channels=4, dilations=(1, 2))
 
 
 @pytest.mark.parametrize(
@@ -40,6 +46,12 @@ DPT.update(embed_dims=32, post_process_channels=[8] * 4, input_transform="multip
             MASK,
             "SegmenterMaskTransformerHead reads maps alone: .*output_cls_token=False",
         ),
+        (VIT, dict(type="PIDHead", **PID), "PIDHead reads branches that only PIDNet has"),
+        (
+            SWIN,
+            dict(DEEPLAB, c1_in_channels=48),
+            "has c1_in_channels=48, but the first map of ThinkingSwin has 32",
+        ),
     ],
 )
 def test_heads_that_do_not_fit(backbone, head, message):
@@ -54,6 +66,19 @@ def test_auxiliary_heads_are_checked():
             decode_head=LINEAR,
             auxiliary_head=[WIDE],
         )
+
+
+def test_mmsegs_own_segmentors(tmp_path):
+    """Their heads are looked at by the runner; heads that fit pass, cascades too."""
+    fits = MODELS.build(dict(type="EncoderDecoder", backbone=SWIN, decode_head=DEEPLAB))
+    check_heads(fits)
+    ocr = dict(type="OCRHead", in_channels=32, channels=8, ocr_channels=4, num_classes=5)
+    cascade = dict(type="CascadeEncoderDecoder", num_stages=2, backbone=VIT)
+    check_heads(MODELS.build(dict(cascade, decode_head=[LINEAR, ocr])))
+    check_heads(torch.nn.Linear(1, 1))
+    model = dict(type="EncoderDecoder", backbone=VIT, decode_head=WIDE)
+    with pytest.raises(ValueError, match="FCNHead has in_channels=64, but ThinkingViT"):
+        ThinkingRunner(model, work_dir=str(tmp_path), default_scope="mmseg")
 
 
 @pytest.mark.parametrize("type", ["Mask2FormerHead", "mmseg.Mask2FormerHead"])

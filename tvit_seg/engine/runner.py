@@ -36,6 +36,7 @@ from tvit_seg.engine.seed_hook import StepSeedHook
 from tvit_seg.engine.skip_hook import SkipCountHook
 from tvit_seg.engine.teacher_hook import TeacherHook
 from tvit_seg.registry import register
+from tvit_seg.segmentors.head_check import check_heads
 from tvit_seg.strict_loading import strict_loading
 
 _REVISE_KEYS = [(r"^module\.", "")]  # mmengine's default
@@ -92,6 +93,7 @@ class ThinkingRunner(Runner):
         super().__init__(*args, **kwargs)
         if skips_corrupt(self._val_dataloader) or skips_corrupt(self._test_dataloader):
             raise ValueError("skip_corrupt is for training; evaluation sees every image")
+        check_heads(self._bare_model)  # mmseg's own segmentors do not
 
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
         """Registers the config's hooks, and those that every training gets.

@@ -10,6 +10,8 @@ from ..backbones import ThinkingBackbone
 
 _NEEDS_MMDET = ("Mask2FormerHead", "MaskFormerHead")
 _NEEDS_CLASS_TOKENS = ("DPTHead",)
+_OF_OTHERS = {"DDRHead": "DDRNet", "PIDHead": "PIDNet", "SideAdapterCLIPHead": "SideAdapterNetwork"}
+"""Heads that read the branches of one backbone."""
 
 
 def check_head_config(head: dict | Sequence[dict]) -> None:
@@ -35,22 +37,23 @@ def check_head_config(head: dict | Sequence[dict]) -> None:
         )
 
 
-def check_heads(model: BaseSegmentor) -> None:
-    """Looks at which maps heads read straight from a backbone.
+def check_heads(model: nn.Module) -> None:
+    """Looks at which maps heads read straight from a thinking backbone.
 
     Args:
-        model: With a decode head and perhaps auxiliary heads, but no neck in between.
+        model: mmseg's segmentors are looked at, unless a neck or another backbone is in them.
 
     Raises:
-        ValueError: If a head reads a map that is not there, expects other channels, or does not
-            go with class tokens beside the maps or their absence.
+        ValueError: If a head reads a map that is not there, expects other channels, does not go
+            with class tokens beside the maps or their absence, or is made for another backbone.
     """
-    heads = [model.decode_head]
-    if model.with_auxiliary_head:
-        several = isinstance(model.auxiliary_head, nn.ModuleList)
-        heads += model.auxiliary_head if several else [model.auxiliary_head]
-    for head in heads:
-        _check_head(head, model.backbone)
+    thinks = isinstance(getattr(model, "backbone", None), ThinkingBackbone)
+    if not thinks or not isinstance(model, BaseSegmentor) or model.with_neck:
+        return
+    found = [model.decode_head, model.auxiliary_head if model.with_auxiliary_head else []]
+    for heads in found:
+        for head in heads if isinstance(heads, (nn.ModuleList, list)) else [heads]:
+            _check_head(head, model.backbone)
 
 
 def _check_head(head: nn.Module, backbone: ThinkingBackbone) -> None:
@@ -62,6 +65,8 @@ def _check_head(head: nn.Module, backbone: ThinkingBackbone) -> None:
             f"decode head {name} reads {'maps alone' if pairs else 'class tokens beside the maps'}:"
             f" use ThinkingViT with output_cls_token={not pairs}"
         )
+    if name in _OF_OTHERS:
+        raise ValueError(f"decode head {name} reads branches that only {_OF_OTHERS[name]} has")
     if not hasattr(head, "in_index"):
         return
     widths = backbone.out_channels
@@ -82,4 +87,10 @@ def _check_head(head: nn.Module, backbone: ThinkingBackbone) -> None:
         raise ValueError(
             f"decode head {name} has in_channels={head.in_channels}, but {source} gives it "
             f"{found if listed else found[0]}"
+        )
+    finest = getattr(head, "c1_bottleneck", None)  # of DeepLabV3+, which reads the first map, too
+    if finest is not None and finest.conv.in_channels != widths[0]:
+        raise ValueError(
+            f"decode head {name} has c1_in_channels={finest.conv.in_channels}, but the first map "
+            f"of {source} has {widths[0]}"
         )

@@ -94,8 +94,7 @@ class ThinkingEncoderDecoder(EncoderDecoder):
                 f"backbone {type(self.backbone).__name__} does not think; "
                 "ThinkingEncoderDecoder takes ThinkingViT or ThinkingSwin"
             )
-        if not self.with_neck:
-            check_heads(self)
+        check_heads(self)
         self.backbone.set_gate(gate, has_decode_head=True)
         fuse_attention(self.decode_head)
         average_jointly(self)
