@@ -146,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             hosts = {args.format: kind(folder, args.threads)}
             if args.int8:
                 hosts["onnx, int8"] = kind(folder / "int8", args.threads)
-            scores = evaluate(model, cfg, hosts, args.evaluate or None)
+            scores = evaluate(model, cfg, hosts, args.evaluate or None, args.stage)
             show_scores(scores, "mIoU" if hasattr(model, "decode_head") else "accuracy")
         if args.benchmark is not None:
             print(time_host(folder, model, pictures, args.benchmark, args.rounds, args.threads))
