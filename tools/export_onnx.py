@@ -91,6 +91,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         value = getattr(args, name)
         if value is not None and value < least:
             parser.error(f"--{name.replace('_', '-')} {value} must be at least {least}")
+    if args.benchmark is not None and args.stage is not None:
+        parser.error("--benchmark compares thresholds, and --stage has none")
     if args.int8 and args.format != "onnx":
         parser.error("--int8 needs --format onnx")
     if args.int8 and args.evaluate is None:
@@ -101,9 +103,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def load(args: argparse.Namespace, cfg: Config) -> nn.Module:
     model, _ = load_model(cfg, args.checkpoint)
     gate = model.backbone.gate
+    for name in ("threshold", "benchmark"):
+        if getattr(args, name) is not None and not hasattr(gate, "threshold"):
+            raise ValueError(f"--{name}: the config's {type(gate).__name__} has no threshold")
     if args.threshold is not None:
-        if not hasattr(gate, "threshold"):
-            raise ValueError(f"--threshold: the config's {type(gate).__name__} has none")
         gate.threshold = EntropyGate(args.threshold).threshold  # checked there
     return model
 
@@ -149,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             hosts = {args.format: kind(folder, args.threads)}
             if args.int8:
                 hosts["onnx, int8"] = kind(folder / "int8", args.threads)
-            scores = evaluate(model, cfg, hosts, args.evaluate or None)
+            scores = evaluate(model, cfg, hosts, args.evaluate or None, args.stage)
             show_scores(scores, "mIoU" if hasattr(model, "decode_head") else "accuracy")
         if args.benchmark is not None:
             print(time_host(folder, model, pictures, args.benchmark, args.rounds, args.threads))

@@ -68,6 +68,22 @@ def test_a_graph_for_two_images_only(parts):
         check_graphs({**runs, "stage0": short}, host.graphs, batches)
 
 
+def test_another_size_than_traced(parts):
+    model, _, _, batches = parts
+    host = ModuleHost(model, SIZE, any_size=True)
+    runs = dict(zip(host.graphs, [*host.stages, host.decode], strict=True))
+    batches = [*batches, torch.randn(1, 3, 16, 24)]
+    assert check_graphs(runs, host.graphs, batches) == 0
+
+    def wrong(arrays, right=host.decode):
+        found = right(arrays)["seg_logits"]
+        return {"seg_logits": found + (found.shape[-2:] != SIZE)}
+
+    message = r"seg_logits is off by 1, .* on images of 16 x 24 pixels .*\(--size\)"
+    with pytest.raises(ExportError, match=message):
+        check_graphs({**runs, "decode": wrong}, host.graphs, batches)
+
+
 def test_a_host_that_decides_otherwise(parts):
     model, host, _, batches = parts
     right = host.stages[0]

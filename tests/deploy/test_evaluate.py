@@ -8,6 +8,7 @@ from deployment import ModuleHost
 from mmengine.config import Config
 from mmseg.evaluation import IoUMetric
 
+from tvit_seg import FixedGate
 from tvit_seg.datasets.scenes import write_scenes
 from tvit_seg.deploy.error import ExportError
 from tvit_seg.deploy.evaluate import evaluate
@@ -52,6 +53,16 @@ def test_mean_iou_is_that_of_mmseg(cfg):
     assert metric.evaluate(4)["mIoU"] == pytest.approx(scores["PyTorch"], abs=0.01)
 
 
+def test_a_single_graph_is_compared_with_its_stage(cfg):
+    model, _ = model_and_host(cfg)
+    model.backbone.set_gate(FixedGate(1))
+    host = ModuleHost(model, (64, 64), stage=0, cfg=cfg)
+    scores = evaluate(model, cfg, {"modules": host}, stage=0)
+    assert scores["modules"] == pytest.approx(scores["PyTorch"], abs=0.01)
+    assert model.backbone.gate.stage == 1  # as it was
+    assert evaluate(model, cfg, {}) != pytest.approx({"PyTorch": scores["PyTorch"]}, abs=0.01)
+
+
 def test_another_prediction_has_another_score(cfg):
     model, host = model_and_host(cfg)
     right = host.decode
@@ -83,3 +94,5 @@ def test_pictures(cfg):
     wrong.val_dataloader.dataset.data_root = "nowhere"
     with pytest.raises(ExportError, match=r"validation set cannot be read.*--images FOLDER"):
         load_pictures(wrong, None, 3)
+    with pytest.raises(ExportError, match="there is no val_dataloader"):
+        load_pictures(Config(dict()), None, 3)

@@ -3,7 +3,9 @@
 import pytest
 import torch
 from builders import segmentor
-from deployment import CFG, GATE, PRUNING, pictures, swin
+from deployment import CFG, FCN, GATE, PRUNING, SWIN, pictures, swin
+from mmengine.config import Config
+from mmseg.registry import MODELS
 
 from tvit_seg.deploy import ExportError, export
 from tvit_seg.deploy.pt2_file import write_pt2
@@ -46,6 +48,42 @@ def test_graphs_that_fail_their_check_are_left_without_a_manifest(tmp_path, monk
     with pytest.raises(ExportError, match="is off by"):
         export(model, CFG, tmp_path, pictures(), format="pt2")
     assert not (tmp_path / "manifest.json").exists()
+
+
+def test_an_export_that_fails_half_way_leaves_no_manifest(tmp_path, monkeypatch):
+    model = segmentor(dict(type="FixedGate", stage=0), backbone=dict(num_layers=1))
+    export(model, CFG, tmp_path, pictures(), format="pt2")
+
+    def interrupted(program, path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tvit_seg.deploy.exporter.write_pt2", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export(model, CFG, tmp_path, pictures(), format="pt2")
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def test_a_cascade_is_refused(tmp_path):
+    heads = [dict(FCN, in_channels=16), dict(FCN, type="OCRHead", ocr_channels=4)]
+    for head in heads:
+        head.pop("num_convs"), head.pop("concat_input")
+    model = MODELS.build(
+        dict(type="CascadeEncoderDecoder", num_stages=2, backbone=dict(SWIN, gate=GATE),
+             decode_head=heads, test_cfg=dict(mode="whole"))
+    )  # fmt: skip
+    with pytest.raises(ExportError, match="CascadeEncoderDecoder has a cascade of decode heads"):
+        export(model.eval(), CFG, tmp_path, pictures())
+
+
+def test_grey_images_are_refused(tmp_path):
+    model = segmentor(GATE, backbone=dict(in_channels=1))
+    with pytest.raises(ExportError, match="reads colour pictures, the model 1 channels"):
+        export(model, CFG, tmp_path, pictures())
+
+
+def test_a_config_without_test_data(tmp_path):
+    with pytest.raises(ExportError, match="the config has no test_dataloader"):
+        export(segmentor(GATE), Config(dict()), tmp_path, pictures(), format="pt2")
 
 
 class Frozen(torch.nn.Module):

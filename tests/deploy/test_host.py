@@ -145,6 +145,18 @@ def test_an_image_of_another_size():
         host.think(np.zeros((1, 3, 32, 32), np.float32))
 
 
+def test_what_is_no_picture():
+    host = ModuleHost(segmentor(GATE), SIZE)
+    picture = pictures(1)[0]
+    for wrong, said in ((None, "None"), (picture[..., 0], r"\(32, 48\)"), (5.0, "5.0")):
+        with pytest.raises(ValueError, match=rf"must be an array \(H, W, 3\), not {said}"):
+            host([wrong])
+    with pytest.raises(ValueError, match="must be an array"):
+        host(picture)  # no list
+    with pytest.raises(ValueError, match="batch_size=0 must be at least 1"):
+        host([picture], batch_size=0)
+
+
 def test_windows_smaller_than_the_graph():
     host = ModuleHost(segmentor(GATE, test_cfg=SLIDE), (32, 32))
     with pytest.raises(ValueError, match=r"\(20, 32\) pixels, but the graphs are for"):

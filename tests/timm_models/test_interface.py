@@ -98,6 +98,13 @@ class TestClassifying:
         assert model(batch).shape == model.forward_features(batch).shape
         assert build(name, num_classes=0)(batch).shape == (2, model.num_features)
 
+    @pytest.mark.parametrize("num_classes", [-1, "ten"])
+    def test_no_number_of_classes(self, name, num_classes):
+        model = build(name)
+        with pytest.raises(ValueError, match=rf"num_classes={num_classes!r} must be an integer"):
+            model.reset_classifier(num_classes)
+        assert model(images(2)).shape == (2, 20)  # as it was
+
     def test_a_gate_keeps_its_head(self, name):
         model = build(name, threshold=1.0)
         with pytest.raises(ValueError, match="num_classes=0"):
@@ -282,6 +289,13 @@ class TestWeights:
         model = build("thinkingvit_3h_6h", num_classes=5, **options)
         weight = model.patch_embed.proj.weight[:16].detach()
         close(weight.sum(dim=1), deit.patch_embed.proj.weight.detach().sum(dim=1))
+
+    @pytest.mark.parametrize("way", ["pretrained_cfg", "pretrained_cfg_overlay"])
+    def test_own_weights_of_a_file_are_fitted(self, tmp_path, way):
+        path = str(tmp_path / "ours.pth")
+        torch.save(build("thinkingvit_3h_6h").state_dict(), path)
+        options = {"pretrained": True, "num_classes": 5, "img_size": 64, way: dict(file=path)}
+        assert build("thinkingvit_3h_6h", **options)(images(2)).shape == (2, 5)
 
     def test_own_weights_are_loaded_strictly(self, tmp_path):
         model = build("thinkingvit_3h_6h")

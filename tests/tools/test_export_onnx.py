@@ -68,6 +68,7 @@ def test_torch_export(tool, folder, tmp_path, capsys):
         (["--size", "32", "--dynamic-size"], "not allowed with"),
         (["--format", "pt2", "--int8"], "--int8 needs --format onnx"),
         (["--benchmark", "0"], "--benchmark 0 must be at least 1"),
+        (["--benchmark", "--stage", "0"], "--benchmark compares thresholds, and --stage has none"),
         (["--threshold", "-1"], "threshold=-1.0 must be a number >= 0"),
         (["--stage", "2"], r"stage=2 must lie in [0, 1]"),
         (["nowhere.pth"], "checkpoint nowhere.pth does not exist"),
@@ -86,6 +87,8 @@ def test_a_gate_that_needs_python(tool, folder, tmp_path):
     config.write_text(f"_base_ = {CONFIG!r}\nmodel = dict(backbone=dict(gate={gate}))\n")
     with pytest.raises(SystemExit, match="RandomGate decides in Python"):
         tool.main([str(config), "--images", str(folder), "--cfg-options", *SMALL])
+    with pytest.raises(SystemExit, match="--benchmark: the config's RandomGate has no threshold"):
+        tool.main([str(config), "--benchmark", "--cfg-options", *SMALL])
 
 
 def test_nothing_to_check_with(tool, tmp_path):

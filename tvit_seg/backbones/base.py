@@ -43,10 +43,8 @@ class ThinkingBackbone(BaseModule):
         init_cfg: dict | list | None = None,
     ):
         super().__init__(init_cfg)
-        if not isinstance(num_classes, int) or num_classes < 0:
-            raise ValueError(f"num_classes={num_classes!r} must be an integer >= 0")
         self.num_stages = num_stages
-        self.num_classes = num_classes
+        self.num_classes = check_num_classes(num_classes)
         self.pruning: nn.Module | None = None
         self.loss_weights = check_loss_weights(loss_weights, num_stages)
         self.set_gate(gate)
@@ -252,6 +250,13 @@ class ThinkingBackbone(BaseModule):
                 trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+
+
+def check_num_classes(num_classes: int) -> int:
+    """Returns the number of classes of an image-level head, or raises ValueError if it is none."""
+    if not isinstance(num_classes, int) or num_classes < 0:
+        raise ValueError(f"num_classes={num_classes!r} must be an integer >= 0")
+    return num_classes
 
 
 def check_loss_weights(weights: Sequence[float] | None, num_stages: int) -> list[float]:

@@ -177,11 +177,11 @@ def _classes_of(
     values: dict[int, int], trained: np.ndarray, allowed: np.ndarray, survey: Survey
 ) -> set[int]:
     """Counts the pixels of a label; returns the classes that occur."""
-    seen = set()
+    seen, ignored = set(), survey.dataset.ignore_index
     for value, count in values.items():
         if not 0 <= value <= 255 or not allowed[value]:
             survey.outside += count
-        elif trained[value] < len(survey.classes):
+        elif trained[value] != ignored and trained[value] < len(survey.classes):
             survey.pixels[trained[value]] += count
             seen.add(int(trained[value]))
         else:

@@ -46,18 +46,29 @@ def check_graphs(
             for key, x in wanted.items():
                 if found[key].shape != tuple(x.shape):
                     raise ExportError(frozen_batch(f"{name} ({key})", len(found[key])))
-                worst = max(worst, _difference(f"{name}: {key}", found[key], x.numpy()))
+                hint = "" if images.shape[-2:] == batches[0].shape[-2:] else _other_size(images)
+                worst = max(worst, _difference(f"{name}: {key}", found[key], x.numpy(), hint))
             tensors |= wanted
     return worst
 
 
 def _why_not(name: str, images: Tensor, error: Exception) -> str:
     reason = str(error).splitlines()[0][:300]
-    size = " x ".join(map(str, images.shape[-2:]))
     return (
-        f"{name} does not run on {len(images)} images of {size} pixels, so the exporter has frozen "
-        f"the batch or the size: {reason}"
+        f"{name} does not run on {len(images)} images of {_pixels(images)}, so the exporter has "
+        f"frozen the batch or the size: {reason}"
     )
+
+
+def _other_size(images: Tensor) -> str:
+    return (
+        f", on images of {_pixels(images)} where it was traced on others: something in it depends "
+        "on the image size, so export for one (--size)"
+    )
+
+
+def _pixels(images: Tensor) -> str:
+    return f"{' x '.join(map(str, images.shape[-2:]))} pixels"
 
 
 def check_host(
@@ -126,8 +137,10 @@ def _compare(
     return worst
 
 
-def _difference(name: str, found: np.ndarray, wanted: np.ndarray) -> float:
+def _difference(name: str, found: np.ndarray, wanted: np.ndarray, hint: str = "") -> float:
     difference = float(np.abs(found - wanted).max(initial=0.0))
     if not difference <= TOLERANCE and not np.allclose(found, wanted, 0, TOLERANCE, equal_nan=True):
-        raise ExportError(f"{name} is off by {difference:.3g}, at most {TOLERANCE} is allowed")
+        raise ExportError(
+            f"{name} is off by {difference:.3g}, at most {TOLERANCE} is allowed{hint}"
+        )
     return difference

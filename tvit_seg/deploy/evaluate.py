@@ -10,12 +10,17 @@ from mmseg.models import EncoderDecoder
 from torch import nn
 from tqdm import tqdm
 
+from ..gates import FixedGate
 from .host import ThinkingHost
 from .pictures import validation_set
 
 
 def evaluate(
-    model: nn.Module, cfg: Config, hosts: dict[str, ThinkingHost], count: int | None = None
+    model: nn.Module,
+    cfg: Config,
+    hosts: dict[str, ThinkingHost],
+    count: int | None = None,
+    stage: int | None = None,
 ) -> dict[str, float]:
     """Mean IoU of a segmentor, or accuracy of a classifier, in per cent.
 
@@ -24,6 +29,8 @@ def evaluate(
         cfg: Its config.
         hosts: Exports of it, by name; they get images as they lie on the disk.
         count: How many images; None for all.
+        stage: Index of the stage where single graphs stop all images, and the model with them; None
+            where there is a gate.
 
     Returns:
         Per cent, under ``PyTorch`` and the names given.
@@ -38,9 +45,15 @@ def evaluate(
         },
     }
     areas = {name: [] for name in contestants}
-    for picture, item in tqdm(validation_set(cfg, count), desc="evaluation", mininterval=2):
-        for name, run in contestants.items():
-            areas[name].append(score.compare(run(picture, item), item["data_samples"]))
+    gate = model.backbone.gate
+    if stage is not None:
+        model.backbone.gate = FixedGate(stage)
+    try:
+        for picture, item in tqdm(validation_set(cfg, count), desc="evaluation", mininterval=2):
+            for name, run in contestants.items():
+                areas[name].append(score.compare(run(picture, item), item["data_samples"]))
+    finally:
+        model.backbone.gate = gate
     return {name: score.conclude(found) for name, found in areas.items()}
 
 

@@ -56,9 +56,7 @@ def export(
     Raises:
         ExportError: If something cannot be exported, or what was written is not the model.
     """
-    backbone = getattr(model, "backbone", None)
-    if not isinstance(backbone, ThinkingBackbone):
-        raise ExportError(f"{type(model).__name__} has no thinking backbone to export")
+    backbone = _require_backbone(model)
     if format not in FORMATS:
         raise ExportError(f"format={format!r} must be one of {', '.join(FORMATS)}")
     if format == "onnx":
@@ -95,6 +93,7 @@ def export(
         manifest["gate"] = {"type": "FixedGate", "stage": stage}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.json").unlink(missing_ok=True)  # its graphs are about to be replaced
     for name, graph in graphs.items():
         path = folder / f"{name}.{format}"
         example = {key: chains[0][key] for key in graph.inputs}
@@ -112,11 +111,27 @@ def export(
         manifest["largest_difference"] = max(
             check_graphs(runs, graphs, batches), check_host(host, model, batches, stage)
         )
-    except ExportError:
+    except BaseException:
         (folder / "manifest.json").unlink()  # nobody shall run them
         raise
     write_manifest(manifest, folder)
     return manifest
+
+
+def _require_backbone(model: nn.Module) -> ThinkingBackbone:
+    """The model's backbone; raises ExportError if it or what is around it cannot be exported."""
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(backbone, ThinkingBackbone):
+        raise ExportError(f"{type(model).__name__} has no thinking backbone to export")
+    channels = backbone.patch_embed.proj.in_channels
+    if channels != 3:
+        raise ExportError(f"the host loop reads colour pictures, the model {channels} channels")
+    if isinstance(getattr(model, "decode_head", None), nn.ModuleList):
+        raise ExportError(
+            f"{type(model).__name__} has a cascade of decode heads, which cannot be exported: one "
+            "head, in an EncoderDecoder or ThinkingEncoderDecoder, can"
+        )
+    return backbone
 
 
 def write_manifest(manifest: dict, folder: Path) -> None:

@@ -126,8 +126,14 @@ class ThinkingHost:
         Args:
             images: (H, W, 3) uint8 each, BGR as OpenCV reads them.
             batch_size: How many images or windows run at once; None for what the manifest says.
+
+        Raises:
+            ValueError: If a picture is not of this shape (``cv2.imread`` gives None for a file that
+                it cannot read), or of another size than the graphs are for.
         """
-        batch_size = batch_size or self.manifest["batch_size"]
+        batch_size = self.manifest["batch_size"] if batch_size is None else batch_size
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1")
         inputs = [prepare(image, self.manifest["preprocessing"]) for image in images]
         areas = [windows(x.shape[-2:], self.manifest["slide"]) for x in inputs]
         by_shape: dict[tuple, list] = {}  # windows that can run together: image and place
@@ -179,7 +185,10 @@ def prepare(image: np.ndarray, how: dict) -> np.ndarray:
     Returns:
         (3, H', W') float32.
     """
-    size = new_size(image.shape[:2], how["resize"])
+    shape = np.shape(image)
+    if len(shape) != 3 or shape[2] != 3:
+        raise ValueError(f"a picture must be an array (H, W, 3), not {shape or image}")
+    size = new_size(shape[:2], how["resize"])
     image = np.rint(resize(image.astype(np.float32).transpose(2, 0, 1), size))
     if how["channels"] == "RGB":
         image = image[::-1]

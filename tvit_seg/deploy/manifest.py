@@ -28,6 +28,8 @@ def describe(model: nn.Module, cfg: Config, size: Sequence[int] | None, divisor:
     Raises:
         ExportError: If the config prepares images in a way that the host does not know.
     """
+    if not cfg.get("test_dataloader"):
+        raise ExportError("the config has no test_dataloader, which says how images are prepared")
     backbone = getattr(model, "backbone", model)
     segments = isinstance(model, EncoderDecoder)
     slide = None

@@ -46,6 +46,8 @@ def validation_set(cfg: Config, count: int | None = None) -> Iterator[tuple[np.n
     """
     init_default_scope(cfg.get("default_scope", "mmseg"))
     try:
+        if not cfg.get("val_dataloader"):
+            raise ValueError("there is no val_dataloader")
         dataset = DATASETS.build(cfg.val_dataloader.dataset)
         total = len(dataset)
     except (FileNotFoundError, ValueError) as error:

@@ -1,5 +1,6 @@
 """Does the host loop save what the cost says? All stop, half, and none, taking turns."""
 
+import json
 from collections.abc import Callable, Sequence
 from itertools import cycle, islice
 from math import inf
@@ -15,7 +16,6 @@ from ..benchmark.timing import alternate, compare, machine
 from ..gates import FixedGate
 from .error import ExportError
 from .exporter import FORMATS, crops
-from .host import ThinkingHost
 
 
 def time_host(
@@ -46,12 +46,15 @@ def time_host(
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    manifest = (host := _open(folder, threads)).manifest
-    if len(host.stages) < 2 or "threshold" not in manifest["gate"]:
-        raise ExportError("--benchmark compares thresholds: export with one and two stages or more")
-    images = [
-        x for x in crops(manifest, pictures) if x.shape == crops(manifest, pictures[:1])[0].shape
-    ]
+    manifest = json.loads(Path(folder, "manifest.json").read_text())
+    if len(manifest["stages"]) < 2 or "threshold" not in manifest["gate"]:
+        raise ExportError(
+            "a benchmark compares thresholds: it needs graphs of two stages or more, and a gate "
+            "with a threshold"
+        )
+    host = FORMATS[manifest["format"]](folder, threads)
+    images = crops(manifest, pictures)
+    images = [x for x in images if x.shape == images[0].shape]
     images = np.stack(list(islice(cycle(images), batch)))
     host.threshold = 0.0
     entropy = host.think(images)["entropy"][:, 0]
@@ -83,11 +86,6 @@ def time_host(
     size = " x ".join(map(str, images.shape[-2:]))
     where = ", ".join(f"{key} {value}" for key, value in machine().items() if key != "threads")
     return f"{batch} images of {size} pixels, {rounds} rounds, threads {threads}; {where}\n{table}"
-
-
-def _open(folder: str | Path, threads: int | None) -> ThinkingHost:
-    kind = "pt2" if Path(folder, "stage0.pt2").exists() else "onnx"
-    return FORMATS[kind](folder, threads)
 
 
 def _cost(manifest: dict, found: dict[str, np.ndarray]) -> float:

@@ -67,9 +67,9 @@ def _build(
         ValueError: If pretrained weights are asked for, but no file of them is named.
     """
     overlay = dict(pretrained_cfg_overlay or {})
-    if overlay.get("file"):
-        overlay.setdefault("custom_load", True)  # TimmInterface.load_pretrained
     known = resolve_pretrained_cfg(variant, pretrained_cfg, overlay)
+    if known.file:
+        overlay.setdefault("custom_load", True)  # TimmInterface.load_pretrained
     if pretrained and not (known.has_weights or known.state_dict):
         raise ValueError(
             f"{variant}: pretrained=True, but no weights are downloaded. Give pretrained=False, or "

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbones import ThinkingBackbone
+from ..backbones.base import check_num_classes
 from ..checkpoint import ConvertedStateDict
 from ..gates import EntropyGate, FixedGate, Gate
 from ..layers import NestedLinear
@@ -153,11 +154,11 @@ class TimmInterface(ThinkingBackbone):
             global_pool: None keeps what it is.
 
         Raises:
-            ValueError: If the gate needs a head that would not be there; replace it first, with
-                ``set_gate``.
+            ValueError: If an argument is out of range, or the gate needs a head that would not be
+                there; replace it first, with ``set_gate``.
         """
         pool = self.global_pool if global_pool is None else self._check_pool(global_pool)
-        before, self.num_classes = self.num_classes, num_classes
+        before, self.num_classes = self.num_classes, check_num_classes(num_classes)
         try:
             self.set_gate(self.gate)
         except ValueError:
