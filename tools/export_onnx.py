@@ -22,7 +22,7 @@ from tvit_seg.deploy.quantize import quantize
 from tvit_seg.deploy.timing import time_host
 from tvit_seg.engine.launch import ConfigOptions, friendly_errors, read_config
 from tvit_seg.engine.weights_arguments import add_trust_argument
-from tvit_seg.gates import EntropyGate
+from tvit_seg.gates.base import check_threshold
 from tvit_seg.inference import load_model
 
 
@@ -107,7 +107,7 @@ def load(args: argparse.Namespace, cfg: Config) -> nn.Module:
         if getattr(args, name) is not None and not hasattr(gate, "threshold"):
             raise ValueError(f"--{name}: the config's {type(gate).__name__} has no threshold")
     if args.threshold is not None:
-        gate.threshold = EntropyGate(args.threshold).threshold  # checked there
+        gate.threshold = check_threshold(args.threshold)
     return model
 
 

@@ -16,8 +16,11 @@ def find_pictures(folder: Path) -> list[Path]:
     """All pictures in a folder and the folders in it, by name.
 
     Raises:
-        ValueError: If there is none.
+        FileNotFoundError: If there is no such folder.
+        ValueError: If there is no picture.
     """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"folder {folder} does not exist")
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
     if not found:
         raise ValueError(f"{folder} holds no picture ({', '.join(PICTURES)})")

@@ -72,10 +72,12 @@ def test_torch_export(tool, folder, tmp_path, capsys):
         (["--threshold", "-1"], "threshold=-1.0 must be a number >= 0"),
         (["--stage", "2"], r"stage=2 must lie in [0, 1]"),
         (["nowhere.pth"], "checkpoint nowhere.pth does not exist"),
+        (["--images", "nowhere"], "folder nowhere does not exist"),
     ],
 )
 def test_mistakes(tool, folder, tmp_path, capsys, options, message):
-    command = [CONFIG, *options, "--images", str(folder), "--out-dir", str(tmp_path)]
+    images = [] if "--images" in options else ["--images", str(folder)]
+    command = [CONFIG, *options, *images, "--out-dir", str(tmp_path)]
     with pytest.raises(SystemExit) as error:
         tool.main([*command, "--cfg-options", *SMALL])
     assert message in f"{error.value}{capsys.readouterr().err}"
