@@ -74,3 +74,19 @@ def average_logs(log_vars: dict[str, Tensor]) -> dict[str, Tensor]:
     values = torch.stack([value.detach().float() for value in log_vars.values()])
     all_reduce(values, "mean")
     return type(log_vars)(zip(log_vars, values.unbind(), strict=True))
+
+
+class JointLogs:
+    """A model, by its other base class, that logs the averages over all processes."""
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """As in mmengine, but what is logged is the average over all processes.
+
+        Args:
+            losses: Of one step, by name.
+
+        Returns:
+            The sum to minimise, and what to log.
+        """
+        loss, log_vars = super().parse_losses(losses)
+        return loss, average_logs(log_vars)

@@ -13,7 +13,7 @@ from ..backbones import ThinkingBackbone
 from ..backbones.base import check_loss_weights
 from ..cost import stage_macs
 from ..gates import Gate
-from ..joint_batch import average_logs
+from ..joint_batch import JointLogs
 from ..pretrained import load_pretrained
 from ..pruning import build_pruning_loss
 from ..registry import MODELS, register
@@ -21,7 +21,7 @@ from ..thinking import Replay, Thought, think
 
 
 @register("MODELS")
-class ThinkingClassifier(BaseModel):
+class ThinkingClassifier(JointLogs, BaseModel):
     """Image classifier over a thinking backbone and its image-level head.
 
     Training runs every stage and adds up their weighted cross-entropies; each is logged, with its
@@ -191,18 +191,6 @@ class ThinkingClassifier(BaseModel):
         if "gt_score" in data_samples[0]:
             return torch.stack([sample.gt_score for sample in data_samples])
         return labels
-
-    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """As in mmengine, but what is logged is the average over all processes.
-
-        Args:
-            losses: From :meth:`loss`.
-
-        Returns:
-            The sum to minimise, and what to log.
-        """
-        loss, log_vars = super().parse_losses(losses)
-        return loss, average_logs(log_vars)
 
     # --------------------------------------------------------------- inference
 

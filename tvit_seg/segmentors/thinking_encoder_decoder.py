@@ -16,7 +16,7 @@ from ..backbones import ThinkingBackbone
 from ..backbones.base import check_loss_weights
 from ..cost import stage_macs
 from ..gates import EntropyGate, Gate
-from ..joint_batch import average_jointly, average_logs
+from ..joint_batch import JointLogs, average_jointly
 from ..layers import fuse_attention
 from ..pretrained import load_pretrained
 from ..pruning import build_pruning_loss
@@ -30,7 +30,7 @@ from .windows import Windows, check_pair, check_slide
 
 
 @register("MODELS")
-class ThinkingEncoderDecoder(EncoderDecoder):
+class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
     """mmseg's ``EncoderDecoder`` for backbones that think.
 
     Training runs every stage and adds up their weighted losses; each is logged under its stage.
@@ -174,18 +174,6 @@ class ThinkingEncoderDecoder(EncoderDecoder):
             found = self.pruning_loss(self.backbone, outputs, inputs, use_sigmoid)
             losses.update(add_prefix(found, "pruning"))
         return losses
-
-    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """As in mmengine, but what is logged is the average over all processes.
-
-        Args:
-            losses: From :meth:`loss`.
-
-        Returns:
-            The sum to minimise, and what to log.
-        """
-        loss, log_vars = super().parse_losses(losses)
-        return loss, average_logs(log_vars)
 
     def _pad(
         self, inputs: Tensor, data_samples: list[SegDataSample]
