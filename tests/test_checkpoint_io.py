@@ -168,7 +168,7 @@ def test_plain_values_survive_weights_only(tmp_path):
         "name": np.str_("x"),
         "none": None,
         "size": torch.Size([1, 2]),
-        3: [1.5, b"bytes", torch.ones(2)],
+        3: [1.5, torch.ones(2)],
     }
     write_checkpoint({"meta": meta}, tmp_path / "new" / "w.pth")
     read = read_checkpoint(tmp_path / "new" / "w.pth")["meta"]
@@ -177,7 +177,7 @@ def test_plain_values_survive_weights_only(tmp_path):
     assert (read["best"], read["iter"], read["flag"], read["name"]) == (0.5, 7, True, "x")
     assert type(read["best"]) is float
     assert type(read["flag"]) is bool
-    assert read[3][:2] == [1.5, b"bytes"]
+    assert read[3][0] == 1.5
 
 
 def test_plain_keeps_versions_of_layers(tmp_path):
@@ -192,7 +192,7 @@ class Colour(enum.Enum):
     RED = 1
 
 
-@pytest.mark.parametrize("value", [Colour.RED, object(), len, {1, 2}, Path("x")])
+@pytest.mark.parametrize("value", [Colour.RED, object(), len, {1, 2}, b"x", Path("x")])
 def test_plain_names_what_it_cannot_keep(value):
     with pytest.raises(TypeError, match=r"checkpoint\['meta'\]\[1\] is a"):
         plain({"meta": [0, value]})
