@@ -325,10 +325,6 @@ def flipped_bit(path, marker):
     path.write_bytes(content)
 
 
-def pipe(path, marker):
-    os.mkfifo(path)
-
-
 def truncated(path, marker):
     save(path, {"state_dict": {"w": torch.zeros(1000)}})
     path.write_bytes(path.read_bytes()[:2000])
@@ -384,8 +380,6 @@ ABSURD: dict[str, tuple[Callable, str]] = {
     "bytearray_in_capitals": (bytearray_in_capitals, ".pth"),
     "growing_bytes": (growing_bytes, ".pth"),
     "two_directories": (two_directories, ".pth"),
-    "pipe": (pipe, ".pth"),
-    "pipe_of_arrays": (pipe, ".safetensors"),
     "huge_tensor_by_call": (huge_tensor_by_call, ".pth"),
     "billion_laughs": (billion_laughs, ".pth"),
     "holds_itself": (holds_itself, ".pth"),

@@ -86,6 +86,13 @@ def test_damaged_safetensors(tmp_path, weights):
             read_checkpoint(path)
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz"])
+def test_nobody_waits_for_a_pipe(tmp_path, suffix):
+    os.mkfifo(tmp_path / f"w{suffix}")
+    with pytest.raises(CheckpointError, match=r"w\.\w+ is no regular file"):
+        read_checkpoint(tmp_path / f"w{suffix}")
+
+
 @pytest.mark.parametrize("content", [b"<html>not found</html>", b"\x00" * 64, os.urandom(999)])
 def test_other_files(tmp_path, content):
     (tmp_path / "w.pth").write_bytes(content)
