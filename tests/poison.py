@@ -4,6 +4,7 @@
 should be made to read.
 """
 
+import _codecs
 import builtins
 import importlib
 import io
@@ -47,14 +48,19 @@ def save(path: Path, content: object, **options) -> None:
     torch.save(content, path, **options)
 
 
-def rewrite(path: Path, change: Callable[[str, bytes], bytes], compress: bool = False) -> None:
+def rewrite(
+    path: Path,
+    change: Callable[[str, bytes], bytes],
+    compress: bool = False,
+    rename: Callable[[str], str] = str,
+) -> None:
     """Changes the entries of an archive."""
     with zipfile.ZipFile(path) as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
     method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
     with zipfile.ZipFile(path, "w", method) as archive:
         for name, data in entries.items():
-            archive.writestr(name, change(name, data))
+            archive.writestr(rename(name), change(name, data))
 
 
 # ------------------------------------------------------------------------- code
@@ -236,6 +242,40 @@ def legacy_bytearray(path, marker):
     save(path, content, _use_new_zipfile_serialization=False)
 
 
+def bytearray_in_capitals(path, marker):
+    """torch finds its records whatever their case is."""
+    huge_bytearray(path, marker)
+    rewrite(path, lambda name, data: data, rename=lambda name: name.replace("data.pkl", "DATA.PKL"))
+
+
+def growing_bytes(path, marker):
+    """Each turn doubles them."""
+    content = Call(_codecs.encode, "a" * 16, "latin1")
+    for _ in range(40):
+        content = Call(_codecs.encode, content, "hex")
+    save(path, {"state_dict": WEIGHTS, "x": content})
+
+
+def two_directories(path, marker):
+    """Python's reader believes that the first archive stands before the one that counts."""
+    archives = []
+    for make in (huge_bytearray, lambda path, marker: save(path, {"state_dict": WEIGHTS})):
+        make(path, marker)
+        rewrite(path, lambda name, data: data)  # in its plainest form
+        archives.append(path.read_bytes())
+    (evil, (_, start)), (good, (good_size, good_start)) = (
+        (data, struct.unpack("<II", data[-10:-2])) for data in archives
+    )
+    entries, place = bytearray(good[good_start:-22]), 0
+    while place < good_size:
+        lengths = struct.unpack_from("<HHH", entries, place + 28)
+        (offset,) = struct.unpack_from("<I", entries, place + 42)
+        struct.pack_into("<I", entries, place + 42, offset - good_start + start)
+        place += 46 + sum(lengths)
+    ending = good[-22:-10] + struct.pack("<IIH", good_size, start, 0)
+    path.write_bytes(evil[:-22] + good[:good_start] + entries + ending)
+
+
 def huge_tensor_by_call(path, marker):
     save(path, {"state_dict": {"w": Call(torch.Tensor, 10**6, 10**6)}})
 
@@ -306,12 +346,12 @@ def safetensors(header: bytes | dict, length: int | None = None, data: bytes = b
     return write
 
 
-def array(shape):
+def array(shape, name="param/w.npy"):
     def write(path, marker):
         header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
         content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + bytes(8)
         with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("param/w.npy", content)
+            archive.writestr(name, content)
 
     return write
 
@@ -337,6 +377,9 @@ ABSURD: dict[str, tuple[Callable, str]] = {
     "overlapping_bomb": (overlapping_bomb, ".pth"),
     "huge_bytearray": (huge_bytearray, ".pth"),
     "legacy_bytearray": (legacy_bytearray, ".pth"),
+    "bytearray_in_capitals": (bytearray_in_capitals, ".pth"),
+    "growing_bytes": (growing_bytes, ".pth"),
+    "two_directories": (two_directories, ".pth"),
     "huge_tensor_by_call": (huge_tensor_by_call, ".pth"),
     "billion_laughs": (billion_laughs, ".pth"),
     "holds_itself": (holds_itself, ".pth"),
@@ -362,6 +405,7 @@ ABSURD: dict[str, tuple[Callable, str]] = {
         ".safetensors",
     ),
     "array_huge": (array((10**6, 10**6)), ".npz"),
+    "array_without_suffix": (array((10**6, 10**6), "param/w"), ".npz"),
     "array_negative": (array((-1, 5)), ".npz"),
     "array_bomb": (array_bomb, ".npz"),
 }

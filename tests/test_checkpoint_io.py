@@ -86,6 +86,13 @@ def test_damaged_safetensors(tmp_path, weights):
             read_checkpoint(path)
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz"])
+def test_nobody_waits_for_a_pipe(tmp_path, suffix):
+    os.mkfifo(tmp_path / f"w{suffix}")
+    with pytest.raises(CheckpointError, match=r"w\.\w+ is no regular file"):
+        read_checkpoint(tmp_path / f"w{suffix}")
+
+
 @pytest.mark.parametrize("content", [b"<html>not found</html>", b"\x00" * 64, os.urandom(999)])
 def test_other_files(tmp_path, content):
     (tmp_path / "w.pth").write_bytes(content)
@@ -168,7 +175,7 @@ def test_plain_values_survive_weights_only(tmp_path):
         "name": np.str_("x"),
         "none": None,
         "size": torch.Size([1, 2]),
-        3: [1.5, b"bytes", torch.ones(2)],
+        3: [1.5, torch.ones(2)],
     }
     write_checkpoint({"meta": meta}, tmp_path / "new" / "w.pth")
     read = read_checkpoint(tmp_path / "new" / "w.pth")["meta"]
@@ -177,7 +184,7 @@ def test_plain_values_survive_weights_only(tmp_path):
     assert (read["best"], read["iter"], read["flag"], read["name"]) == (0.5, 7, True, "x")
     assert type(read["best"]) is float
     assert type(read["flag"]) is bool
-    assert read[3][:2] == [1.5, b"bytes"]
+    assert read[3][0] == 1.5
 
 
 def test_plain_keeps_versions_of_layers(tmp_path):
@@ -192,7 +199,7 @@ class Colour(enum.Enum):
     RED = 1
 
 
-@pytest.mark.parametrize("value", [Colour.RED, object(), len, {1, 2}, Path("x")])
+@pytest.mark.parametrize("value", [Colour.RED, object(), len, {1, 2}, b"x", Path("x")])
 def test_plain_names_what_it_cannot_keep(value):
     with pytest.raises(TypeError, match=r"checkpoint\['meta'\]\[1\] is a"):
         plain({"meta": [0, value]})

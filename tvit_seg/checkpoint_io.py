@@ -29,7 +29,7 @@ _RAW = ("state_dict", "model", "student")
 _AVERAGED = ("state_dict_ema", "model_ema", "teacher")
 """Where checkpoints keep their weights and the moving average of them."""
 
-_PLAIN = (bool, int, float, complex, str, bytes)
+_PLAIN = (bool, int, float, complex, str)
 _KEPT = (Tensor, torch.dtype, torch.device, torch.Size)
 
 _TRUSTED: ContextVar[bool] = ContextVar("trusted", default=False)
@@ -78,6 +78,8 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
         raise FileNotFoundError(f"checkpoint {path} does not exist")
     if path.is_dir():
         raise CheckpointError(f"checkpoint {path} is a folder; name a file in it")
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} is no regular file")  # reading may not end
 
     path.open("rb").close()  # a file that may not be read has its own error
     try:
@@ -98,7 +100,7 @@ def _read(path: Path, map_location: Any) -> tuple[Any, int]:
     """What a file holds, and how many bytes that was."""
     if path.suffix == ".safetensors":
         return _read_safetensors(path, map_location), path.stat().st_size
-    held = check_file(path)
+    held = check_file(path, _TRUSTED.get())
     if path.suffix == ".npz":
         return _read_arrays(path), held
     try:

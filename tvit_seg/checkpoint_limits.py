@@ -1,16 +1,17 @@
 """What a checkpoint from a stranger may ask of a machine: bounded before and after it is read."""
 
-import mmap
-import re
+import os
+import struct
 import zipfile
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from numpy.lib.format import MAGIC_PREFIX
 from torch import Tensor
 
 _UNPACKED = 2**30  # bytes that any archive may unpack to,
@@ -19,7 +20,12 @@ _SLACK = 2**26  # bytes that tensors may declare without the file holding them,
 _SHARED = 4  # and how often the file's bytes may be declared: tied weights, views
 _VALUES = 10**7  # how many numbers, strings, containers and tensors it may hold
 _BLOCK = 2**20
-_BYTEARRAY = re.compile(rb"c(?:__builtin__|builtins)\nbytearray\n")
+_GROWING = {
+    b"builtin__\nbytearray\n": "bytearray",
+    b"builtins\nbytearray\n": "bytearray",
+    b"_codecs\nencode\n": "bytes",
+}
+"""What weights-only loading calls, and what grows without bound by it; weights need neither."""
 
 
 class CheckpointError(ValueError):
@@ -32,49 +38,82 @@ def is_archive(path: Path) -> bool:
         return file.read(4) == b"PK\x03\x04"
 
 
-def check_file(path: Path) -> int:
+def check_file(path: Path, trust: bool = False) -> int:
     """Looks at a file before it is read: what it would unpack to, its checksums, its demands.
 
     Args:
         path: Written by ``torch.save``, zip or legacy, or an ``.npz``.
+        trust: Whether it may call what makes bytes.
 
     Returns:
         The bytes that it unpacks to.
 
     Raises:
         CheckpointError: It would unpack to far more than its size, a checksum is wrong, an array
-            declares more than is there, or a ``bytearray`` of any length is asked for.
+            declares more than is there, its directory is ambiguous, or bytes of any length are
+            asked for.
         zipfile.BadZipFile: It is damaged otherwise.
     """
     size = path.stat().st_size
     if not is_archive(path):
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            _refuse_bytearray(data, path)
+        with path.open("rb") as file:
+            growing = _scan(file)
+        if growing and not trust:
+            raise CheckpointError(_holds(path, growing))
         return size
+    growing = set()
     with zipfile.ZipFile(path) as archive:
+        _check_directory(path)
         entries = archive.infolist()
         declared = sum(entry.file_size for entry in entries)
         if declared > max(_UNPACKED, _RATIO * size):
             raise CheckpointError(
                 f"checkpoint {path} of {size} bytes would unpack to {declared} bytes"
             )
-        for entry in entries:
+        for entry in entries:  # whatever their names: torch finds DATA.PKL, too, numpy any array
             with archive.open(entry) as file:
-                if entry.filename.endswith(".npy"):
+                if file.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX:
+                    file.seek(0)
                     _check_array(file, entry, path)
-                elif entry.filename.endswith("/data.pkl"):
-                    _refuse_bytearray(file.read(), path)
-                while file.read(_BLOCK):  # zipfile compares the checksum at the end, torch does not
-                    pass
+                file.seek(0)
+                growing |= _scan(file)
+    if growing and not trust:
+        # files with more than weights often have bytes in it: then name that
+        unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        raise CheckpointError(_holds(path, unsafe or growing))
     return declared
 
 
-def _refuse_bytearray(data: bytes | mmap.mmap, path: Path) -> None:
-    """The only thing that weights-only loading makes, and fills, in any length it is told."""
-    if _BYTEARRAY.search(data):
-        raise CheckpointError(
-            f"checkpoint {path} holds bytearray, which is more than weights; it was not executed"
+def _holds(path: Path, names: Iterable[str]) -> str:
+    names = ", ".join(sorted(names)[:3])
+    return f"checkpoint {path} holds {names}, which is more than weights; it was not executed"
+
+
+def _check_directory(path: Path) -> None:
+    """An archive's directory must lie right before its end: else torch and Python see others."""
+    with path.open("rb") as file:
+        end = file.seek(-22, os.SEEK_END)
+        signature, length, start, comment = struct.unpack("<4s8xIIH", file.read())
+        file.seek(max(0, end - 76))
+        large = file.read(76)  # a record for large archives, and where it is
+    if large[56:60] == b"PK\6\7":
+        end -= 76
+        place, length, start = (
+            *struct.unpack("<Q", large[64:72]),
+            *struct.unpack("<QQ", large[40:56]),
         )
+        signature = signature if place == end and large.startswith(b"PK\6\6") else b""
+    if signature != b"PK\5\6" or comment or start + length != end:
+        raise CheckpointError(f"checkpoint {path} is an archive with something before or behind it")
+
+
+def _scan(file: BinaryIO) -> set[str]:
+    """Reads to the end, where zipfile compares the checksum, and says what grows."""
+    longest, last, found = max(map(len, _GROWING)), b"", set()
+    while block := file.read(_BLOCK):
+        found |= {name for call, name in _GROWING.items() if call in last + block}
+        last = block[-longest:]
+    return found
 
 
 def _check_array(file: Any, entry: zipfile.ZipInfo, path: Path) -> None:

@@ -120,6 +120,25 @@ def test_what_only_decoding_shows(root):
         build_guarded(settings(root))[3]
 
 
+def test_formats_whose_size_only_opencv_knows(root):
+    cv2.imwrite(str(root / "3.hdr"), np.ones((24, 32, 3), np.float32))
+    shutil.move(root / "3.hdr", root / "img_dir/train/3.jpg")
+    with pytest.raises(CorruptImageError, match=r"3\.jpg: corrupt or truncated: not an image"):
+        build_guarded(settings(root))[3]
+    assert "skipped" in build_guarded(settings(root, skip_corrupt=True))[3]["data_samples"]
+
+
+def test_formats_that_only_a_transform_knows(root):
+    (root / "img_dir/train/3.jpg").write_bytes(b"\x93NUMPY" + bytes(100))
+
+    class Loads:
+        def __call__(self, data):
+            return {**data, "img": 7}
+
+    dataset = build_guarded({**settings(root), "pipeline": [dict(type=Loads)]})
+    assert dataset[3]["img"] == 7
+
+
 def test_errors_of_transforms_stay_as_they_are(root):
     pipeline = [*PIPELINE[:2], dict(type="RandomCrop", crop_size=(8, 8)), dict(type="Normalize",
                 mean=[0], std=[1, 2], to_rgb=False)]  # fmt: skip

@@ -65,7 +65,7 @@ def undecoded(monkeypatch):
 def test_bombs(bomb, undecoded):
     for read in (open_image, require_whole):
         for source in (bomb.read_bytes(), io.BytesIO(bomb.read_bytes())):
-            with pytest.raises(CorruptImageError, match=str(bomb)):
+            with pytest.raises(CorruptImageError, match=rf"{bomb}: .*(TVIT_MAX_IMAGE|one side)"):
                 read(source, str(bomb))
     with pytest.raises(DataError, match=str(bomb)):
         read_picture(bomb)
@@ -76,7 +76,7 @@ def test_bombs_in_image_folders(bomb, tmp_path, request):
     root = image_folder(tmp_path / "images")
     (root / "train" / "ant" / "0.png").write_bytes(bomb.read_bytes())
     request.getfixturevalue("undecoded")
-    with pytest.raises(CorruptImageError, match=r"ant/0\.png: .*(pixels|decompression bomb)"):
+    with pytest.raises(CorruptImageError, match=r"ant/0\.png: .*pixels.*TVIT_MAX|one side"):
         TimmDataset(str(root), "train")[0]
 
 

@@ -115,7 +115,7 @@ def test_streams_are_refused(root, monkeypatch):
 
 
 def test_in_a_dataloader(root):
-    cfg = config(root, num_workers=1, worker_init_fn=dict(type="keep_worker_seed"))
+    cfg = config(root, num_workers=1)
     batches = list(Runner.build_dataloader(cfg.train_dataloader, seed=0))
     assert len(batches) == 3
     assert [int(sample.gt_label) for sample in batches[1]["data_samples"]] == [1] * 4

@@ -45,12 +45,11 @@ class Training:
     def __init__(self, args: argparse.Namespace, name: str):
         self.folder = args.work_dir / name
         self.interval = args.interval
-        loader = "train_dataloader"
         self.command = [
             sys.executable, ROOT / "tools/train.py", CONFIG, "--work-dir", self.folder, "--resume",
             "--skip-data-check", "--cfg-options", f"train_cfg.max_iters={args.iters}",
-            "train_cfg.val_interval=100000", f"{loader}.batch_size=2", f"{loader}.num_workers=0",
-            f"{loader}.persistent_workers=False", f"{loader}.dataset.data_root={args.data_root}",
+            "train_cfg.val_interval=100000", "train_dataloader.batch_size=2",
+            *(f"{part}_dataloader.dataset.data_root={args.data_root}" for part in ("train", "val")),
             f"default_hooks.checkpoint.interval={args.interval}", "default_hooks.logger.interval=1",
             "randomness.seed=0",
         ]  # fmt: skip

@@ -1,9 +1,11 @@
 """Corrupt images in training: it stops and names them, or passes them over and counts."""
 
 import copy
+import os
 from collections.abc import Iterator
 from typing import Any
 
+import cv2
 import numpy as np
 from mmengine.dataset import BaseDataset, Compose
 from mmengine.registry import DATASETS
@@ -103,7 +105,9 @@ class GuardedPipeline(Compose):
             else:
                 require_whole(read_bytes(path, self.backend_args), path, other_formats=False)
         except UnknownFormatError:
-            return  # a transform may know it; OpenCV has its own limit
+            if os.path.isfile(path) and cv2.haveImageReader(path):
+                raise  # OpenCV would decode it, whatever its size
+            # a transform may know it
 
 
 def build_guarded(cfg: dict) -> Dataset:

@@ -101,7 +101,13 @@ def open_image(source: bytes | BinaryIO, name: str) -> Image.Image:
         raise CorruptImageError(f"{name}: corrupt or truncated: 0 bytes")
     Image.MAX_IMAGE_PIXELS = max_image_pixels()  # PIL's own limit should be neither less nor more
     with reading(name):
-        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        try:
+            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        except Image.DecompressionBombError as error:  # at twice the limit; it names that
+            raise CorruptImageError(
+                f"{name}: more than {max_image_pixels()} pixels; {LIMIT}=NUMBER in the environment "
+                "sets another limit"
+            ) from error
         check_size(*image.size, name)
         return image
 

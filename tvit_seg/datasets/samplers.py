@@ -1,7 +1,6 @@
-"""Repeated augmentation, and random states of data loading that a resumed run finds again."""
+"""Repeated augmentation."""
 
 from mmengine.dist import get_dist_info, sync_random_seed
-from mmengine.registry import FUNCTIONS
 from timm.data.distributed_sampler import RepeatAugSampler
 from torch.utils.data import Dataset
 
@@ -45,14 +44,3 @@ class RepeatedAugSampler(RepeatAugSampler):
     @epoch.setter
     def epoch(self, epoch: int) -> None:
         self._epoch = epoch
-
-
-@FUNCTIONS.register_module()
-def keep_worker_seed(worker_id: int) -> None:
-    """Leaves a loading process the seed that torch drew for it at the start of the epoch.
-
-    mmengine's own function seeds it alike in every epoch, so that augmentations repeat themselves.
-
-    Args:
-        worker_id: Not used.
-    """

@@ -13,6 +13,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from mmseg.registry import DATA_SAMPLERS
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -27,6 +28,7 @@ from tvit_seg.checkpoint_io import (
 )
 from tvit_seg.compile import compile_as_configured
 from tvit_seg.datasets.corrupt import build_guarded, skips_corrupt
+from tvit_seg.datasets.placed import SeededDataset, numbering
 from tvit_seg.engine.checkpoint_hook import SafeCheckpointHook
 from tvit_seg.engine.config_errors import naming_components
 from tvit_seg.engine.finite_hook import FiniteHook
@@ -65,6 +67,10 @@ class PlainCheckpointHook(Hook):
         if "param_schedulers" in checkpoint:
             checkpoint["param_schedulers"] = _without_functions(checkpoint["param_schedulers"])
         checkpoint.update(plain(checkpoint))
+
+
+def _build_dataset(cfg: dict) -> SeededDataset:
+    return SeededDataset(build_guarded(cfg))
 
 
 def _without_functions(state: Any) -> Any:
@@ -122,14 +128,23 @@ class ThinkingRunner(Runner):
     ) -> DataLoader:
         """Builds a dataloader whose dataset names corrupt images, or passes them over.
 
+        What is drawn for a sample depends on the seed, the process, the epoch, and the sample's
+        place in it, see :class:`SeededDataset`.
+
         Args:
             dataloader: As in mmengine's ``Runner``; its ``dataset`` may have ``skip_corrupt=True``.
             seed: As in mmengine's ``Runner``.
             diff_rank_seed: As in mmengine's ``Runner``.
         """
         if isinstance(dataloader, dict) and isinstance(dataloader.get("dataset"), dict):
-            dataset = dict(type=build_guarded, cfg=dataloader["dataset"])
+            dataset = dict(type=_build_dataset, cfg=dataloader["dataset"])
             dataloader = {**dataloader, "dataset": dataset}
+            sampler = dataloader.get("sampler")
+            if isinstance(sampler, dict):
+                kind = sampler.get("type")
+                kind = DATA_SAMPLERS.get(kind) if isinstance(kind, str) else kind
+                if isinstance(kind, type):  # mmengine names what is not registered
+                    dataloader["sampler"] = {**sampler, "type": numbering(kind)}
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def _maybe_compile(self, target: str) -> None:

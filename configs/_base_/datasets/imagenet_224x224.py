@@ -24,8 +24,7 @@ test_pipeline = dict(input_size=image_size, crop_pct=0.875, interpolation="bicub
 train_dataloader = dict(
     batch_size=128,
     num_workers=10,
-    persistent_workers=False,
-    worker_init_fn=dict(type="keep_worker_seed"),
+    persistent_workers=True,
     drop_last=True,
     sampler=dict(type="RepeatedAugSampler", num_repeats=3),
     dataset=dict(
