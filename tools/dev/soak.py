@@ -49,9 +49,10 @@ def start(args: argparse.Namespace) -> subprocess.Popen:
 
 
 def look(process: psutil.Process, work_dir: Path) -> dict[str, float]:
-    """Memory of the training and its loading processes, what they have done, and their files."""
+    """Resident memory of the training and its loading processes, what they did, their files."""
     family = [process, *process.children(recursive=True)]
-    memory = sum(member.memory_full_info().uss for member in family)
+    # not their private memory: that of a forked process grows as others write to what they shared
+    memory = sum(member.memory_info().rss for member in family)
     times = process.cpu_times()
     logs = sorted(work_dir.glob("*/vis_data/scalars.json"))
     lines = logs[-1].read_text().splitlines() if logs else []
