@@ -291,3 +291,17 @@ def test_check_compatible():
     assert "missing: 1.weight, 1.bias" in text
     assert "unexpected: blocks.0" in text
     assert "0.weight (9, 10) instead of (10, 10)" in text
+
+
+def test_bytes_left_over_in_the_old_format(tmp_path):
+    path = tmp_path / "old.pth"
+    weights = dict(a=torch.arange(6.0), b=torch.ones(2, 3))
+    torch.save(weights, path, _use_new_zipfile_serialization=False)
+    assert torch.equal(read_checkpoint(path)["a"], weights["a"])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-30] + b"\0" * 16 + whole[-30:])
+    with pytest.raises(CheckpointError, match="16 bytes are left over"):
+        read_checkpoint(path)
+    path.write_bytes(whole * 2)
+    with pytest.raises(CheckpointError, match=f"{len(whole)} bytes are left over"):
+        read_checkpoint(path)

@@ -30,13 +30,14 @@ def weights():
         ("head.bias", lambda x: x[:-1], "head.bias has 2 entries, its weight 3 rows"),
         ("head.weight", lambda x: x[:-1], "head.bias has 3 entries, its weight 2 rows"),
         ("head.bias", lambda x: x.to(torch.complex64), "head.bias is of torch.complex64"),
+        ("other", lambda x: torch.ones(1).to(torch.complex64), "other is of torch.complex64"),
         ("head.weight", torch.Tensor.to_sparse, "head.weight is a tensor of layout"),
         ("head.weight", lambda x: x / 0, "head.weight holds NaN or infinity"),
     ],
 )
 def test_refused(weights, name, change, message):
     with pytest.raises(CheckpointError, match=message):
-        convert_state_dict({**weights, name: change(weights[name])})
+        convert_state_dict({**weights, name: change(weights.get(name))})
 
 
 def test_widths_that_do_not_increase(weights):
@@ -70,3 +71,10 @@ def test_any_floating_point(weights, dtype):
 def test_a_swin_passes():
     own = ThinkingSwin(thinking_stages=((1, 1), (1, 2)), **SWIN).state_dict()
     assert convert_state_dict(own).keys() == own.keys()
+
+
+def test_numbers_without_dimensions(weights):
+    convert_state_dict({**weights, "scale": torch.tensor(1.0)})
+    odd = {"other.weight": torch.tensor(1.0), "other.bias": torch.ones(2)}
+    with pytest.raises(CheckpointError, match=r"other.bias has 2 entries, its weight no rows"):
+        convert_state_dict({**weights, **odd})

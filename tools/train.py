@@ -1,23 +1,20 @@
 """Trains a segmentor or a classifier."""
 
 import argparse
-from functools import partial
 
 import tvit_seg  # noqa: F401, registers the models
-from tvit_seg.checkpoint_io import CheckpointError, trusting
-from tvit_seg.datasets.check import DataError, check_config_data
-from tvit_seg.engine.config_errors import ConfigError
-from tvit_seg.engine.distributed import close_distributed, run_on_first_process
-from tvit_seg.engine.finite_hook import DivergedError
+from tvit_seg.checkpoint_io import trusting
+from tvit_seg.engine.config_errors import check_config
+from tvit_seg.engine.distributed import close_distributed
 from tvit_seg.engine.launch import (
     add_common_arguments,
-    build_runner,
     friendly_errors,
     load_config,
     require_start,
     set_resume,
     use_amp,
 )
+from tvit_seg.engine.training import NEEDED, train
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,21 +37,15 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    with friendly_errors(), trusting(args.trust_checkpoint):
-        cfg = load_config(args)
-        set_resume(cfg, args.resume)
-        require_start(cfg)
-        if args.amp:
-            use_amp(cfg)
-        runner = build_runner(cfg)
-        runner.prepare_weights()
-        if not args.skip_data_check:  # last, since it may take minutes
-            run_on_first_process(partial(check_config_data, cfg))
-    with (
-        friendly_errors(CheckpointError, ConfigError, DataError, DivergedError, OSError),
-        trusting(args.trust_checkpoint),
-    ):
-        runner.train()
+    with trusting(args.trust_checkpoint):
+        with friendly_errors():
+            cfg = load_config(args)
+            check_config(cfg, NEEDED)
+            set_resume(cfg, args.resume)
+            require_start(cfg)
+            if args.amp:
+                use_amp(cfg)
+        runner = train(cfg, check_data=not args.skip_data_check)
     close_distributed(runner)
 
 

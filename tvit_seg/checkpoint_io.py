@@ -106,7 +106,7 @@ def _read(path: Path, map_location: Any) -> tuple[Any, int]:
     try:
         # timm saves its command line's arguments, a mere bag of attributes
         with torch.serialization.safe_globals([Namespace]):
-            return torch.load(path, map_location=map_location, weights_only=True), held
+            return _load(path, map_location), held
     except (pickle.UnpicklingError, RuntimeError) as error:
         name = _code(error)
         if name is None:
@@ -117,6 +117,19 @@ def _read(path: Path, map_location: Any) -> tuple[Any, int]:
             ) from error
     warnings.warn(f"checkpoint {path} holds {name}; it is trusted: its code runs", stacklevel=4)
     return torch.load(path, map_location=map_location, weights_only=False), held
+
+
+def _load(path: Path, map_location: Any) -> Any:
+    """As ``torch.load``; a file of its old format, which has no checksums, must end where it does.
+
+    Bytes that were put in shift the weights, and leave some over.
+    """
+    with path.open("rb") as file:
+        found = torch.load(file, map_location=map_location, weights_only=True)
+        left = path.stat().st_size - file.tell()
+    if left and not is_archive(path):
+        raise ValueError(f"{left} bytes are left over")
+    return found
 
 
 def _read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:

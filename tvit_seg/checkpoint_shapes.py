@@ -33,7 +33,7 @@ def check_entries(weights: Mapping[str, Tensor]) -> None:
     Raises:
         CheckpointError: If an entry is sparse, holds NaN or infinity, is empty, has another number
             of dimensions than its name says or, as a bias, another length than its weight, or is
-            not of floating-point numbers.
+            not of floating-point numbers where a model's are.
     """
     for name, value in weights.items():
         if value.layout != torch.strided:
@@ -41,6 +41,8 @@ def check_entries(weights: Mapping[str, Tensor]) -> None:
         known = value.is_floating_point() and value.device.type != "meta"
         if known and not torch.isfinite(value).all():
             raise CheckpointError(f"{name} holds NaN or infinity")
+        if value.is_complex():
+            raise CheckpointError(f"{name} is of {value.dtype}, floating-point numbers are needed")
         if re.match(r"(decode|auxiliary)_head\.", name):
             continue
         ranks = _ranks(name.removeprefix("backbone."))
@@ -54,8 +56,9 @@ def check_entries(weights: Mapping[str, Tensor]) -> None:
         if ranks and not value.is_floating_point():
             raise CheckpointError(f"{name} is of {value.dtype}, floating-point numbers are needed")
         rows = weights.get(re.sub(r"\.bias$", ".weight", name), value)
-        if len(rows) != len(value):
-            raise CheckpointError(f"{name} has {len(value)} entries, its weight {len(rows)} rows")
+        if rows.shape[:1] != value.shape[:1]:
+            has, needed = (x.shape[0] if x.ndim else "no" for x in (value, rows))
+            raise CheckpointError(f"{name} has {has} entries, its weight {needed} rows")
 
 
 def _ranks(name: str) -> list[int]:

@@ -195,6 +195,7 @@ def test_registered(name):
         (dict(out_indices=(1, 3)), "below num_layers=3"),
         (dict(out_indices=()), "below num_layers=3"),
         (dict(img_size=(1, 2, 3)), "one or two lengths"),
+        (dict(img_size=(32, 3)), r"img_size=\(32, 3\) must be patch_size=\d+ pixels or more"),
         (dict(thinking_stages=3), "thinking_stages=3 must list the heads"),
         (dict(interpolate_mode="area"), "interpolate_mode='area' must be"),
         (dict(patch_size=(16, 8)), "square patches"),

@@ -89,6 +89,7 @@ def test_bad_arguments(kwargs, message):
     [
         (dict(mixup=dict(prob="1.0"), num_classes=3), r"mixup prob='1\.0' must be a number"),
         (dict(random_erasing=dict(probability=None)), "random_erasing probability=None must be"),
+        (dict(mixup=dict(prob=1.1), num_classes=3), r"mixup prob=1\.1 must lie in \[0, 1\]"),
     ],
 )
 def test_numbers_are_numbers(options, message):

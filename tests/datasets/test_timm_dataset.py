@@ -180,3 +180,8 @@ def test_wrong_places(root, place, message):
 def test_a_folder_without_classes(root):
     with pytest.raises(DataError, match=r"has no class folders; expected .*CLASS/IMAGE"):
         TimmDataset(str(root / "train"), "ant")
+
+
+def test_a_size_that_is_none(root):
+    with pytest.raises(ValueError, match="transform input_size=None must be an integer or a list"):
+        TimmDataset(str(root), "train", transform=dict(input_size=None))

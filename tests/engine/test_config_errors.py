@@ -2,12 +2,10 @@ import math
 
 import pytest
 from mmengine.config import Config
-from mmengine.registry import MODELS as MMENGINE
-from mmengine.registry import init_default_scope
-from mmseg.registry import DATASETS, MODELS
 
-from tvit_seg.datasets.check import DataError
-from tvit_seg.engine.config_errors import ConfigError, check_config, naming_components
+from tvit_seg.engine.config_errors import ConfigError, check_config
+
+DATA = dict(type="SceneDataset")
 
 
 @pytest.mark.parametrize("kind", [dict, Config])
@@ -20,7 +18,27 @@ from tvit_seg.engine.config_errors import ConfigError, check_config, naming_comp
         (dict(resume="yes"), "resume='yes' must be True or False"),
         (dict(log_level=""), "log_level='' must be one of CRITICAL"),
         (dict(default_scope=None), "default_scope=None must be a name"),
-        (dict(randomness={}), "randomness={} must be a dict with a seed"),
+        (dict(default_scope=""), "default_scope='' must be a name such as 'mmseg'"),
+        (dict(custom_hooks=[3]), r"custom_hooks=\[3\] must be a list, each .* or None"),
+        (dict(env_cfg=3), "env_cfg=3 must be a dict"),
+        (dict(randomness={}), "randomness={} must have 'seed'"),
+        (dict(optim_wrapper=dict(optimizer={})), "optim_wrapper.optimizer={} must have 'type'"),
+        (dict(param_scheduler=[3]), r"param_scheduler=\[3\] must be the config of a schedule"),
+        (dict(optim_wrapper=dict(lr=1)), "optim_wrapper={'lr': 1} must have 'optimizer'"),
+        (dict(optim_wrapper=dict(optimizer=None)), "optim_wrapper.optimizer=None must be the conf"),
+        (dict(train_dataloader=dict(dataset={})), "train_dataloader.dataset={} must have 'type'"),
+        (dict(train_dataloader=dict(dataset=3)), "train_dataloader.dataset=3 must be the config"),
+        (
+            dict(val_dataloader=dict(dataset=DATA, num_workers="2")),
+            "val_dataloader.num_workers='2' must be an integer",
+        ),
+        (
+            dict(val_dataloader=dict(dataset=DATA, sampler="x")),
+            "val_dataloader.sampler='x' must be the config of a sampler",
+        ),
+        (dict(env_cfg=dict(mp_cfg=None)), "env_cfg.mp_cfg=None must be a dict"),
+        (dict(param_scheduler=[dict(begin=0)]), "param_scheduler={'begin': 0} must have 'type'"),
+        (dict(val_dataloader=dict(batch_size=1)), "val_dataloader={'bat.*} must have 'dataset'"),
         (dict(randomness=dict(seed=-1)), "randomness.seed=-1 must be None or an integer >= 0"),
         (dict(env_cfg=dict(mp_cfg=dict(mp_start_method={}))), "mp_start_method={} must be None"),
         (dict(train_cfg=dict(val_interval="2")), "train_cfg.val_interval='2' must be an integer"),
@@ -35,35 +53,15 @@ def test_what_no_config_means(kind, change, message):
 
 def test_what_configs_mean():
     threshold = dict(model=dict(gate=dict(threshold=math.inf)), max_iters=2, crop_size=(1, 2))
+    loader = dict(dataset=DATA, batch_size=2, num_workers=0, pin_memory=True, drop_last=False)
+    more = dict(collate_fn=dict(type="pseudo_collate"), sampler=dict(type="DefaultSampler"))
+    check_config(dict(train_dataloader={**loader, **more}, val_dataloader=loader))
+    check_config(dict(log_level=20, param_scheduler=dict(type="PolyLR"), optim_wrapper=None))
     check_config(Config(dict(threshold, load_from=None, resume=False, randomness=dict(seed=3))))
 
 
-def test_a_component_and_its_arguments_are_named():
-    head = dict(type="FCNHead", in_channels="many", channels=8, num_classes=2)
-    cfg = Config(dict(model=dict(heads=[head])))
-    message = r"model\.heads\[0\]=FCNHead\(in_channels='many', channels=8.* cannot be built: "
-    with pytest.raises(ConfigError, match=message), naming_components(cfg):
-        MODELS.build(cfg.model.heads[0])
-    with pytest.raises(AssertionError):  # as without, afterwards
-        MODELS.build(cfg.model.heads[0])
-
-
-def test_our_own_messages_are_kept(tmp_path):
-    cfg = Config(dict(model=dict(type="ThinkingViT", thinking_stages=(4, 2))))
-    message = (
-        r"^model=ThinkingViT\(.*\) cannot be built: thinking_stages=\(4, 2\) must be increasing"
-    )
-    with naming_components(cfg):
-        with pytest.raises(ConfigError, match=message):
-            MODELS.build(cfg.model)
-        with pytest.raises(ConfigError, match=r"NoHead is not in the mmseg::model registry\.$"):
-            MODELS.build(dict(type="NoHead"))
-        with pytest.raises(DataError, match="not found"):
-            DATASETS.build(dict(type="TimmDataset", data_root=str(tmp_path / "nowhere")))
-
-
-def test_a_missing_scope_is_named():
-    init_default_scope("mmengine")  # as mmengine does without one
-    message = "Nobody is not in the .* default_scope=None is no known one, such as 'mmseg'"
-    with pytest.raises(ConfigError, match=message), naming_components({}):
-        MMENGINE.build(dict(type="Nobody"))
+def test_what_must_be_there():
+    cfg = dict(train_dataloader=None, train_cfg={})
+    check_config(cfg)
+    with pytest.raises(ConfigError, match=r"^the config has no train_dataloader, no model$"):
+        check_config(cfg, ("train_cfg", "train_dataloader", "model"))

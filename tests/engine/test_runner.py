@@ -14,6 +14,8 @@ from torch.utils.data import Dataset
 from tvit_seg.checkpoint_io import CheckpointError, trusting
 from tvit_seg.engine import ThinkingRunner
 from tvit_seg.engine import runner as runner_module
+from tvit_seg.engine.component_errors import Components
+from tvit_seg.engine.config_errors import ConfigError
 
 
 class Numbers(Dataset):
@@ -309,3 +311,50 @@ def test_testing_needs_the_same_shapes(trained, tmp_path):
     runner = make_runner(tmp_path, load_from=str(tmp_path / "other.pth"), **test)
     with pytest.raises(CheckpointError, match=r"number of classes.*: layers\.2\.weight \(3, 8\)"):
         runner.test()
+
+
+def test_what_would_never_end_is_refused(tmp_path):
+    endless = dict(dataset=Numbers(), batch_size=2, sampler=dict(type="InfiniteSampler"))
+    epochs = dict(type="EpochBasedTrainLoop", max_epochs=1)
+    with pytest.raises(ConfigError, match="train_cfg has a EpochBasedTrainLoop, which need"):
+        make_runner(tmp_path, train_cfg=epochs).train()
+    with pytest.raises(ConfigError, match="val_dataloader an InfiniteSampler: use DefaultS"):
+        make_runner(tmp_path, val_dataloader=endless).train()
+    testing = dict(test_dataloader=endless, test_cfg={}, test_evaluator=Evaluator([Score()]))
+    with pytest.raises(ConfigError, match="test_dataloader an InfiniteSampler"):
+        make_runner(tmp_path, **testing).test()
+
+
+class Fails(Hook):
+    """Fails in a phase, from a time on."""
+
+    def __init__(self, phase, start):
+        self.phase, self.left = phase, start
+
+    def _fail(self, phase):
+        self.left -= phase == self.phase
+        if self.left < 0:
+            raise ZeroDivisionError("in a hook")
+
+    def after_train_iter(self, *args, **kwargs):
+        self._fail("train")
+
+    def before_val(self, *args, **kwargs):
+        self._fail("val")
+
+
+@pytest.mark.parametrize("phase", ["train", "val"])
+def test_a_component_is_blamed_the_first_time_only(phase, tmp_path):
+    def train(start):
+        cfg = dict(custom_hooks=[dict(type=Fails, phase=phase, start=start)])
+        components = Components(cfg)
+        with components.naming():
+            runner = make_runner(tmp_path, **cfg)
+        runner.components = components
+        runner.train()
+
+    message = rf"custom_hooks\[0\]=Fails\(phase='{phase}', start=0\) does not work: ZeroDivision"
+    with pytest.raises(ConfigError, match=message):
+        train(0)
+    with pytest.raises(ZeroDivisionError):
+        train(1)

@@ -104,3 +104,17 @@ def test_out_channels():
     vit = MODELS.build(dict(VIT, out_indices=(0, 1), out_origin=True))
     assert vit.out_channels == (32, 32, 32)
     assert MODELS.build(SWIN).out_channels == (32, 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(decode_head=dict(LINEAR, num_classes=7.5)), "decode_head num_classes=7.5 must be an"),
+        (dict(decode_head=dict(LINEAR, channels="8")), "decode_head channels='8' must be an integ"),
+        (dict(auxiliary_head=dict(LINEAR, num_classes=0)), "auxiliary_head num_classes=0 must be"),
+        (dict(auxiliary_head=[dict(LINEAR, channels=None)]), "auxiliary_head channels=None must"),
+    ],
+)
+def test_counts(change, message):
+    with pytest.raises(ValueError, match=message):
+        ThinkingEncoderDecoder(**(dict(backbone=VIT, decode_head=LINEAR) | change))

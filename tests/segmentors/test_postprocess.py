@@ -49,3 +49,8 @@ def test_unknown_flip():
     sample = SegDataSample(metainfo=dict(ori_shape=(4, 4), flip=True, flip_direction="diagonal"))
     with pytest.raises(ValueError, match="flip_direction='diagonal' must be"):
         segmentor().postprocess_result(torch.zeros(1, 5, 4, 4), [sample])
+
+
+def test_an_image_of_unknown_size():
+    with pytest.raises(ValueError, match="images come without ori_shape; meta_keys of PackSegInp"):
+        segmentor().postprocess_result(torch.randn(1, 5, 8, 8), [SegDataSample()])

@@ -274,16 +274,16 @@ def judge(case: Case, expected: dict[str, Any]) -> Verdict:
             return ("unclear" if len(str(error)) > 3000 else "refused"), str(error)
     if not found["finite"]:
         return "silent", "the model's features are not finite"
-    if found["weights"].keys() != expected["weights"].keys():
-        if case.harmless:
-            return "silent", "another model"
-        added = found["weights"].keys() ^ expected["weights"].keys()
-        return ("right" if explains(case, added) else "silent"), f"a model with {sorted(added)}"
     differing = {
         key
-        for key, value in expected["weights"].items()
-        if not np.array_equal(found["weights"][key], value)
+        for key in expected["weights"].keys() & found["weights"].keys()
+        if not np.array_equal(found["weights"][key], expected["weights"][key])
     }
+    added = found["weights"].keys() ^ expected["weights"].keys()
+    if added:
+        told = set(found["told"]) - set(expected["told"]) or case.what.endswith("is gone")
+        right = told and explains(case, added) and not (differing or case.harmless)
+        return ("right" if right else "silent"), f"a model with {sorted(added)}"
     if case.harmless:
         return ("silent", f"{differing} differ") if differing else ("right", "the same weights")
     if differing <= set(found["told"]):

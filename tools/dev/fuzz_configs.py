@@ -1,32 +1,31 @@
-"""Changes fields of shipped configs to nonsense and trains, validates and tests with each.
+"""Changes fields of shipped configs, half of them to nonsense, and trains and validates with each.
 
 A change must show: in an error that names the field or its value, or in what was built from the
-config. The models are cut to a few blocks and the data to a handful of made-up images.
+config or came of it. Models are cut to a few blocks, data to a handful of made-up images.
 """
 
 import argparse
 import copy
 import math
-import random
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import product, zip_longest
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from config_changes import MISSING, Change, draw
 from fuzzing import Verdict, add_limits, isolated, report, run_all
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 import tvit_seg  # noqa: F401, registers everything
 from tvit_seg.datasets.scenes import write_scenes
-from tvit_seg.engine.launch import build_runner, friendly_errors
+from tvit_seg.engine.training import train
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SOURCES = {
@@ -39,141 +38,15 @@ SOURCES = {
 }
 """Leaf configs, and how often they are drawn."""
 
-SECTIONS = (
-    "model", "train_dataloader", "val_dataloader", "val_evaluator", "optim_wrapper",
-    "param_scheduler", "train_cfg", "val_cfg", "default_hooks", "custom_hooks", "env_cfg",
-    "auto_scale_lr", "randomness", "log_processor", "visualizer", "log_level", "default_scope",
-    "load_from", "resume",
-)  # fmt: skip
-
 LIKE_BEFORE = {
-    r"\.(pretrained|load_from|init_cfg|neck|teacher)$": "None is what they are",
-    r"^env_cfg\.|^visualizer\.|^log_level|^log_processor": "how the machine runs and what it says",
+    r"^(env_cfg|visualizer|log_level|log_processor)": "how the machine runs and what it says",
     r"num_workers|persistent_workers|drop_last|prefetch": "how data is loaded, not which",
     r"meta_keys": "what is handed on",
     r"^auto_scale_lr": "the batch is another one here",
 }
 """Fields that may change without a trace in what was built, and why."""
-
-MISSING, MISSPELT = object(), object()
-
-
-@dataclass
-class Change:
-    """One field of a config and what becomes of it."""
-
-    source: str
-    path: tuple
-    what: str
-    value: Any
-
-    def __str__(self) -> str:
-        return f"{Path(self.source).stem}: {self.field} {self.what}"
-
-    @property
-    def field(self) -> str:
-        return ".".join(map(str, self.path))
-
-    def apply(self, cfg: Config) -> Config:
-        changed = copy.deepcopy(cfg)
-        holder = changed._cfg_dict
-        for key in self.path[:-1]:
-            holder = holder[key]
-        key = self.path[-1]
-        if self.value is MISSING:
-            del holder[key]
-        elif self.value is MISSPELT:
-            holder[misspelt(key)] = holder.pop(key)
-        else:
-            holder[key] = self.value
-        return changed
-
-    def is_named(self, message: str) -> bool:
-        """Whether a message says which field it is about, or what stands there.
-
-        It may also say at which iteration, and where, the numbers ended that the field led to.
-        """
-        if message.startswith("error: iteration "):
-            return True
-        keys = [key for key in self.path if isinstance(key, str)][-2:]
-        names = [key for key in (*keys, misspelt(keys[-1])) if key != "type"]
-        names.append(self.path[0].partition("_")[2] or self.path[0])  # val_evaluator: evaluator
-        names += ["metrics"] if "evaluator" in self.path[0] else []
-        if self.value not in (MISSING, MISSPELT) and len(repr(self.value)) > 1:
-            names += [repr(self.value), str(self.value) or "''"]
-            names += list(map(str, self.value)) if isinstance(self.value, (dict, list)) else []
-        if keys[-1] == "type":
-            names += ["'type'", '"type"', "`type`"]
-        return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", message) for name in names)
-
-
-def misspelt(key: str) -> str:
-    """The name with two letters swapped, or one doubled where that changes nothing."""
-    middle = len(key) // 2
-    swapped = key[: middle - 1] + key[middle] + key[middle - 1] + key[middle + 1 :]
-    return swapped if swapped != key else key + key[-1]
-
-
-def fields(value: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
-    """All fields below a value, containers included, with their paths."""
-    if path:
-        yield path, value
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from fields(inner, (*path, key))
-    elif isinstance(value, (list, tuple)) and any(isinstance(v, dict) for v in value):
-        for index, inner in enumerate(value):
-            yield from fields(inner, (*path, index))
-
-
-def changes(value: Any, in_dict: bool) -> dict[str, Any]:
-    """What a field's value may be changed to."""
-    found = {"is None": None, "is a word": "nonsense", "is a list of words": ["x", "y"]}
-    found["is a dict"] = dict(nonsense=1)
-    if isinstance(value, bool):
-        found["is a float"] = 0.5
-    elif isinstance(value, (int, float)):
-        found |= {
-            "is negative": -abs(value) - 1,
-            "is zero": 0,
-            "is huge": 10**12,
-            "is large": 10**6,
-            "is NaN": math.nan,
-            "is infinite": math.inf,
-            "is a text": str(value),
-            "is no integer": value + 0.5,
-        }
-    elif isinstance(value, str):
-        found |= {"is a number": 7, "is empty": "", "is cut": value[:-1]}
-    elif isinstance(value, (list, tuple)):
-        found |= {"is empty": [], "is turned round": value[::-1], "is cut": value[:-1]}
-        found |= {"is a number": 3, "is twice as long": [*value, *value]}
-        if value and all(isinstance(v, (int, float)) for v in value):
-            found |= {"has a NaN": [math.nan, *value[1:]], "has a minus": [-1, *value[1:]]}
-            found |= {"has a huge one": [*value[:-1], 10**12]}
-    elif isinstance(value, dict):
-        found |= {"is empty": {}, "is a number": 3}
-    if in_dict:
-        found |= {"is missing": MISSING, "is misspelt": MISSPELT}
-    return found
-
-
-def draw(cfgs: dict[str, Config], count: int, seed: int) -> list[Change]:
-    """Changes of all kinds: a source, one of its fields, one of that field's changes."""
-    rng = random.Random(seed)
-    drawn = {}
-    while len(drawn) < count:
-        source = rng.choices(list(cfgs), [SOURCES[name] for name in cfgs])[0]
-        section = rng.choice([name for name in SECTIONS if name in cfgs[source]])
-        if rng.random() < 0.4:
-            section = "model"
-        path, value = rng.choice(list(fields(cfgs[source]._cfg_dict[section], (section,))))
-        what, new = rng.choice(list(changes(value, isinstance(path[-1], str)).items()))
-        if new is not value and new != value:
-            change = Change(source, path, what, new)
-            drawn[str(change)] = change
-    return list(drawn.values())
-
+CLOCKS = ("t", "time_sec_tot", "_timestamp")
+"""Attributes that no two trainings share."""
 
 # ---------------------------------------------------------------- small trainings
 
@@ -210,7 +83,7 @@ def small(path: Path, data: Path, work_dir: Path) -> Config:
         model.pretrained = None
     if cfg.get("load_from"):
         cfg.load_from = None
-    if "ade20k" in path.name:
+    if "ade20k" in path.name or "imagenet" in path.name:
         for section in (cfg.model, cfg.train_dataloader, cfg.val_dataloader):
             shrink(section)
     root = data / ("ade" if "ade20k" in path.name else str(cfg.data_root).split("/")[-1])
@@ -236,22 +109,21 @@ def small(path: Path, data: Path, work_dir: Path) -> Config:
 def shrink(part: Any) -> None:
     """Divides all sizes in pixels by 8."""
     for key, value in part.items():
-        if key in ("img_size", "size", "crop_size", "stride", "scale") and value:
-            part[key] = tuple(length // 8 for length in value)
+        if key in ("img_size", "input_size", "size", "crop_size", "stride", "scale") and value:
+            part[key] = tuple(int(length) // 8 for length in value)
         for inner in value if isinstance(value, list) else [value]:
             if isinstance(inner, dict):
                 shrink(inner)
 
 
-def train(cfg: Config) -> dict[str, Any]:
-    """What a training leaves behind, as far as it can be compared; errors as tools/train.py."""
-    with friendly_errors(Exception), tempfile.TemporaryDirectory() as folder:
+def result(cfg: Config) -> dict[str, Any]:
+    """What a training leaves behind, as far as it can be compared; errors as in tools/train.py."""
+    with tempfile.TemporaryDirectory() as folder:
         cfg = copy.deepcopy(cfg)
         if isinstance(cfg.get("work_dir"), str):
             cfg.work_dir = folder
         cfg.runner_type = "ThinkingRunner"
-        runner = build_runner(cfg)
-        runner.train()
+        runner = train(cfg)
         metrics = runner.val_loop.run()
     hub = runner.message_hub
     losses = {
@@ -282,12 +154,27 @@ def parts(runner: Any) -> list[Any]:
 
 
 def portrait(part: Any) -> str:
-    """Kind and plain attributes of something that was built."""
+    """Kind and plain attributes of something that was built.
+
+    What only holds configs, which nobody may read, is left out.
+    """
     if isinstance(part, list):
         return str([{k: v for k, v in group.items() if k != "params"} for group in part])
-    kept = {name: value for name, value in vars(part).items() if name != "cfg" and plain(value)}
+    kept = {
+        name: value
+        for name, value in vars(part).items()
+        if plain(value) and name not in CLOCKS and not name.endswith("cfg")
+        if not (isinstance(part, torch.nn.Module) and name.startswith("_"))
+        if not (isinstance(part, Runner) and isinstance(value, (dict, list)))
+    }
+    for name, value in vars(part).items():  # what is not built from a config of its own
+        package = type(value).__module__.partition(".")[0]
+        if package == "torchvision":
+            kept[name] = str(value)
+        elif package == "timm" and not isinstance(value, torch.nn.Module):
+            kept[name] = portrait(value)
     extra = part.extra_repr() if isinstance(part, torch.nn.Module) else ""
-    return f"{type(part).__name__} {extra} {kept}"
+    return re.sub(r"\d{8}_\d{6}| at 0x\w+", "", f"{type(part).__name__} {extra} {kept}")
 
 
 def plain(value: Any) -> bool:
@@ -306,16 +193,30 @@ def finite(losses: dict[str, list[float]]) -> bool:
 def judge(change: Change, cfg: Config, expected: dict[str, Any]) -> Verdict:
     """Trains with a change and says how that ends."""
     try:
-        found = train(change.apply(cfg))
+        found = result(change.apply(cfg))
     except SystemExit as error:
         text = str(error)
         return ("refused" if change.is_named(text) else "unclear"), text
     if not finite(found["losses"]) or not found["weights"]:
         return "silent", "losses or weights that are not finite"
-    same = repr(found) == repr(expected)  # NaN is not equal to itself
-    if same and not any(re.search(p, f".{change.field}") for p in LIKE_BEFORE):
-        return "silent", "the same result as without the change"
-    return "right", "the same result" if same else "another result"
+    if repr(found) != repr(expected):  # NaN is not equal to itself
+        return "right", f"another result: {difference(found, expected)}"
+    if change.value in (MISSING, None):
+        return "right", "the same result: this is the default"
+    why = next((why for p, why in LIKE_BEFORE.items() if re.search(p, change.field)), None)
+    return ("right", f"the same result: {why}") if why else ("silent", "the same result")
+
+
+def difference(found: dict[str, Any], expected: dict[str, Any]) -> str:
+    """The first thing in which two results differ."""
+    for key, value in found.items():
+        if repr(value) == repr(expected[key]):
+            continue
+        if key == "built":
+            pairs = zip_longest(value, expected[key], fillvalue="nothing")
+            return " / ".join(next(pair for pair in pairs if pair[0] != pair[1]))
+        return f"{key} {value} / {expected[key]}"
+    return "none"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -328,12 +229,17 @@ def main(argv: list[str] | None = None) -> int:
         data = Path(folder)
         make_data(data)
         cfgs = {name: small(CONFIGS / name, data, data / "work") for name in sources}
-        drawn = draw(cfgs, args.cases, args.seed)
+        drawn = draw(cfgs, SOURCES, args.cases, args.seed)
         expected = {}
-        for name in {change.source for change in drawn}:
-            expected[name] = isolated(partial(train, cfgs[name]), args.seconds, args.megabytes)
-            if not isinstance(expected[name], dict):
-                raise SystemExit(f"{name} does not train unchanged: {expected[name]}")
+        for name in sorted({change.source for change in drawn}):
+            runs = [
+                isolated(partial(result, cfgs[name]), args.seconds, args.megabytes) for _ in "ab"
+            ]
+            if not isinstance(runs[0], dict):
+                raise SystemExit(f"{name} does not train unchanged: {runs[0]}")
+            if repr(runs[0]) != repr(runs[1]):  # then all changes would seem to have an effect
+                raise SystemExit(f"{name} does not train the same way: {difference(*runs)}")
+            expected[name] = runs[0]
         cases = [
             (str(change), partial(judge, change, cfgs[change.source], expected[change.source]))
             for change in drawn

@@ -162,7 +162,7 @@ class ThinkingViT(ThinkingBackbone):
         norm = norm_layer(norm_cfg)
 
         self.patch_embed = NestedPatchEmbed(
-            _pair(img_size), patch_size, in_channels, embed_dims, bias=patch_bias
+            _pair(img_size, patch_size), patch_size, in_channels, embed_dims, bias=patch_bias
         )
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.patch_embed.num_patches, embed_dims))
@@ -314,12 +314,14 @@ class ThinkingViT(ThinkingBackbone):
                 parameter.requires_grad = False
 
 
-def _pair(img_size: int | Sequence[int]) -> tuple[int, int]:
+def _pair(img_size: int | Sequence[int], patch_size: int) -> tuple[int, int]:
     pair = tuple(to_2tuple(img_size))
     if len(pair) == 1:
         pair *= 2
     if len(pair) != 2:
         raise ValueError(f"img_size={img_size} must be one or two lengths in pixels")
+    if min(pair) < patch_size:
+        raise ValueError(f"img_size={img_size} must be patch_size={patch_size} pixels or more")
     return pair
 
 

@@ -34,7 +34,8 @@ class ClsDataPreProcessor(BaseDataPreprocessor):
 
     Raises:
         ValueError: If ``mixup`` is given without ``num_classes``, or asked to smooth labels, or one
-            of its options or of ``random_erasing`` is no number where it must be.
+            of its options or of ``random_erasing`` is no number where it must be, or no
+            probability.
     """
 
     def __init__(
@@ -99,11 +100,13 @@ class ClsDataPreProcessor(BaseDataPreprocessor):
 
 
 def _check_numbers(name: str, options: dict | None, cls: type) -> None:
-    """Refuses other things than numbers where a class has numbers by default."""
+    """Refuses other things than numbers where a class has numbers by default; probabilities > 1."""
     defaults = {key: p.default for key, p in inspect.signature(cls).parameters.items()}
     for key, value in (options or {}).items():
         if type(defaults.get(key)) in (int, float) and not isinstance(value, Real):
             raise ValueError(f"{name} {key}={value!r} must be a number")
+        if "prob" in key and not 0 <= value <= 1:
+            raise ValueError(f"{name} {key}={value!r} must lie in [0, 1]")
 
 
 def _build_mixup(options: dict, num_classes: int | None) -> Mixup:

@@ -9,6 +9,7 @@ from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
+from ..argument_types import check_options
 from ..backbones import ThinkingBackbone
 from ..backbones.base import check_loss_weights
 from ..cost import stage_macs
@@ -96,8 +97,7 @@ class ThinkingClassifier(JointLogs, BaseModel):
         self.sandwich = sandwich
         self.shared_random = random.Random(torch.initial_seed())
         self.test_cfg = dict(test_cfg or {})
-        if unknown := self.test_cfg.keys() - {"per_stage"}:
-            raise ValueError(f"test_cfg has {sorted(unknown)}; only per_stage is known")
+        check_options("test_cfg", self.test_cfg, per_stage=bool)
         self._gmacs: dict[tuple, Tensor] = {}
 
     def init_weights(self) -> None:

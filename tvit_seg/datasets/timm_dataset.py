@@ -1,6 +1,7 @@
 """Labelled images from whatever timm reads, with timm's augmentation."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,10 +12,13 @@ from timm.data.readers.img_extensions import get_img_extensions
 from torch.utils.data import Dataset, IterableDataset
 from torchvision.transforms import PILToTensor
 
+from ..argument_types import check_options
 from ..listing import some
 from ..registry import register
 from .error import DataError
 from .images import open_image, reading
+
+_SIZE = dict(input_size=int | Sequence[int])  # timm would fail at the first image
 
 
 @register("DATASETS")
@@ -68,6 +72,7 @@ class TimmDataset(Dataset):
         if transform is None:
             self.transform = PILToTensor()
         else:
+            check_options("transform", {"input_size": transform.get("input_size", 224)}, **_SIZE)
             self.transform = create_transform(normalize=False, **transform)
 
     def __len__(self) -> int:

@@ -5,7 +5,7 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from tvit_seg.checkpoint_io import CheckpointError, read_checkpoint
-from tvit_seg.engine.config_errors import check_config, naming_components, says_what
+from tvit_seg.engine.component_errors import Components
+from tvit_seg.engine.config_errors import check_config, says_what
 from tvit_seg.engine.distributed import prepare_distributed
 from tvit_seg.engine.weights_arguments import add_trust_argument
 from tvit_seg.registry import RUNNERS
@@ -130,10 +131,13 @@ def build_runner(cfg: Config) -> Runner:
     Raises:
         ConfigError: If a component cannot be built, or a number is absurd.
     """
-    check_config(cfg)
+    check_config(cfg, ("model", "work_dir"))
     prepare_distributed(cfg)
-    with naming_components(cfg):
-        return RUNNERS.build(cfg)
+    components = Components(cfg)
+    with components.naming():
+        runner = RUNNERS.build(cfg)
+    runner.components = components
+    return runner
 
 
 def require_writable(folder: str | Path) -> None:
@@ -191,7 +195,9 @@ def require_start(cfg: Config) -> None:
     Raises:
         ValueError: If a config with pruning starts from random weights.
     """
-    backbone = cfg.model.get("backbone", {})
+    backbone = cfg.model.get("backbone")
+    if not isinstance(backbone, Mapping):  # building says so
+        return
     named = [cfg.get("load_from"), cfg.get("resume")]
     named += [part.get(key) for part in (cfg.model, backbone) for key in ("pretrained", "init_cfg")]
     if backbone.get("pruning") and not any(named):

@@ -3,15 +3,17 @@
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.dataset import InfiniteSampler
 from mmengine.dist import master_only
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from mmseg.registry import DATA_SAMPLERS
 from torch import nn
@@ -23,17 +25,18 @@ from tvit_seg.checkpoint_io import (
     check_compatible,
     get_meta,
     get_state_dict,
-    plain,
     read_checkpoint,
 )
 from tvit_seg.compile import compile_as_configured
 from tvit_seg.datasets.corrupt import build_guarded, skips_corrupt
 from tvit_seg.datasets.placed import SeededDataset, numbering
 from tvit_seg.engine.checkpoint_hook import SafeCheckpointHook
-from tvit_seg.engine.config_errors import naming_components
+from tvit_seg.engine.component_errors import Components
+from tvit_seg.engine.config_errors import ConfigError
 from tvit_seg.engine.finite_hook import FiniteHook
 from tvit_seg.engine.gate_hook import GateResetHook
 from tvit_seg.engine.launch import good_checkpoint
+from tvit_seg.engine.plain_hook import PlainCheckpointHook
 from tvit_seg.engine.seed_hook import StepSeedHook
 from tvit_seg.engine.skip_hook import SkipCountHook
 from tvit_seg.engine.teacher_hook import TeacherHook
@@ -44,41 +47,8 @@ from tvit_seg.strict_loading import strict_loading
 _REVISE_KEYS = [(r"^module\.", "")]  # mmengine's default
 
 
-class PlainCheckpointHook(Hook):
-    """Strips a checkpoint of everything that weights-only loading refuses.
-
-    Runs last, after the hooks that add to the checkpoint. Log curves (``log_scalars``) are left
-    out: after a resume the smoothed values of the log start anew. So are functions in the state
-    of a parameter scheduler, which building the scheduler restores.
-    """
-
-    priority = "LOWEST"
-
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Changes the checkpoint in place.
-
-        Args:
-            runner: Not used.
-            checkpoint: What will be saved.
-        """
-        hub = checkpoint["message_hub"]
-        kept = {key: on for key, on in hub["resumed_keys"].items() if key in hub["runtime_info"]}
-        checkpoint["message_hub"] = {**hub, "log_scalars": {}, "resumed_keys": kept}
-        if "param_schedulers" in checkpoint:
-            checkpoint["param_schedulers"] = _without_functions(checkpoint["param_schedulers"])
-        checkpoint.update(plain(checkpoint))
-
-
 def _build_dataset(cfg: dict) -> SeededDataset:
     return SeededDataset(build_guarded(cfg))
-
-
-def _without_functions(state: Any) -> Any:
-    if isinstance(state, dict):
-        return {key: _without_functions(val) for key, val in state.items() if not callable(val)}
-    if isinstance(state, list):
-        return [_without_functions(value) for value in state]
-    return state
 
 
 @register("RUNNERS")
@@ -94,8 +64,12 @@ class ThinkingRunner(Runner):
     _testing = False
     _initialized = False
     _read_ahead: dict[str, dict] = {}
+    _at_work = "train_iter"
+    components: Components | None = None
+    """What was built before, if :func:`~tvit_seg.engine.launch.build_runner` did so."""
 
     def __init__(self, *args: Any, **kwargs: Any):
+        self._hooks_called: set[str] = set()
         super().__init__(*args, **kwargs)
         if skips_corrupt(self._val_dataloader) or skips_corrupt(self._test_dataloader):
             raise ValueError("skip_corrupt is for training; evaluation sees every image")
@@ -146,6 +120,31 @@ class ThinkingRunner(Runner):
                 if isinstance(kind, type):  # mmengine names what is not registered
                     dataloader["sampler"] = {**sampler, "type": numbering(kind)}
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """As in mmengine; raises ConfigError if an epoch would not end.
+
+        Args:
+            loop: As in mmengine.
+        """
+        loop = super().build_train_loop(loop)
+        return _require_end(loop, "train") if isinstance(loop, EpochBasedTrainLoop) else loop
+
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """As in mmengine; raises ConfigError if it would not end.
+
+        Args:
+            loop: As in mmengine.
+        """
+        return _require_end(super().build_val_loop(loop), "val")
+
+    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """As in mmengine; raises ConfigError if it would not end.
+
+        Args:
+            loop: As in mmengine.
+        """
+        return _require_end(super().build_test_loop(loop), "test")
 
     def _maybe_compile(self, target: str) -> None:
         """Compiles blocks: mmengine would compile a whole step, again for each number of images."""
@@ -211,13 +210,34 @@ class ThinkingRunner(Runner):
         """Tests the model; weights of other shapes, which training may start from, are refused."""
         self._testing = True
         self._maybe_compile("test_step")
-        with naming_components(self.cfg):
+        with self._naming():
             return super().test()
 
     def train(self) -> torch.nn.Module:
         """Trains the model, as in mmengine; dataset, optimizer and schedules are built here."""
-        with naming_components(self.cfg):
+        with self._naming():
             return super().train()
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Calls the hooks, as in mmengine.
+
+        Args:
+            fn_name: Name of their method.
+            **kwargs: Its arguments.
+        """
+        self._at_work = next(
+            (phase for phase in ("train_iter", "val", "test") if phase in fn_name), self._at_work
+        )
+        super().call_hook(fn_name, **kwargs)
+        self._hooks_called.add(fn_name)
+
+    def _naming(self) -> AbstractContextManager[None]:
+        """Errors name components until the first training step, and the first validation, is done.
+
+        What comes later is not the config's fault, and keeps its traceback.
+        """
+        components = self.components or Components(self.cfg)
+        return components.naming(lambda: f"after_{self._at_work}" not in self._hooks_called)
 
     def prepare_weights(self) -> None:
         """Initialises the weights and reads what training starts from.
@@ -229,7 +249,8 @@ class ThinkingRunner(Runner):
             FileNotFoundError: A file that the config names does not exist.
             CheckpointError: It cannot be used, see :meth:`load_checkpoint`.
         """
-        self._init_model_weights()
+        with self._naming():
+            self._init_model_weights()
         if self._load_from is not None:
             self._read_ahead = {self._load_from: self._read(self._load_from)}
 
@@ -321,6 +342,15 @@ class ThinkingRunner(Runner):
                 f"checkpoint {path} cannot be written, {_free(path)}; earlier files are unharmed "
                 f"({str(error).splitlines()[0]})"
             ) from error
+
+
+def _require_end(loop: BaseLoop, name: str) -> BaseLoop:
+    if isinstance(loop.dataloader.sampler, InfiniteSampler):
+        raise ConfigError(
+            f"{name}_cfg has a {type(loop).__name__}, which needs an end, and {name}_dataloader an "
+            "InfiniteSampler: use DefaultSampler, or IterBasedTrainLoop for training"
+        )
+    return loop
 
 
 def _free(path: Path) -> str:

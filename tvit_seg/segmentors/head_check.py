@@ -1,7 +1,8 @@
 """Whether decode heads fit a thinking backbone, said before anything runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from numbers import Integral
 
 from mmseg.models import BaseSegmentor
 from torch import nn
@@ -21,7 +22,8 @@ def check_head_config(head: dict | Sequence[dict]) -> None:
         head: As in a segmentor's config.
 
     Raises:
-        ValueError: If it is a cascade of heads, or one that needs a package which is absent.
+        ValueError: If it is a cascade of heads, one that needs a package which is absent, or one
+            whose classes or channels are no number of them.
     """
     if isinstance(head, Sequence):
         names = ", ".join(str(part.get("type")) for part in head)
@@ -35,6 +37,21 @@ def check_head_config(head: dict | Sequence[dict]) -> None:
             f"decode head {name} needs mmdetection, which is not installed; what mmsegmentation "
             "has by itself works: UPerHead, SegmenterMaskTransformerHead, IterativeDecodeHead, ..."
         )
+    check_counts("decode_head", head)
+
+
+def check_counts(name: str, heads: dict | Sequence[dict] | None) -> None:
+    """Raises ValueError if classes or channels of heads, here configs, are no integers >= 1.
+
+    Args:
+        name: In the segmentor's config.
+        heads: One config or several.
+    """
+    for head in heads if isinstance(heads, Sequence) else [heads]:
+        given = head if isinstance(head, Mapping) else {}
+        for key in {"num_classes", "channels"} & given.keys():
+            if not isinstance(given[key], Integral) or given[key] < 1:
+                raise ValueError(f"{name} {key}={given[key]!r} must be an integer >= 1")
 
 
 def check_heads(model: nn.Module) -> None:
@@ -86,7 +103,7 @@ def _check_head(head: nn.Module, backbone: ThinkingBackbone) -> None:
     if expected not in (found, sum(found)):
         raise ValueError(
             f"decode head {name} has in_channels={head.in_channels}, but {source} gives it "
-            f"{found if listed else found[0]}"
+            f"{found if listed else found[0]} (in_index={head.in_index})"
         )
     finest = getattr(head, "c1_bottleneck", None)  # of DeepLabV3+, which reads the first map, too
     if finest is not None and finest.conv.in_channels != widths[0]:

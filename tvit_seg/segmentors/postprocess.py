@@ -32,6 +32,8 @@ def restore(logits: Tensor, metainfo: Mapping, align_corners: bool = False) -> T
         if direction not in ("horizontal", "vertical"):
             raise ValueError(f"flip_direction={direction!r} must be 'horizontal' or 'vertical'")
         logits = logits.flip(-1 if direction == "horizontal" else -2)
+    if "ori_shape" not in metainfo:
+        raise ValueError("images come without ori_shape; meta_keys of PackSegInputs must have it")
     size = tuple(metainfo["ori_shape"][:2])
     if logits.shape[-2:] == size:  # resizing would copy it
         return logits

@@ -23,10 +23,11 @@ from ..pruning import build_pruning_loss
 from ..registry import register
 from ..strict_loading import strict_loading
 from ..thinking import Decode, Features, Thought
-from .head_check import check_head_config, check_heads
+from .head_check import check_counts, check_head_config, check_heads
 from .image_loss import ImageLoss
+from .labels import pad_labels, require_labels
 from .postprocess import class_map, restore
-from .windows import Windows, check_pair, check_slide
+from .windows import Windows, check_pair, check_test_cfg
 
 
 @register("MODELS")
@@ -76,8 +77,10 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
         if not isinstance(backbone, Mapping):
             raise TypeError(f"backbone={backbone!r} must be the config of a thinking backbone")
         backbone = ConfigDict(backbone)
+        check_test_cfg(test_cfg or {})
         gate = backbone.pop("gate", None)  # set below, where decoded pixels are at hand
         check_head_config(decode_head)
+        check_counts("auxiliary_head", auxiliary_head)
         super().__init__(
             backbone,
             decode_head,
@@ -108,13 +111,6 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
         elif self.backbone.head is not None:
             self.backbone.head.requires_grad_(False)  # nothing trains it; it stays as loaded
         self.pruning_loss = build_pruning_loss(pruning_loss, self.backbone)
-        mode = self.test_cfg.get("mode", "whole")
-        if mode not in ("whole", "slide"):
-            raise ValueError(f"test_cfg mode={mode!r} must be 'whole' or 'slide'")
-        if self._slides:
-            check_slide(
-                self.test_cfg.get("crop_size"), self.test_cfg.get("stride"), self.window_batch_size
-            )
         if (size := getattr(self.data_preprocessor, "size", None)) is not None:
             check_pair("data_preprocessor size", size)
         self._gmacs: dict[tuple, Tensor] = {}
@@ -155,6 +151,7 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
             inputs: (B, 3, H, W).
             data_samples: With ``gt_sem_seg``.
         """
+        require_labels(data_samples)
         inputs, data_samples = self._pad(inputs, data_samples)
         losses = {}
         outputs = self.backbone.forward_stages(inputs)
@@ -184,12 +181,8 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
         if not bottom and not right:
             return inputs, data_samples
         margin = (0, right, 0, bottom)
-        padded = [sample.clone() for sample in data_samples]
-        for sample in padded:
-            for name in [name for name in sample.keys() if name.startswith("gt_")]:  # noqa: SIM118
-                labels = F.pad(sample.get(name).data, margin, value=self.decode_head.ignore_index)
-                sample.set_data({name: PixelData(data=labels)})
-        return F.pad(inputs, margin), padded
+        labels = pad_labels(data_samples, margin, self.decode_head.ignore_index)
+        return F.pad(inputs, margin), labels
 
     def _padded(self, inputs: Tensor) -> list[int]:
         return self.backbone.padded_size(inputs.shape[-2:])

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from ..argument_types import check_options
 
 Area = tuple[object, slice, slice]
 
@@ -131,8 +134,19 @@ def window_starts(length: int, crop: int, stride: int) -> list[int]:
     return [*range(0, length - crop, stride), length - crop]
 
 
-def check_slide(crop: Sequence[int] | None, stride: Sequence[int] | None, batch: int) -> None:
-    """Raises ValueError if the sliding windows cannot cover an image."""
+def check_test_cfg(cfg: Mapping[str, Any]) -> None:
+    """Raises ValueError if a segmentor cannot predict so, e.g. if windows do not cover an image."""
+    pair = Sequence[int] | None
+    check_options("test_cfg", cfg, mode=str, crop_size=pair, stride=pair, window_batch_size=int)
+    mode = cfg.get("mode", "whole")
+    if mode not in ("whole", "slide"):
+        raise ValueError(f"test_cfg mode={mode!r} must be 'whole' or 'slide'")
+    batch = cfg.get("window_batch_size", 1)
+    if batch < 1:
+        raise ValueError(f"window_batch_size={batch!r} must be an integer >= 1")
+    if mode == "whole":
+        return
+    crop, stride = cfg.get("crop_size"), cfg.get("stride")
     for name, value in (("crop_size", crop), ("stride", stride)):
         check_pair(f"test_cfg {name}", value, " when mode='slide'")
     if any(s > c for s, c in zip(stride, crop, strict=True)):
@@ -140,8 +154,6 @@ def check_slide(crop: Sequence[int] | None, stride: Sequence[int] | None, batch:
             f"test_cfg stride={tuple(stride)} is larger than crop_size={tuple(crop)}: "
             "pixels between the windows would be missed"
         )
-    if not isinstance(batch, int) or batch < 1:
-        raise ValueError(f"window_batch_size={batch!r} must be an integer >= 1")
 
 
 def check_pair(name: str, value: Sequence[int] | None, when: str = "") -> None:
