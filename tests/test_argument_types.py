@@ -1,5 +1,6 @@
 import math
 from collections.abc import Sequence
+from numbers import Number
 from pathlib import Path
 from typing import Any, Literal, Optional
 
@@ -29,6 +30,7 @@ class Layer(Base):
         free: Any = None,
         unsaid=3,
         plain=False,
+        pad: Number = 0,
         **others,
     ):
         pass
@@ -64,6 +66,7 @@ def test_what_fits(arguments):
         (dict(size=[1]), "size=[1] must be (an integer, an integer)"),
         (dict(mode="x"), "mode='x' must be 'whole' or 'slide'"),
         (dict(hooks=dict(a="b")), "hooks={'a': 'b'} must be a dict, each an integer or None"),
+        (dict(pad={}), "pad={} must be a number"),
         (dict(ratio="1"), "ratio='1' must be a number"),  # of the base
     ],
 )

@@ -4,7 +4,7 @@ import builtins
 import inspect
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from numbers import Integral, Real
+from numbers import Integral, Number, Real
 from os import PathLike
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -12,9 +12,11 @@ _WORDS = {
     bool: "True or False",
     int: "an integer",
     float: "a number",
+    Number: "a number",
     str: "a text",
     type(None): "None",
 }
+_NUMBERS = {int: Integral, float: Real, Number: Number}
 
 
 class _Unknown:
@@ -102,9 +104,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, one) for one in inner)
     if origin is Literal:
         return value in inner
-    if origin in (int, float):
-        kind = Integral if origin is int else Real
-        return isinstance(value, kind) and not isinstance(value, bool)
+    if origin in _NUMBERS:
+        return isinstance(value, _NUMBERS[origin]) and not isinstance(value, bool)
     if origin is bool:  # 0 and 1 are what people write, too
         return isinstance(value, (bool, Integral)) and value in (0, 1)
     if _is_list(origin):  # configs do not tell lists from tuples

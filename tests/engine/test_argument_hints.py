@@ -16,6 +16,7 @@ class Head:
         (dict(size="x"), ValueError(), "oh", []),  # speaks for itself
         (dict(channels="4"), TypeError(), "oh", ["channels='4' is a text"]),
         (dict(channels="many"), TypeError(), "oh", []),
+        (dict(norm_cfg=3), AssertionError(), "oh", ["norm_cfg=3 is no dict"]),
         (dict(norm_cfg={}), KeyError(), 'must have "type"', ["not in norm_cfg={}"]),
         (dict(norm_cfg=dict(type="BN")), KeyError(), 'must have "type"', []),
         (

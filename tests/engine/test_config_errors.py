@@ -18,6 +18,7 @@ DATA = dict(type="SceneDataset")
         (dict(resume="yes"), "resume='yes' must be True or False"),
         (dict(log_level=""), "log_level='' must be one of CRITICAL"),
         (dict(default_scope=None), "default_scope=None must be a name"),
+        (dict(default_scope=7), "default_scope=7 must be a name"),
         (dict(default_scope=""), "default_scope='' must be a name such as 'mmseg'"),
         (dict(custom_hooks=[3]), r"custom_hooks=\[3\] must be a list, each .* or None"),
         (dict(env_cfg=3), "env_cfg=3 must be a dict"),
@@ -41,8 +42,21 @@ DATA = dict(type="SceneDataset")
         (dict(val_dataloader=dict(batch_size=1)), "val_dataloader={'bat.*} must have 'dataset'"),
         (dict(randomness=dict(seed=-1)), "randomness.seed=-1 must be None or an integer >= 0"),
         (dict(env_cfg=dict(mp_cfg=dict(mp_start_method={}))), "mp_start_method={} must be None"),
-        (dict(train_cfg=dict(val_interval="2")), "train_cfg.val_interval='2' must be an integer"),
+        (
+            dict(train_cfg=dict(type="X", val_interval="2")),
+            "train_cfg.val_interval='2' must be an integer",
+        ),
         (dict(val_evaluator=["mIoU"]), r"val_evaluator=\['mIoU'\] must be the config of a metric"),
+        (dict(train_cfg=dict(max_epochs=2)), "train_cfg={'max_epochs': 2} must have 'type' or 'by"),
+        (dict(auto_scale_lr=dict(enable=True)), "auto_scale_lr=.* must have 'base_batch_size'"),
+        (
+            dict(val_evaluator=[dict(type="IoUMetric"), dict(type="IoUMetric")]),
+            "val_evaluator has two of type='IoUMetric' with prefix=None",
+        ),
+        (
+            dict(param_scheduler=dict(type="PolyLR", by_epoch=False, convert_to_iter_based=True)),
+            "must have by_epoch=True with convert_to_iter_based",
+        ),
         (dict(optim_warpper=dict()), "has 'optim_warpper' but no 'optim_wrapper'"),
     ],
 )
@@ -56,12 +70,14 @@ def test_what_configs_mean():
     loader = dict(dataset=DATA, batch_size=2, num_workers=0, pin_memory=True, drop_last=False)
     more = dict(collate_fn=dict(type="pseudo_collate"), sampler=dict(type="DefaultSampler"))
     check_config(dict(train_dataloader={**loader, **more}, val_dataloader=loader))
+    metrics = [dict(type="IoUMetric"), dict(type="IoUMetric", prefix="other")]
+    check_config(dict(val_evaluator=metrics, train_cfg=dict(by_epoch=True, max_epochs=1)))
     check_config(dict(log_level=20, param_scheduler=dict(type="PolyLR"), optim_wrapper=None))
     check_config(Config(dict(threshold, load_from=None, resume=False, randomness=dict(seed=3))))
 
 
 def test_what_must_be_there():
-    cfg = dict(train_dataloader=None, train_cfg={})
+    cfg = dict(train_dataloader=None, val_cfg={})
     check_config(cfg)
     with pytest.raises(ConfigError, match=r"^the config has no train_dataloader, no model$"):
-        check_config(cfg, ("train_cfg", "train_dataloader", "model"))
+        check_config(cfg, ("val_cfg", "train_dataloader", "model"))

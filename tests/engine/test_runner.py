@@ -313,18 +313,6 @@ def test_testing_needs_the_same_shapes(trained, tmp_path):
         runner.test()
 
 
-def test_what_would_never_end_is_refused(tmp_path):
-    endless = dict(dataset=Numbers(), batch_size=2, sampler=dict(type="InfiniteSampler"))
-    epochs = dict(type="EpochBasedTrainLoop", max_epochs=1)
-    with pytest.raises(ConfigError, match="train_cfg has a EpochBasedTrainLoop, which need"):
-        make_runner(tmp_path, train_cfg=epochs).train()
-    with pytest.raises(ConfigError, match="val_dataloader an InfiniteSampler: use DefaultS"):
-        make_runner(tmp_path, val_dataloader=endless).train()
-    testing = dict(test_dataloader=endless, test_cfg={}, test_evaluator=Evaluator([Score()]))
-    with pytest.raises(ConfigError, match="test_dataloader an InfiniteSampler"):
-        make_runner(tmp_path, **testing).test()
-
-
 class Fails(Hook):
     """Fails in a phase, from a time on."""
 

@@ -11,7 +11,9 @@ from tvit_seg.engine.config_errors import ConfigError
 @pytest.fixture
 def cfg(tmp_path):
     return Config(
-        dict(model={}, train_dataloader=dict(dataset=dict(type=list)), train_cfg={})
+        dict(
+            model={}, train_dataloader=dict(dataset=dict(type=list)), train_cfg=dict(by_epoch=True)
+        )
         | dict(optim_wrapper=dict(optimizer=dict(type="SGD")), work_dir=str(tmp_path))
     )
 

@@ -157,6 +157,8 @@ def test_build_gate():
     assert build_gate(dict(type="EntropyGate", threshold=2)).threshold == 2.0
     with pytest.raises(ValueError, match="EntropyGate"):
         build_gate(dict(threshold=2))
+    with pytest.raises(ValueError, match=r"gate=\['x'\] must be None or a dict"):
+        build_gate(["x"])
 
 
 def test_a_new_gate_is_one_class():

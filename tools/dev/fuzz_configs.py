@@ -127,7 +127,7 @@ def result(cfg: Config) -> dict[str, Any]:
         metrics = runner.val_loop.run()
     hub = runner.message_hub
     losses = {
-        name: [float(x) for x in values.data[0]]
+        name: [float(f"{x:.5g}") for x in values.data[0]]  # the rest is noise
         for name, values in hub.log_scalars.items()
         if "time" not in name and "memory" not in name
     }

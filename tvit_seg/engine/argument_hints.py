@@ -31,7 +31,12 @@ def hints(
         return []
     unnamed = {k: v for k, v in arguments.items() if k not in text}
     found = [f"by its signature {wrong}" for wrong in misfits(component, unnamed)]
+    found += [f"{k}={v!r} is no dict" for k, v in unnamed.items() if _is_no_cfg(k, v)]
     return found or [f"{k}={v!r} is a text" for k, v in unnamed.items() if _is_number_text(v)]
+
+
+def _is_no_cfg(name: str, value: Any) -> bool:
+    return name.endswith("_cfg") and not isinstance(value, (Mapping, list, tuple, type(None)))
 
 
 def _is_part(value: Any) -> bool:

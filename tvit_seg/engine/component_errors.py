@@ -170,7 +170,7 @@ def _call(cfg: Any) -> str:
     if not isinstance(cfg, Mapping):
         return repr(cfg)
     arguments = (f"{name}={_short(value)}" for name, value in cfg.items() if name != "type")
-    kind = cfg.get("type")
+    kind = cfg.get("type", "dict")
     name = getattr(kind, "__name__", kind or f"type={kind!r} ")
     return f"{name}({', '.join(arguments)})"
 

@@ -28,7 +28,7 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and value >= 1
 
 
-def _is_path(value: Any) -> bool:
+def _is_name(value: Any) -> bool:
     return isinstance(value, str) and value != ""
 
 
@@ -37,9 +37,11 @@ def _is_part(value: Any) -> bool:
 
 
 def _are_parts(value: Any) -> bool:
-    return value is None or all(
-        map(_is_part, value if isinstance(value, (list, tuple)) else [value])
-    )
+    return value is None or all(map(_is_part, _each(value)))
+
+
+def _each(value: Any) -> Sequence:
+    return value if isinstance(value, (list, tuple)) else [value]
 
 
 _PART = (_is_part, "the config of a component")
@@ -48,14 +50,14 @@ _COUNT = (_is_count, "an integer >= 1")
 _SAMPLER = (lambda x: x is None or _is_part(x), "the config of a sampler")
 _METRICS = (_are_parts, "the config of a metric, or a list of them")
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "default_scope": (bool, "a name such as 'mmseg'"),
+    "default_scope": (_is_name, "a name such as 'mmseg'"),
     "env_cfg.dist_cfg": _DICT,
     "env_cfg.mp_cfg": _DICT,
     "env_cfg.mp_cfg.mp_start_method": (
         lambda x: x in (None, "fork", "spawn", "forkserver"),
         "None, 'fork', 'spawn' or 'forkserver'",
     ),
-    "load_from": (lambda x: x is None or _is_path(x), "None or a path"),
+    "load_from": (lambda x: x is None or _is_name(x), "None or a path"),
     "log_level": (lambda x: x in _LEVELS or type(x) is int, f"one of {', '.join(_LEVELS)}"),
     "optim_wrapper.optimizer": _PART,
     "param_scheduler": (_are_parts, "the config of a schedule, or a list of them"),
@@ -74,22 +76,24 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "val_dataloader.dataset": _PART,
     "val_dataloader.sampler": _SAMPLER,
     "val_evaluator": _METRICS,
-    "work_dir": (_is_path, "a path"),
+    "work_dir": (_is_name, "a path"),
 }
 """Fields that mmengine's runner does not look at before it uses them."""
 _NEEDED = {
-    "optim_wrapper": "optimizer",
-    "optim_wrapper.optimizer": "type",
-    "param_scheduler": "type",
-    "randomness": "seed",
-    "test_dataloader": "dataset",
-    "test_dataloader.dataset": "type",
-    "train_dataloader": "dataset",
-    "train_dataloader.dataset": "type",
-    "val_dataloader": "dataset",
-    "val_dataloader.dataset": "type",
+    "auto_scale_lr": ("base_batch_size",),
+    "optim_wrapper": ("optimizer", "constructor"),
+    "optim_wrapper.optimizer": ("type",),
+    "param_scheduler": ("type",),
+    "randomness": ("seed",),
+    "test_dataloader": ("dataset",),
+    "test_dataloader.dataset": ("type",),
+    "train_cfg": ("type", "by_epoch"),
+    "train_dataloader": ("dataset",),
+    "train_dataloader.dataset": ("type",),
+    "val_dataloader": ("dataset",),
+    "val_dataloader.dataset": ("type",),
 }
-"""What it takes for granted in a dict, or in each of a list."""
+"""What it takes for granted, one of these, in a dict or each of a list."""
 
 
 def check_config(cfg: Config | Mapping[str, Any], needed: Sequence[str] = ()) -> None:
@@ -114,11 +118,11 @@ def check_config(cfg: Config | Mapping[str, Any], needed: Sequence[str] = ()) ->
         part = _get(cfg, outer)
         if isinstance(part, Mapping) and last in part and not fits(part[last]):
             raise ConfigError(f"{name}={part[last]!r} must be {wanted}")
-    for name, key in _NEEDED.items():
-        part = _get(cfg, name.split("."))
-        for one in part if isinstance(part, list) else [part]:
-            if isinstance(one, Mapping) and key not in one and "constructor" not in one:
-                raise ConfigError(f"{name}={one} must have {key!r}")
+    for name, keys in _NEEDED.items():
+        for part in _each(_get(cfg, name.split("."))):
+            if isinstance(part, Mapping) and not part.keys() & set(keys):
+                raise ConfigError(f"{name}={part} must have {' or '.join(map(repr, keys))}")
+    _check_lists(cfg)
     rest = {name: value for name, value in cfg.items() if name not in _FIELDS}
     for wrong in misfits(Runner, rest):
         raise ConfigError(wrong)
@@ -133,6 +137,21 @@ def _check_names(cfg: Mapping[str, Any]) -> None:
         close = difflib.get_close_matches(name, known - cfg.keys(), n=1, cutoff=0.82)
         if close:
             raise ConfigError(f"the config has {name!r} but no {close[0]!r}: is it misspelt?")
+
+
+def _check_lists(cfg: Mapping[str, Any]) -> None:
+    for name in ("val_evaluator", "test_evaluator"):
+        metrics = [part for part in _each(cfg.get(name)) if isinstance(part, Mapping)]
+        kinds = [(part.get("type"), part.get("prefix")) for part in metrics]
+        for kind, prefix in kinds:
+            if kinds.count((kind, prefix)) > 1:
+                raise ConfigError(f"{name} has two of type={kind!r} with {prefix=}: set another")
+    for part in _each(cfg.get("param_scheduler")):
+        converted = isinstance(part, Mapping) and part.get("convert_to_iter_based")
+        if converted and not part.get("by_epoch", True):
+            raise ConfigError(
+                f"param_scheduler={part} must have by_epoch=True with convert_to_iter_based"
+            )
 
 
 def _get(cfg: Any, keys: list[str]) -> Any:

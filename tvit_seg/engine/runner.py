@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dataset import InfiniteSampler
 from mmengine.dist import master_only
 from mmengine.hooks import CheckpointHook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import OptimWrapper
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner, TestLoop, ValLoop
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from mmseg.registry import DATA_SAMPLERS
 from torch import nn
@@ -32,7 +31,7 @@ from tvit_seg.datasets.corrupt import build_guarded, skips_corrupt
 from tvit_seg.datasets.placed import SeededDataset, numbering
 from tvit_seg.engine.checkpoint_hook import SafeCheckpointHook
 from tvit_seg.engine.component_errors import Components
-from tvit_seg.engine.config_errors import ConfigError
+from tvit_seg.engine.endless import require_end
 from tvit_seg.engine.finite_hook import FiniteHook
 from tvit_seg.engine.gate_hook import GateResetHook
 from tvit_seg.engine.launch import good_checkpoint
@@ -128,7 +127,7 @@ class ThinkingRunner(Runner):
             loop: As in mmengine.
         """
         loop = super().build_train_loop(loop)
-        return _require_end(loop, "train") if isinstance(loop, EpochBasedTrainLoop) else loop
+        return require_end(loop, "train") if isinstance(loop, EpochBasedTrainLoop) else loop
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """As in mmengine; raises ConfigError if it would not end.
@@ -136,7 +135,8 @@ class ThinkingRunner(Runner):
         Args:
             loop: As in mmengine.
         """
-        return _require_end(super().build_val_loop(loop), "val")
+        loop = {"type": ValLoop, **loop} if isinstance(loop, dict) else loop  # has errors name it
+        return require_end(super().build_val_loop(loop), "val")
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """As in mmengine; raises ConfigError if it would not end.
@@ -144,7 +144,8 @@ class ThinkingRunner(Runner):
         Args:
             loop: As in mmengine.
         """
-        return _require_end(super().build_test_loop(loop), "test")
+        loop = {"type": TestLoop, **loop} if isinstance(loop, dict) else loop  # has errors name it
+        return require_end(super().build_test_loop(loop), "test")
 
     def _maybe_compile(self, target: str) -> None:
         """Compiles blocks: mmengine would compile a whole step, again for each number of images."""
@@ -342,15 +343,6 @@ class ThinkingRunner(Runner):
                 f"checkpoint {path} cannot be written, {_free(path)}; earlier files are unharmed "
                 f"({str(error).splitlines()[0]})"
             ) from error
-
-
-def _require_end(loop: BaseLoop, name: str) -> BaseLoop:
-    if isinstance(loop.dataloader.sampler, InfiniteSampler):
-        raise ConfigError(
-            f"{name}_cfg has a {type(loop).__name__}, which needs an end, and {name}_dataloader an "
-            "InfiniteSampler: use DefaultSampler, or IterBasedTrainLoop for training"
-        )
-    return loop
 
 
 def _free(path: Path) -> str:

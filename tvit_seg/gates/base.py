@@ -1,6 +1,7 @@
 """What every gate is."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from numbers import Real
 from typing import TYPE_CHECKING
 
@@ -75,10 +76,12 @@ def build_gate(gate: Gate | dict | None) -> Gate:
         The gate.
 
     Raises:
-        ValueError: If the config names no registered gate.
+        ValueError: If it is none of these, or the config names no registered gate.
     """
     if isinstance(gate, Gate):
         return gate
+    if not isinstance(gate, (Mapping, type(None))):
+        raise ValueError(f"gate={gate!r} must be None or a dict such as dict(type='EntropyGate')")
     options = dict(type="FixedGate", stage=-1) if gate is None else dict(gate)
     kind = options.pop("type", None)
     cls = kind if isinstance(kind, type) else GATES.module_dict.get(str(kind).split(".")[-1])
