@@ -185,3 +185,5 @@ def test_a_folder_without_classes(root):
 def test_a_size_that_is_none(root):
     with pytest.raises(ValueError, match="transform input_size=None must be an integer or a list"):
         TimmDataset(str(root), "train", transform=dict(input_size=None))
+    with pytest.raises(ValueError, match="transform interpolation='' must be 'bilinear' or"):
+        TimmDataset(str(root), "train", transform=dict(interpolation=""))

@@ -59,6 +59,15 @@ def test_heads_that_do_not_fit(backbone, head, message):
         ThinkingEncoderDecoder(backbone=backbone, decode_head=head)
 
 
+def test_heads_that_are_none():
+    with pytest.raises(
+        ValueError, match=r"auxiliary_head=\['x', 'y'\] must be the config of a head"
+    ):
+        ThinkingEncoderDecoder(backbone=VIT, decode_head=LINEAR, auxiliary_head=["x", "y"])
+    with pytest.raises(ValueError, match="decode_head='fcn' must be the config of a head"):
+        ThinkingEncoderDecoder(backbone=VIT, decode_head="fcn")
+
+
 def test_auxiliary_heads_are_checked():
     with pytest.raises(ValueError, match="in_channels=64"):
         ThinkingEncoderDecoder(

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from mmengine.structures import BaseDataElement
@@ -18,7 +19,8 @@ from ..registry import register
 from .error import DataError
 from .images import open_image, reading
 
-_SIZE = dict(input_size=int | Sequence[int])  # timm would fail at the first image
+_INTERPOLATION = Literal["bilinear", "bicubic", "nearest", "box", "hamming", "lanczos", "random"]
+_CHECKED = dict(input_size=int | Sequence[int], interpolation=_INTERPOLATION)  # timm does not
 
 
 @register("DATASETS")
@@ -72,7 +74,8 @@ class TimmDataset(Dataset):
         if transform is None:
             self.transform = PILToTensor()
         else:
-            check_options("transform", {"input_size": transform.get("input_size", 224)}, **_SIZE)
+            given = {name: transform[name] for name in _CHECKED if name in transform}
+            check_options("transform", given, **_CHECKED)
             self.transform = create_transform(normalize=False, **transform)
 
     def __len__(self) -> int:

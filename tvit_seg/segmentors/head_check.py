@@ -22,9 +22,10 @@ def check_head_config(head: dict | Sequence[dict]) -> None:
         head: As in a segmentor's config.
 
     Raises:
-        ValueError: If it is a cascade of heads, one that needs a package which is absent, or one
-            whose classes or channels are no number of them.
+        ValueError: If it is no config, a cascade of heads, one that needs a package which is
+            absent, or one whose classes or channels are no number of them.
     """
+    check_counts("decode_head", head)
     if isinstance(head, Sequence):
         names = ", ".join(str(part.get("type")) for part in head)
         raise ValueError(
@@ -37,21 +38,23 @@ def check_head_config(head: dict | Sequence[dict]) -> None:
             f"decode head {name} needs mmdetection, which is not installed; what mmsegmentation "
             "has by itself works: UPerHead, SegmenterMaskTransformerHead, IterativeDecodeHead, ..."
         )
-    check_counts("decode_head", head)
 
 
 def check_counts(name: str, heads: dict | Sequence[dict] | None) -> None:
-    """Raises ValueError if classes or channels of heads, here configs, are no integers >= 1.
+    """Raises ValueError if heads are no configs, or their classes or channels no integers >= 1.
 
     Args:
         name: In the segmentor's config.
         heads: One config or several.
     """
     for head in heads if isinstance(heads, Sequence) else [heads]:
-        given = head if isinstance(head, Mapping) else {}
-        for key in {"num_classes", "channels"} & given.keys():
-            if not isinstance(given[key], Integral) or given[key] < 1:
-                raise ValueError(f"{name} {key}={given[key]!r} must be an integer >= 1")
+        if head is None:
+            continue
+        if not isinstance(head, Mapping):
+            raise ValueError(f"{name}={heads!r} must be the config of a head")
+        for key in {"num_classes", "channels"} & head.keys():
+            if not isinstance(head[key], Integral) or head[key] < 1:
+                raise ValueError(f"{name} {key}={head[key]!r} must be an integer >= 1")
 
 
 def check_heads(model: nn.Module) -> None:
