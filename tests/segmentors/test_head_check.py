@@ -60,9 +60,7 @@ def test_heads_that_do_not_fit(backbone, head, message):
 
 
 def test_heads_that_are_none():
-    with pytest.raises(
-        ValueError, match=r"auxiliary_head=.* must be the config of a head"
-    ):
+    with pytest.raises(ValueError, match=r"auxiliary_head=.* must be the config of a head"):
         ThinkingEncoderDecoder(backbone=VIT, decode_head=LINEAR, auxiliary_head=["x", "y"])
     with pytest.raises(ValueError, match="decode_head='fcn' must be the config of a head"):
         ThinkingEncoderDecoder(backbone=VIT, decode_head="fcn")
