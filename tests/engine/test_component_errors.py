@@ -96,7 +96,7 @@ def test_a_component_that_another_one_makes():
     with pytest.raises(ConfigError, match=message), components.naming():
         TRANSFORMS.build(resize)
     head = dict(type="FCNHead", in_channels=4, channels=4, num_classes=2, loss_decode=["x"])
-    message = r"^head=FCNHead\(.*\) cannot be built: TypeError: cfg should be a dict.*loss_decode"
+    message = r"^head=FCNHead\(.*\) cannot be built: TypeError: cfg should be a dict"
     with pytest.raises(ConfigError, match=message), Components(dict(head=head)).naming():
         MODELS.build(head)
 

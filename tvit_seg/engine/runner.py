@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.dataset import InfiniteSampler
 from mmengine.dist import master_only
 from mmengine.hooks import CheckpointHook
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -206,6 +207,11 @@ class ThinkingRunner(Runner):
             ) from error
         if hasattr(sampler, "seed") and not self._randomness_cfg.get("diff_rank_seed", False):
             sampler.seed = self.seed  # built before the checkpoint's seed was known
+            iterator = getattr(self.train_loop, "dataloader_iterator", None)
+            if isinstance(sampler, InfiniteSampler) and iterator is not None:
+                # OpenMMLab's loop has begun to draw, with the other seed
+                sampler.indices = sampler._indices_of_rank()
+                self.train_loop.dataloader_iterator = type(iterator)(self.train_loop.dataloader)
 
     def test(self) -> dict[str, float]:
         """Tests the model; weights of other shapes, which training may start from, are refused."""
