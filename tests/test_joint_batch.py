@@ -89,7 +89,7 @@ def batch(name, rank, processes):
 
 def train(name, rank=0, processes=1):
     """What two steps log, and the gradients of the second, which depend on the first."""
-    torch.manual_seed(0)
+    torch.manual_seed(2)  # with others, rounding may decide whether a token is kept
     model = step = CASES[name]().train()
     if processes > 1:
         unused = name == "sandwich"
