@@ -65,17 +65,31 @@ def test_what_does_not(installed, stack, changed, message):
         versions.check_versions()
 
 
-def test_the_error_at_import_is_one_line_with_the_command():
-    code = (
+def with_old_torch(code):
+    """What Python says of code where torch is too old."""
+    old = (
         "import importlib.metadata as m; real = m.version;"
         "m.version = lambda name: '2.4.1' if name == 'torch' else real(name);"
-        "import tvit_seg"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    last = done.stderr.strip().splitlines()[-1]
+    command = [sys.executable, "-c", old + code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    return done.stderr.strip().splitlines()
+
+
+def test_the_error_at_import_is_one_line_with_the_command():
+    last = with_old_torch("import tvit_seg")[-1]
     assert "torch 2.4.1 is installed, torch>=" in last
     assert "pip install '.[onedl]'" in last
-    assert done.returncode == 1
+
+
+def test_a_config_that_imports_nothing_gets_it_too():
+    """mmengine goes on where the import fails, and says that the type is not registered."""
+    lines = with_old_torch(
+        "import mmseg.models; from mmseg.registry import MODELS;"
+        "MODELS.build(dict(type='tvit_seg.ThinkingViT'))"
+    )
+    assert any("torch 2.4.1 is installed, torch>=" in line for line in lines)
 
 
 def test_setup_asks_for_what_works():

@@ -20,6 +20,8 @@ from tvit_seg.datasets.survey import Survey, survey_config, survey_dataset
 from tvit_seg.engine.launch import ConfigOptions, friendly_errors, read_config
 from tvit_seg.evaluation.survey_plot import plot_surveys
 
+PLOTS = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
+
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -60,6 +62,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
             parser.error(f"--{name} {value} must be at least 1")
     if not 0 <= args.ignore_index <= 255:
         parser.error(f"--ignore-index {args.ignore_index} must lie in [0, 255]")
+    args.classes = class_names(args.classes or [])
+    if args.labels is not None and not 1 <= len(args.classes) <= 255:
+        parser.error(f"--classes: {len(args.classes)}, must be between 1 and 255")
+    if args.plot is not None and args.plot.suffix.lower() not in PLOTS:
+        parser.error(f"--plot {args.plot} must end in one of {', '.join(PLOTS)}")
     return args
 
 
@@ -76,7 +83,7 @@ def survey(args: argparse.Namespace) -> list[Survey]:
             data_prefix=dict(img_path=args.images, seg_map_path=args.labels),
             img_suffix=args.img_suffix or most_frequent_ending(args.images),
             seg_map_suffix=args.seg_map_suffix or most_frequent_ending(args.labels),
-            metainfo=dict(classes=class_names(args.classes)),
+            metainfo=dict(classes=args.classes),
             ignore_index=args.ignore_index,
             reduce_zero_label=args.reduce_zero_label,
             pipeline=[],
@@ -157,9 +164,12 @@ def main(argv: list[str] | None = None) -> None:
     if args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps([as_json(part) for part in found], indent=2))
-    if args.plot is not None and any(part.samples for part in found):
-        plot_surveys(found, args.plot, args.samples)
-        print(f"drawn into {args.plot}")
+    if args.plot is not None:
+        if any(part.samples for part in found):
+            plot_surveys(found, args.plot, args.samples)
+            print(f"drawn into {args.plot}")
+        else:
+            print("nothing is drawn: no sample is fine")
     problems = sum(len(texts) for part in found for texts in part.problems.values())
     print(f"\n{problems} problems" if problems else "\nnothing is wrong")
     if problems:

@@ -118,14 +118,15 @@ def say(manifest: dict, folder: Path) -> None:
     print(f"written to {folder}: {', '.join(manifest['inputs'])} ({manifest['format']})")
     print(f"images: any number; pixels: {size}")
     print(f"gate: {manifest['gate']}; GMACs when stopping at each stage: {costs}")
-    print(f"largest difference from PyTorch: {manifest['largest_difference']:.2g}")
+    count, difference = manifest["checked_images"], manifest["largest_difference"]
+    print(f"largest difference from PyTorch on {count} images: {difference:.2g}")
 
 
 def show_scores(scores: dict[str, float], name: str) -> None:
     table = PrettyTable(["weights and runtime", f"{name} (%)", "difference"])
     own = next(iter(scores.values()))
     for who, score in scores.items():
-        table.add_row([who, f"{score:.2f}", f"{score - own:+.2f}"])
+        table.add_row([who, f"{score:.2f}", f"{score - own:+.2f}".replace("-0.00", "+0.00")])
     print(table)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .atomic import replacing
 from .checkpoint_limits import CheckpointError, check_content, check_file, is_archive
-from .listing import some
+from .listing import first_line, some
 
 _METADATA = "tvit_seg"
 """Under which a ``.safetensors`` file keeps, as JSON, what a checkpoint holds besides weights."""
@@ -154,7 +154,7 @@ def _read_arrays(path: Path) -> dict[str, Any]:
 
 
 def _broken(path: Path, error: Exception) -> CheckpointError:
-    cause = (str(error) or type(error).__name__).splitlines()[0][:200]
+    cause = first_line(error)
     if isinstance(error, OSError):
         cause = "incomplete archive"
     if isinstance(error, pickle.UnpicklingError):

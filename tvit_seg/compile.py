@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from .listing import first_line
+
 _BLOCK, _LAYER = (re.compile(rf"(?:^|\.){name}\.\d+$") for name in ("blocks", "layers"))
 # graphs that the blocks of one model may need: for each stage a few batch and image sizes
 _RECOMPILES = 64
@@ -70,7 +72,7 @@ def why_not(device: torch.device, **options: Any) -> str | None:
     try:
         torch.compile(_probe, **options)(torch.ones(4, device=device))
     except RuntimeError as error:  # without g++, Triton, or a new enough GPU: one class for each
-        return str(error).splitlines()[0]
+        return first_line(error)
     return None
 
 

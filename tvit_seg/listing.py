@@ -1,4 +1,4 @@
-"""Lists of names in messages."""
+"""Parts of messages: lists of names, and what other errors say."""
 
 from collections.abc import Iterable
 
@@ -17,3 +17,17 @@ def some(names: Iterable[str], most: int = 5, separator: str = ", ") -> str:
     names = list(names)
     more = [f"... and {len(names) - most} more"] if len(names) > most else []
     return separator.join([*names[:most], *more]) or "none"
+
+
+def first_line(error: BaseException, most: int = 200) -> str:
+    """What an error says, cut to one line.
+
+    Args:
+        error: Its text may have many lines, or none.
+        most: How many characters at most.
+
+    Returns:
+        The text; the name of the error's class where there is none.
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0][:most] if lines else type(error).__name__

@@ -62,11 +62,30 @@ def test_everything_at_once(tmp_path):
 def test_labels_that_start_at_one(tmp_path):
     save(tmp_path, "a", (1, 2, 3))
     found = survey(tmp_path)
-    assert "labels run from 1 to 3; with reduce_zero_label=True" in found.hints[0]
+    assert "labels run from 1 to 3, with 3 classes; with reduce_zero_label=True" in found.hints[0]
+    assert "if 0 is a class" not in found.hints[0]
     found = survey(tmp_path, reduce_zero_label=True)
     assert not found.problems
     assert not found.hints
     assert found.pixels.tolist() == [27, 27, 26]
+
+
+def test_labels_with_zero_for_other(tmp_path):
+    """As ADE20K has them: 0 is no class, and the classes are 1 to K."""
+    save(tmp_path, "a", (0, 1, 2, 3, 255))
+    found = survey(tmp_path)
+    assert found.problems
+    assert any("labels run from 0 to 3, with 3 classes" in hint for hint in found.hints)
+    assert any("if 0 is a class as well, there are 4 classes" in hint for hint in found.hints)
+    found = survey(tmp_path, reduce_zero_label=True)
+    assert not found.problems
+    assert not found.hints
+
+
+def test_masks_of_black_and_white(tmp_path):
+    save(tmp_path, "a", (0, 255))
+    assert "a mask's foreground must be stored as 1" in survey(tmp_path).hints[0]
+    assert not survey(tmp_path, ignore_index=254).hints
 
 
 def test_labels_that_do_not(tmp_path):

@@ -103,6 +103,8 @@ def test_int8(written, tmp_path):
     assert 0 < np.abs(a - b).max() < 0.5
     sizes = [(where / "stage1.onnx").stat().st_size for where in (folder, tmp_path)]
     assert sizes[1] < sizes[0]
+    assert small.manifest.pop("weights") == "int8"
+    assert plain.manifest.keys() - small.manifest.keys() == {"largest_difference", "checked_images"}
 
 
 @pytest.mark.parametrize("stage", [None, 0])

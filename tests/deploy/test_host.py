@@ -16,6 +16,7 @@ from tvit_seg import FixedGate
 from tvit_seg.deploy import host as host_file
 from tvit_seg.deploy.graphs import StageGraph
 from tvit_seg.deploy.host import new_size, prepare, resize, windows
+from tvit_seg.deploy.manifest import describe
 from tvit_seg.segmentors.windows import Windows
 
 SIZE = (32, 48)
@@ -148,8 +149,15 @@ def test_an_image_of_another_size():
 def test_what_is_no_picture():
     host = ModuleHost(segmentor(GATE), SIZE)
     picture = pictures(1)[0]
-    for wrong, said in ((None, "None"), (picture[..., 0], r"\(32, 48\)"), (5.0, "5.0")):
-        with pytest.raises(ValueError, match=rf"must be an array \(H, W, 3\), not {said}"):
+    for wrong, said in (
+        (None, "None of NoneType"),
+        (picture[..., 0], r"\(32, 48\) of uint8"),
+        (picture[:0], r"\(0, 48, 3\) of uint8"),
+        (picture / 255, r"\(32, 48, 3\) of float64"),
+        (picture.tolist(), r"\(32, 48, 3\) of list"),
+        (5.0, "5.0 of float"),
+    ):
+        with pytest.raises(ValueError, match=rf"must be an array \(H, W, 3\) of uint8, not {said}"):
             host([wrong])
     with pytest.raises(ValueError, match="must be an array"):
         host(picture)  # no list
@@ -215,6 +223,31 @@ def test_resize_of_the_pipeline():
     image = pictures(1, (80, 100))[0]
     assert prepare(image, host.manifest["preprocessing"]).shape == (3, 40, 50)
     assert host([image])[0].labels.shape == (80, 100)
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (
+            dict(type="Resize", scale=(64, 40), interpolation="nearest"),
+            "interpolation='nearest'",
+        ),
+        (dict(type="LoadImageFromFile", color_type="grayscale"), "with color_type='grayscale'"),
+        (dict(type="Pad", size=(64, 64)), "Pad is not part of"),
+        (dict(type="Resize", scale=(64, 40), keep_ratio=True), "stretches images of another ratio"),
+    ],
+)
+def test_steps_that_the_host_does_not_know(step, said):
+    cfg = Config(dict(test_dataloader=dict(dataset=dict(type="SceneDataset", pipeline=[step]))))
+    with pytest.warns(UserWarning, match=said):
+        describe(segmentor(GATE), cfg, SIZE)
+
+
+def test_a_scale_of_one_number():
+    steps = [dict(type="Resize", scale=64, keep_ratio=True)]
+    cfg = Config(dict(test_dataloader=dict(dataset=dict(type="SceneDataset", pipeline=steps))))
+    found = describe(segmentor(GATE), cfg, None)["preprocessing"]["resize"]
+    assert found == dict(scale=[64, 64], keep_ratio=True)
 
 
 def test_the_file_stands_alone(tmp_path):

@@ -149,6 +149,8 @@ class TestFeatures:
 
     def test_default_features(self, name):
         assert len(build(name, features_only=True)(images(1))) == 3
+        with pytest.raises(ValueError, match="feature_cls='hook' must be 'getter'"):
+            build(name, features_only=True, feature_cls="hook")
 
     def test_maps_are_those_of_the_exit_stage(self, name):
         batch = images(6)

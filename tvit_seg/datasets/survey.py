@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmseg.datasets import BaseSegDataset
 from tqdm import tqdm
 
+from ..listing import some
 from ._image_check import read_images
 from ._sample_check import inspect_sample, trained_values
 from .check import allowed_labels, check_classes, check_labels, datasets_of, unpaired, used_pairs
@@ -122,7 +123,7 @@ def survey_dataset(
         survey.add("data", str(error))
     absent = [c for c, n in zip(survey.classes, survey.images, strict=False) if not n]
     if absent and survey.samples:
-        survey.remarks.append(f"{len(absent)} classes do not occur: {', '.join(absent)}")
+        survey.remarks.append(f"{len(absent)} classes do not occur: {some(absent, 20)}")
     return survey
 
 
@@ -191,12 +192,19 @@ def _classes_of(
 
 
 def _zero_label(survey: Survey, values: set[int]) -> list[str]:
-    """Whether labels look as if ``reduce_zero_label`` should be the other way round."""
+    """Whether labels look as if 0 meant something else: no class, or all that is no mask."""
     count, reduce = len(survey.classes), survey.dataset.reduce_zero_label
-    if not reduce and 0 not in values and count in values:
+    ignored = survey.dataset.ignore_index
+    if not reduce and count == max(values - {ignored}, default=None):
+        more = "" if min(values) else f"; if 0 is a class as well, there are {count + 1} classes"
         return [
-            f"{survey.name}: labels run from 1 to {count}; with reduce_zero_label=True training "
-            "sees them one less, and 0 as ignored"
+            f"{survey.name}: labels run from {min(values)} to {count}, with {count} classes; with "
+            f"reduce_zero_label=True training sees them one less, and 0 as ignored{more}"
+        ]
+    if count > 1 and values == {0, ignored}:
+        return [
+            f"{survey.name}: labels hold 0 and {ignored} alone, and {ignored} is ignored; a mask's "
+            "foreground must be stored as 1"
         ]
     if reduce and 0 in values and count not in values:
         survey.remarks.append(

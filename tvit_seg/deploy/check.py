@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..gates import FixedGate, Gate
+from ..listing import first_line
 from .error import ExportError
 from .graphs import Graph
 from .host import Arrays, ThinkingHost
@@ -53,10 +54,9 @@ def check_graphs(
 
 
 def _why_not(name: str, images: Tensor, error: Exception) -> str:
-    reason = str(error).splitlines()[0][:300]
     return (
         f"{name} does not run on {len(images)} images of {_pixels(images)}, so the exporter has "
-        f"frozen the batch or the size: {reason}"
+        f"frozen the batch or the size: {first_line(error)}"
     )
 
 

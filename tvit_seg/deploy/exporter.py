@@ -1,6 +1,5 @@
 """A thinking model as a folder of graphs, checked against the model before it is done."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from .check import check_graphs, check_host
 from .error import ExportError
 from .gating import check_gate
 from .graphs import Graph, build_graphs
-from .host import ThinkingHost, prepare, resize, windows
-from .manifest import describe
+from .host import ThinkingHost, complete, prepare, resize, windows
+from .manifest import describe, write_manifest
 from .narrow import narrow
 from .onnx_file import require_onnx, write_onnx
 from .pt2_file import Pt2Host, write_pt2
@@ -77,7 +76,7 @@ def export(
     manifest = describe(model, cfg, None if any_size else size, divisor)
     batches = _batches(manifest, pictures, size)
     graphs = build_graphs(model, batches[0], stage, any_size)
-    chains = [_chain(graphs, images[:2]) for images in batches]
+    example, other = (_chain(graphs, images[:2]) for images in (batches[0], batches[-1]))
     manifest |= {
         "format": format,
         "stages": [f"{name}.{format}" for name in graphs if name != "decode"],
@@ -87,21 +86,21 @@ def export(
         "decode": f"decode.{format}" if "decode" in graphs else None,
         "inputs": {name: graph.inputs for name, graph in graphs.items()},
         "gmacs": _gmacs(graphs, _chain(graphs, batches[0][:1]), backbone.gate.needs_decode_head),
-        "gmacs_size": list(size),
+        "gmacs_size": list(batches[0].shape[-2:]),
     }
     if stage is not None:
         manifest["gate"] = {"type": "FixedGate", "stage": stage}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "manifest.json").unlink(missing_ok=True)  # its graphs are about to be replaced
+    for manifested in (folder, folder / "int8"):  # whose graphs are about to be replaced, or stale
+        (manifested / "manifest.json").unlink(missing_ok=True)
     for name, graph in graphs.items():
         path = folder / f"{name}.{format}"
-        example = {key: chains[0][key] for key in graph.inputs}
-        other = chains[-1] if any_size else None
-        cut = narrow(graph, example)
-        program = trace(cut, example, other, divisor)
+        inputs = {key: example[key] for key in graph.inputs}
+        cut = narrow(graph, inputs)
+        program = trace(name, cut, inputs, other if any_size else None, divisor)
         if format == "onnx":
-            write_onnx(program, example, list(cut(example)), path)
+            write_onnx(program, inputs, list(cut(inputs)), path)
         else:
             write_pt2(program, path)
     write_manifest(manifest, folder)
@@ -111,6 +110,7 @@ def export(
         manifest["largest_difference"] = max(
             check_graphs(runs, graphs, batches), check_host(host, model, batches, stage)
         )
+        manifest["checked_images"] = sum(map(len, batches))
     except BaseException:
         (folder / "manifest.json").unlink()  # nobody shall run them
         raise
@@ -134,11 +134,6 @@ def _require_backbone(model: nn.Module) -> ThinkingBackbone:
     return backbone
 
 
-def write_manifest(manifest: dict, folder: Path) -> None:
-    """Writes ``manifest.json``."""
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-
-
 def crops(manifest: dict, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
     """What the host runs graphs on: prepared pictures (3, H, W), or the windows over them."""
     found = []
@@ -149,19 +144,32 @@ def crops(manifest: dict, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def _batches(manifest: dict, pictures: Sequence[np.ndarray], size: Sequence[int]) -> list[Tensor]:
-    """Images (n, 3, H, W) of several numbers n; of another size too, where any is possible."""
-    images = [image for image in crops(manifest, pictures) if image.shape[-2:] == tuple(size)]
-    if not images:  # graphs for any size are checked at the size that was asked for, too
+    """Images (n, 3, H, W) of several numbers n; where any size is possible, the last of another."""
+    by_size: dict[tuple[int, ...], list[np.ndarray]] = {}
+    for number, picture in enumerate(pictures):
+        found = crops(manifest, [picture])  # of windows one from each picture, from all over them
+        image = complete(found[number % len(found)], manifest["size_divisor"])
+        by_size.setdefault(image.shape[-2:], []).append(image)
+    if manifest["size"] is not None:  # pictures smaller than the window are no input
+        by_size = {key: images for key, images in by_size.items() if key == tuple(size)}
+    if not by_size:
         picture = prepare(pictures[0], manifest["preprocessing"] | {"resize": None})
-        images = [resize(picture, size).astype(np.float32)]
-    while len(images) < 3:
-        images.append(images[-1][..., ::-1] if len(images) == 1 else images[-1][..., ::-1, :])
-    divisor = manifest["size_divisor"]
-    most = torch.from_numpy(np.stack(images[:4]))
-    batches = [most[:3], most[:1], most]
+        by_size[tuple(size)] = [resize(picture, size).astype(np.float32)]
+    first = next(iter(by_size.values()))
+    for flipped in (np.s_[..., ::-1], np.s_[..., ::-1, :], np.s_[..., ::-1, ::-1]):
+        if len(first) < 4:
+            first.append(first[0][flipped])
+    batches = []
+    for images in by_size.values():
+        stacked = torch.from_numpy(np.stack(images))
+        while len(stacked):
+            count = (3, 1, 4)[len(batches) % 3]
+            batches.append(stacked[:count])
+            stacked = stacked[count:]
     if manifest["size"] is None:
-        height, width = (max(2, length // divisor // 2) * divisor for length in size)
-        batches.append(most[..., :height, :width])
+        half = [max(2 * manifest["size_divisor"], n // 2) for n in batches[0].shape[-2:]]
+        height, width = (n - n % manifest["size_divisor"] for n in half)
+        batches.append(batches[0][..., :height, :width])
     return batches
 
 

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from ..backbones import ThinkingBackbone
 from ..gates import FixedGate, Gate, ThresholdGate
+from ..listing import first_line
 from ..thinking import StageOutput
 from .error import ExportError
 
@@ -32,15 +33,29 @@ def measure(gate: Gate, output: StageOutput) -> Tensor:
     """(n,) entropy as the gate measures it, from what there is in a graph.
 
     Raises:
-        ExportError: If the gate reads something else.
+        ExportError: If the gate reads something else, computes in Python, or measures something
+            else than a number for each image.
     """
+    name = type(gate).__name__
     try:
-        return gate.entropy(output)
+        entropy = gate.entropy(output)
     except (AttributeError, TypeError) as error:  # it got None
         raise ExportError(
-            f"{type(gate).__name__} cannot be exported: it reads something that is not in the "
+            f"{name} cannot be exported: it reads something that is not in the "
             f"graph of a stage (tokens, features, logits) or of the decode head ({error})"
         ) from error
+    except Exception as error:  # tracing has a class for each cause, none of them public
+        raise ExportError(
+            f"{name} cannot be exported: its entropy() computes in Python (if, float(), .item(), "
+            f".numpy()), of which a graph has nothing: use tensor operations, or export a single "
+            f"stage (--stage) ({first_line(error)})"
+        ) from error
+    if entropy.ndim != 1:
+        raise ExportError(
+            f"{name} cannot be exported: its entropy() has the shape {tuple(entropy.shape)}, where "
+            f"a number for each image is needed, ({len(entropy)},)"
+        )
+    return entropy
 
 
 def describe_gate(gate: Gate) -> dict:

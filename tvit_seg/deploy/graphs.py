@@ -45,19 +45,25 @@ class StageGraph(Graph):
 
     The first takes ``images`` and gives ``embedding``, at the width of the last stage; stage i > 0
     takes that and the ``tokens_{i-1}`` of the stage before. Each gives ``tokens_{i}``,
-    ``features_0`` and so on, with an image-level head ``logits``, and ``entropy`` unless the gate
-    reads pixels.
+    ``features_0`` and so on, with an image-level head ``logits``, and ``entropy`` with a gate.
 
     Args:
         backbone: Whose stage it is.
         stage: Index of the stage, from 0.
         width: Channels of the embedding that the stage reads.
         last: Index of the last stage that is exported.
+        gate: The gate that reads the stage's output; None if there is none.
         size: As in :class:`Graph`.
     """
 
     def __init__(
-        self, backbone: ThinkingBackbone, stage: int, width: int, last: int, size: Size | None
+        self,
+        backbone: ThinkingBackbone,
+        stage: int,
+        width: int,
+        last: int,
+        gate: Gate | None,
+        size: Size | None,
     ):
         recycled = f"tokens_{stage - 1}"
         super().__init__(("embedding", recycled) if stage else ("images",), size)
@@ -66,6 +72,7 @@ class StageGraph(Graph):
         self.stage = stage
         self.width = width
         self.last = last
+        self.gate = gate
 
     def forward(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Runs the stage on n images.
@@ -84,30 +91,29 @@ class StageGraph(Graph):
         found |= {f"features_{i}": x for i, x in enumerate(output.features)}
         if output.logits is not None:
             found["logits"] = output.logits
-        gate = self.backbone.gate
-        if not gate.needs_decode_head:
-            found["entropy"] = measure(gate, output)  # (n,)
+        if self.gate is not None:
+            found["entropy"] = measure(self.gate, output)  # (n,)
         return found
 
 
 class DecodeGraph(Graph):
     """Neck and decode head: ``features_0`` and so on to ``seg_logits`` (n, K, H, W).
 
-    Where the gate reads pixels it gives ``entropy`` (n,) as well.
+    With a gate it gives ``entropy`` (n,) as well.
 
     Args:
         model: A segmentor with a thinking backbone.
         features: How many maps the backbone gives.
-        gate: The gate.
+        gate: The gate that reads pixels; None if there is none.
         size: As in :class:`Graph`.
     """
 
-    def __init__(self, model: EncoderDecoder, features: int, gate: Gate, size: Size | None):
+    def __init__(self, model: EncoderDecoder, features: int, gate: Gate | None, size: Size | None):
         super().__init__([f"features_{i}" for i in range(features)], size)
         self.neck = model.neck if model.with_neck else None
         self.decode_head = model.decode_head
         self.test_cfg = model.test_cfg
-        self.gate = gate if gate.needs_decode_head else None
+        self.gate = gate
         self.num_stages = model.backbone.num_stages
         # the plain segmentor has its logits resized to the image, padding or not
         pads = isinstance(model, ThinkingEncoderDecoder)
@@ -193,16 +199,19 @@ def build_graphs(
     """
     backbone = getattr(model, "backbone", model)
     size = None if any_size else images.shape[-2:]
-    gate = backbone.gate
+    gates = [None, None]  # one that reads a stage's output, one that reads pixels
+    if stage is None:
+        gates[backbone.gate.needs_decode_head] = backbone.gate
     last = last_stage(backbone) if stage is None else stage
     embeddings = [backbone.embed(images[:1], i) for i in range(last + 1)]
-    stages = [StageGraph(backbone, i, x.shape[-1], last, size) for i, x in enumerate(embeddings)]
+    widths = [x.shape[-1] for x in embeddings]
+    stages = [StageGraph(backbone, i, d, last, gates[0], size) for i, d in enumerate(widths)]
     output = backbone.run_stage(0, embeddings[0], None, images.shape[-2:])
     if any(isinstance(feature, tuple) for feature in output.features):
         raise ExportError("maps with class tokens (output_cls_token=True) cannot be exported")
     decode = None
     if isinstance(model, EncoderDecoder):
-        decode = DecodeGraph(model, len(output.features), gate, size)
+        decode = DecodeGraph(model, len(output.features), gates[1], size)
     if stage is not None:
         graphs = {"model": FixedStageGraph(stages, decode, size)}
     else:

@@ -117,8 +117,7 @@ class ThinkingHost:
                     f"{size}: resize it, or export for any size"
                 )
             return images
-        margin = [max(-n % divisor, 2 * divisor - n) for n in images.shape[-2:]]
-        return np.pad(images, ((0, 0), (0, 0), (0, margin[0]), (0, margin[1])))
+        return complete(images, divisor)
 
     def __call__(self, images: Sequence[np.ndarray], batch_size: int | None = None) -> list[Result]:
         """Segments, or classifies, pictures of any sizes.
@@ -185,15 +184,23 @@ def prepare(image: np.ndarray, how: dict) -> np.ndarray:
     Returns:
         (3, H', W') float32.
     """
-    shape = np.shape(image)
-    if len(shape) != 3 or shape[2] != 3:
-        raise ValueError(f"a picture must be an array (H, W, 3), not {shape or image}")
+    shape, dtype = np.shape(image), getattr(image, "dtype", type(image).__name__)
+    if len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:
+        raise ValueError(
+            f"a picture must be an array (H, W, 3) of uint8, not {shape or image} of {dtype}"
+        )
     size = new_size(shape[:2], how["resize"])
     image = np.rint(resize(image.astype(np.float32).transpose(2, 0, 1), size))
     if how["channels"] == "RGB":
         image = image[::-1]
     mean, std = (np.array(how[name], np.float32)[:, None, None] for name in ("mean", "std"))
     return (image - mean) / std
+
+
+def complete(images: np.ndarray, divisor: int) -> np.ndarray:
+    """Zeros below and to the right of images (..., H, W): to multiples, two of them at least."""
+    margin = [(0, max(-n % divisor, 2 * divisor - n)) for n in images.shape[-2:]]
+    return np.pad(images, [(0, 0)] * (images.ndim - 2) + margin)
 
 
 def windows(size: Sequence[int], slide: dict | None) -> list[tuple]:

@@ -1,7 +1,9 @@
 """What a host must know besides the graphs, as a dict for JSON."""
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import mmseg.registry
 from mmengine.config import Config
@@ -14,6 +16,8 @@ from .error import ExportError
 from .gating import describe_gate
 
 _LOADING = ("LoadImageFromFile", "LoadAnnotations", "PackSegInputs")
+_KNOWN = dict(interpolation="bilinear", color_type="color")
+"""Arguments of pipeline steps, and what the host does."""
 
 
 def describe(model: nn.Module, cfg: Config, size: Sequence[int] | None, divisor: int = 1) -> dict:
@@ -37,6 +41,13 @@ def describe(model: nn.Module, cfg: Config, size: Sequence[int] | None, divisor:
         slide = {name: list(model.test_cfg[name]) for name in ("crop_size", "stride")}
     resize = _resize(cfg) if segments else None
     if size is not None and slide is None:  # whole images are brought to the one size there is
+        if resize is not None and resize["keep_ratio"]:
+            warnings.warn(
+                f"the test pipeline keeps the ratio of height and width, the graphs are for {size} "
+                "pixels alone: the host stretches images of another ratio, unless graphs are for "
+                "any size (--dynamic-size)",
+                stacklevel=2,
+            )
         resize = {"scale": [size[1], size[0]], "keep_ratio": False}
     head = model.decode_head if segments else None
     meta = _dataset_meta(cfg)
@@ -56,6 +67,11 @@ def describe(model: nn.Module, cfg: Config, size: Sequence[int] | None, divisor:
         "classes": meta.get("classes"),
         "palette": meta.get("palette"),
     }
+
+
+def write_manifest(manifest: dict, folder: Path) -> None:
+    """Writes ``manifest.json``."""
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
 
 
 def _normalisation(model: nn.Module, segments: bool) -> dict:
@@ -83,14 +99,23 @@ def _resize(cfg: Config) -> dict | None:
     for step in cfg.test_dataloader.dataset.get("pipeline", ()):
         kind = str(step["type"]).split(".")[-1]
         if kind == "Resize" and step.get("scale") is not None:
-            found = {"scale": list(step["scale"]), "keep_ratio": step.get("keep_ratio", False)}
+            scale = step["scale"]
+            scale = [scale, scale] if isinstance(scale, int) else list(scale)
+            found = {"scale": scale, "keep_ratio": step.get("keep_ratio", False)}
         elif kind not in _LOADING:
-            warnings.warn(
-                f"the test pipeline's {kind} is not part of the host loop, which knows Resize "
-                "with a scale: do the same to images before they get there",
-                stacklevel=3,
-            )
+            _warn_of(kind)
+        for name, known in _KNOWN.items():
+            if step.get(name, known) != known:
+                _warn_of(f"{kind} with {name}={step[name]!r}")
     return found
+
+
+def _warn_of(step: str) -> None:
+    warnings.warn(
+        f"the test pipeline's {step} is not part of the host loop, which knows bilinear Resize "
+        "with a scale: do the same to images before they get there",
+        stacklevel=4,
+    )
 
 
 def _dataset_meta(cfg: Config) -> Mapping:

@@ -1,8 +1,5 @@
 """Graphs as ONNX files."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,7 +7,9 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from ..listing import first_line
 from .error import ExportError
+from .quiet import quiet
 
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
@@ -40,7 +39,7 @@ def write_onnx(
         ExportError: If the exporter fails.
     """
     try:
-        with _quiet():
+        with quiet("onnxscript"):
             written = torch.onnx.export(
                 program,
                 input_names=list(inputs),
@@ -49,8 +48,7 @@ def write_onnx(
                 verbose=False,
             )
     except Exception as error:  # the exporter wraps whatever went wrong in classes of its own
-        cause = str(error.__cause__ or error).splitlines()
-        reason = cause[0] if cause else type(error).__name__
+        reason = first_line(error.__cause__ or error)
         raise ExportError(f"{path.name}: not possible in ONNX: {reason}") from error
     written.save(path, external_data=False)
     _name_axes(path)
@@ -74,15 +72,3 @@ def _name_axes(path: Path) -> None:
             if dim.dim_param in names:
                 dim.dim_param = names[dim.dim_param]
     onnx.save(model, path)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences what the exporter's optimiser says about each node it leaves alone."""
-    logger = logging.getLogger("onnxscript")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

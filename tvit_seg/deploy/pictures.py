@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
 
+from ..listing import first_line
 from ..media import find_pictures, read_picture
 from .error import ExportError
 
@@ -52,7 +53,7 @@ def validation_set(cfg: Config, count: int | None = None) -> Iterator[tuple[np.n
         total = len(dataset)
     except (FileNotFoundError, ValueError) as error:
         raise ExportError(
-            f"the config's validation set cannot be read ({str(error).splitlines()[0]}); graphs "
+            f"the config's validation set cannot be read ({first_line(error)}); graphs "
             "are checked on real images: name some with --images FOLDER"
         ) from error
     for index in range(total if count is None else min(count, total)):

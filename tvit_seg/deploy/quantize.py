@@ -2,10 +2,10 @@
 
 import json
 import logging
-import shutil
 from pathlib import Path
 
 from .error import ExportError
+from .manifest import write_manifest
 
 
 def quantize(folder: str | Path, target: str | Path) -> None:
@@ -39,4 +39,7 @@ def quantize(folder: str | Path, target: str | Path) -> None:
             )
     finally:
         logging.disable(level)
-    shutil.copy(folder / "manifest.json", target)
+    manifest["weights"] = "int8"
+    for checked in ("largest_difference", "checked_images"):  # of the graphs in full precision
+        del manifest[checked]
+    write_manifest(manifest, target)

@@ -4,16 +4,21 @@ import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
+from ..listing import first_line
 from .error import ExportError
 from .graphs import Graph
+from .quiet import quiet
 
 Tensors = dict[str, Tensor]
 
 
-def trace(graph: Graph, example: Tensors, other: Tensors | None, divisor: int) -> ExportedProgram:
+def trace(
+    name: str, graph: Graph, example: Tensors, other: Tensors | None, divisor: int
+) -> ExportedProgram:
     """Exports a graph; the number of images is always left open.
 
     Args:
+        name: Of the graph, for messages.
         graph: In evaluation mode.
         example: Inputs for at least two images: exporters take one for a constant.
         other: Inputs for images of another size, if the graph is for any; what differs stays open.
@@ -23,28 +28,30 @@ def trace(graph: Graph, example: Tensors, other: Tensors | None, divisor: int) -
         ExportError: If the exporter fails, or what should stay open became a constant.
     """
     batch = Dim("batch")
-    shapes = {name: {0: batch} for name in graph.inputs}
-    for name in graph.inputs if other is not None else ():
-        if name == "images":
-            shapes[name] |= {2: divisor * Dim("rows"), 3: divisor * Dim("columns")}
+    shapes = {key: {0: batch} for key in graph.inputs}
+    for key in graph.inputs if other is not None else ():
+        if key == "images":
+            shapes[key] |= {2: divisor * Dim("rows"), 3: divisor * Dim("columns")}
             continue
-        pairs = zip(example[name].shape, other[name].shape, strict=True)
-        shapes[name] |= {axis: Dim.AUTO for axis, (a, b) in enumerate(pairs) if axis and a != b}
-    inputs = {name: example[name] for name in graph.inputs}
+        pairs = zip(example[key].shape, other[key].shape, strict=True)
+        shapes[key] |= {axis: Dim.AUTO for axis, (a, b) in enumerate(pairs) if axis and a != b}
+    inputs = {key: example[key] for key in graph.inputs}
     try:
-        with torch.no_grad():
+        with torch.no_grad(), quiet("torch"):
             return torch.export.export(
                 graph,
                 (inputs,),
                 dynamic_shapes={"tensors": shapes},
                 strict=False,
             )
+    except ExportError:
+        raise
     except Exception as error:  # the exporter has a class for each cause, none of them public
-        raise ExportError(_explain(graph, str(error), len(next(iter(inputs.values()))))) from error
+        raise ExportError(_explain(name, error, len(next(iter(inputs.values()))))) from error
 
 
-def _explain(graph: Graph, message: str, count: int) -> str:
-    name = type(graph).__name__
+def _explain(name: str, error: Exception, count: int) -> str:
+    message = str(error)
     if "Constraints violated" in message:
         constants = message.partition("Constraints violated (")[2].partition(")")[0].split(", ")
         if "batch" in constants:
@@ -53,7 +60,7 @@ def _explain(graph: Graph, message: str, count: int) -> str:
             f"{name}: the exporter froze {', '.join(constants)}: something in it depends on the "
             "image size, so export for one (--size)"
         )
-    return f"{name} cannot be exported: {message.splitlines()[0] if message else 'no reason given'}"
+    return f"{name} cannot be exported: {first_line(error)}"
 
 
 def frozen_batch(name: str, count: int) -> str:

@@ -19,6 +19,7 @@ from tvit_seg.engine.component_errors import Components
 from tvit_seg.engine.config_errors import check_config, says_what
 from tvit_seg.engine.distributed import prepare_distributed
 from tvit_seg.engine.weights_arguments import add_trust_argument
+from tvit_seg.listing import first_line
 from tvit_seg.registry import RUNNERS
 
 _PROBE = 2**16  # bytes that a work folder must have room for, at least
@@ -117,7 +118,7 @@ def check_device(device: str) -> None:
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
-        raise ValueError(f"--device {device}: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"--device {device}: {first_line(error)}") from error
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"--device {device}: this machine has no CUDA device")
 

@@ -40,6 +40,7 @@ from tvit_seg.engine.plain_hook import PlainCheckpointHook
 from tvit_seg.engine.seed_hook import StepSeedHook
 from tvit_seg.engine.skip_hook import SkipCountHook
 from tvit_seg.engine.teacher_hook import TeacherHook
+from tvit_seg.listing import first_line
 from tvit_seg.registry import register
 from tvit_seg.segmentors.head_check import check_heads
 from tvit_seg.strict_loading import strict_loading
@@ -201,7 +202,7 @@ class ThinkingRunner(Runner):
         except (AttributeError, KeyError, TypeError, ValueError) as error:  # of a crafted state
             if isinstance(error, CheckpointError):
                 raise
-            cause = f"{type(error).__name__}: {error}".splitlines()[0]
+            cause = f"{type(error).__name__}: {first_line(error)}"
             raise CheckpointError(
                 f"cannot resume from {filename}: its training state does not fit ({cause})"
             ) from error
@@ -347,7 +348,7 @@ class ThinkingRunner(Runner):
                 raise  # not torch's writer
             raise OSError(
                 f"checkpoint {path} cannot be written, {_free(path)}; earlier files are unharmed "
-                f"({str(error).splitlines()[0]})"
+                f"({first_line(error)})"
             ) from error
 
 

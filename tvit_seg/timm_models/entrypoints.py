@@ -64,8 +64,14 @@ def _build(
         **kwargs: Arguments of the class, and of ``timm.models.build_model_with_cfg``.
 
     Raises:
-        ValueError: If pretrained weights are asked for, but no file of them is named.
+        ValueError: If pretrained weights are asked for, but no file of them is named, or features
+            other than by timm's ``getter``.
     """
+    if kwargs.get("feature_cls", "getter") != "getter":
+        raise ValueError(
+            f"{variant}: feature_cls={kwargs['feature_cls']!r} must be 'getter': features come "
+            "from the stage where an image stops"
+        )
     overlay = dict(pretrained_cfg_overlay or {})
     known = resolve_pretrained_cfg(variant, pretrained_cfg, overlay)
     if known.file:
