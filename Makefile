@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # which mm* distribution: onedl or openmmlab
 STACK ?= onedl
+# which tests; MARKS="not gpu" runs the slow ones, too
+MARKS ?= not gpu and not slow
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
@@ -41,7 +43,7 @@ test: export OMP_NUM_THREADS = 1
 test: install
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m pytest -n 2 --dist loadfile -m "not gpu"
+	$(RUN) -m pytest -n 2 --dist loadfile -m "$(MARKS)"
 
 # the same tests on OpenMMLab's original packages
 test-openmmlab:

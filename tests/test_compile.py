@@ -19,6 +19,11 @@ def backbone(**kwargs):
     return ThinkingViT(**options, thinking_stages=(2, 4), num_classes=5, **kwargs).eval()
 
 
+def swin():
+    options = dict(embed_dims=16, depths=(1, 2), num_heads=(2, 4), num_classes=5)
+    return ThinkingSwin(**options, thinking_stages=((1, 2), (2, 4)))
+
+
 @pytest.fixture
 def graphs():
     """A backend that lists the graphs it is given and runs them as they are."""
@@ -84,28 +89,27 @@ def test_names_and_cost_stay(graphs):
 def test_whose_blocks(graphs):
     """Everybody's: ours in a pyramid, mmseg's backbone, and the decode head's."""
     _, backend = graphs
-    swin = ThinkingSwin(embed_dims=16, depths=(1, 2), num_heads=(2, 4),
-                        thinking_stages=((1, 2), (2, 4)))  # fmt: skip
     mmseg = VisionTransformer(img_size=(32, 32), embed_dims=32, num_layers=2, num_heads=2)
-    for model, count in ((swin, 3), (mmseg, 2), (segmentor(head=MASK), 2 + 1)):
+    for model, count in ((swin(), 3), (mmseg, 2), (segmentor(head=MASK), 2 + 1)):
         compile_blocks(model, backend=backend)
         compiled = [m for m in model.modules() if m._compiled_call_impl is not None]
         assert len(compiled) == count
 
 
+@pytest.mark.parametrize(
+    "make", [pytest.param(swin, marks=pytest.mark.slow), lambda: segmentor(head=MASK)]
+)
 @torch.no_grad()
-def test_results_of_a_pyramid_and_a_decode_head(graphs):
+def test_results_of_a_pyramid_and_a_decode_head(graphs, make):
     _, backend = graphs
-    swin = ThinkingSwin(embed_dims=16, depths=(1, 2), num_heads=(2, 4), num_classes=5,
-                        thinking_stages=((1, 2), (2, 4))).eval()  # fmt: skip
-    for model in (swin, segmentor(head=MASK)):
-        for count in (3, 1, 2):
-            images = torch.randn(count, 3, 32, 40)
-            expected = model.think(images)
-            compile_blocks(model, backend=backend)
-            found = model.think(images)
-            for one, other in zip(found.features, expected.features, strict=True):
-                torch.testing.assert_close(one, other)
+    model = make().eval()
+    batches = [torch.randn(count, 3, 32, 40) for count in (3, 1, 2)]
+    expected = [model.think(images) for images in batches]
+    compile_blocks(model, backend=backend)
+    for images, plain in zip(batches, expected, strict=True):
+        found = model.think(images)
+        for one, other in zip(found.features, plain.features, strict=True):
+            torch.testing.assert_close(one, other)
 
 
 def test_without_a_compiler():
