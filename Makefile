@@ -1,7 +1,7 @@
 # Two commands: `make demo` and `make test`. Each sets up .venv by itself.
 PYTHON ?= python3
 VENV ?= .venv
-# which mm* distribution: onedl or openmmlab
+# which packages: onedl, openmmlab, or oldest (the oldest of OneDL, PyTorch and timm that work)
 STACK ?= onedl
 # which tests; MARKS="not gpu" runs the slow ones, too
 MARKS ?= not gpu and not slow

@@ -100,3 +100,11 @@ def test_setup_asks_for_what_works():
     for name, works in versions.OPENMMLAB.items():
         exact = str(asked[name]).removeprefix("==")
         assert SpecifierSet(works).contains(exact)
+
+
+def test_the_oldest_are_pinned():
+    """What ``make test STACK=oldest`` installs is what is said to be the oldest that works."""
+    pinned = (ROOT / "requirements/oldest.txt").read_text()
+    for name, works in {**versions.FRAMEWORKS, **versions.ONEDL}.items():
+        least = works.removeprefix(">=")
+        assert re.search(rf"^{name}=={re.escape(least)}(\.0)*$", pinned, re.MULTILINE)
