@@ -12,6 +12,7 @@ from tvit_seg import ThinkingEncoderDecoder
 from tvit_seg.deploy.graphs import build_graphs
 from tvit_seg.deploy.host import ThinkingHost
 from tvit_seg.deploy.manifest import describe
+from tvit_seg.versions import ONNX, unfit
 
 GATE = dict(type="EntropyGate", threshold=1.0)
 SWIN = dict(
@@ -32,8 +33,8 @@ FCN = dict(
 CFG = Config(dict(test_dataloader=dict(dataset=dict(type="SceneDataset", pipeline=[]))))
 
 needs_onnx = pytest.mark.skipif(
-    any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
-    reason="onnx, onnxscript, onnxruntime are not installed",
+    any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")) or unfit(ONNX),
+    reason="onnx, onnxscript, onnxruntime are not installed, or torch is too old for them",
 )
 
 

@@ -34,7 +34,9 @@ def compile_blocks(model: nn.Module, **options: Any) -> bool:
         warnings.warn(f"not compiled, everything runs as before: {reason}", stacklevel=2)
         return False
     config = torch._dynamo.config
-    config.recompile_limit = max(config.recompile_limit, _RECOMPILES)
+    # its name before torch 2.7
+    limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"
+    setattr(config, limit, max(getattr(config, limit), _RECOMPILES))
     for module in _blocks(model):
         module.compile(**options)
     return True

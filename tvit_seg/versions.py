@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from packaging.specifiers import SpecifierSet
 
 FRAMEWORKS = dict(torch=">=2.6", timm=">=1.0.23")
+ONNX = dict(torch=">=2.13")  # what older exporters write fails for other numbers or sizes of images
 ONEDL = {
     "onedl-mmengine": ">=0.10.10",
     "onedl-mmcv": ">=2.3.3",
@@ -42,13 +43,22 @@ def check_versions() -> None:
         raise ImportError(
             f"{', '.join(both)} are installed over each other, their files have the same names"
         )
+    if wrong := unfit({**FRAMEWORKS, **ONEDL, **OPENMMLAB}):
+        raise ImportError("; ".join(wrong))
+
+
+def unfit(needed: dict[str, str]) -> list[str]:
+    """What is installed in another version than needed, in words.
+
+    Args:
+        needed: Versions that work, by distribution; what is absent counts as fit.
+    """
     wrong = []
-    for name, works in {**FRAMEWORKS, **ONEDL, **OPENMMLAB}.items():
+    for name, works in needed.items():
         found = _installed(name)
         if found and not SpecifierSet(works).contains(found, prereleases=True):
             wrong.append(f"{name} {found} is installed, {name}{works} works")
-    if wrong:
-        raise ImportError("; ".join(wrong))
+    return wrong
 
 
 def _installed(distribution: str) -> str | None:

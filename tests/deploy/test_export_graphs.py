@@ -145,6 +145,12 @@ def test_no_size_but_one(tmp_path):
         export(model, CFG, tmp_path, pictures(), any_size=True, format="pt2")
 
 
+def test_an_old_torch(tmp_path, monkeypatch):
+    monkeypatch.setattr("tvit_seg.versions._installed", lambda name: "2.8.0")
+    with pytest.raises(ExportError, match=r"ONNX: torch 2\.8\.0 is .* torch>=2\.13 works.*pt2"):
+        export(segmentor(GATE), CFG, tmp_path, pictures())
+
+
 def test_missing_packages(tmp_path, monkeypatch):
     monkeypatch.setattr("tvit_seg.deploy.onnx_file.find_spec", lambda name: None)
     with pytest.raises(ExportError, match="pip install onnx onnxscript onnxruntime"):

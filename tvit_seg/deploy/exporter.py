@@ -58,12 +58,12 @@ def export(
     backbone = _require_backbone(model)
     if format not in FORMATS:
         raise ExportError(f"format={format!r} must be one of {', '.join(FORMATS)}")
-    if format == "onnx":
-        require_onnx()
     if stage is None:
         check_gate(backbone.gate)
     elif not 0 <= stage < backbone.num_stages:
         raise ExportError(f"stage={stage} must lie in [0, {backbone.num_stages - 1}]")
+    if format == "onnx":
+        require_onnx()
     divisor = 1
     if any_size:
         try:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from ..listing import first_line
+from ..versions import ONNX, unfit
 from .error import ExportError
 from .quiet import quiet
 
@@ -15,13 +16,15 @@ _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
 def require_onnx() -> None:
-    """Raises ExportError if a package is missing, with the command that installs it."""
+    """Raises ExportError if a package is missing, or torch too old, with what helps."""
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise ExportError(
             f"{' and '.join(missing)} missing: pip install {' '.join(missing)} (or the extra: "
             "pip install '.[deploy]')"
         )
+    if wrong := unfit(ONNX):
+        raise ExportError(f"ONNX: {wrong[0]}. torch.export does, too (--format pt2)")
 
 
 def write_onnx(

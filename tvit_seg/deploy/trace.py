@@ -10,6 +10,8 @@ from .graphs import Graph
 from .quiet import quiet
 
 Tensors = dict[str, Tensor]
+_MOST = 2**20
+"""Images in a batch."""
 
 
 def trace(
@@ -27,7 +29,7 @@ def trace(
     Raises:
         ExportError: If the exporter fails, or what should stay open became a constant.
     """
-    batch = Dim("batch")
+    batch = Dim("batch", max=_MOST)  # torch 2.6 takes no bound for a bound that is excluded
     shapes = {key: {0: batch} for key in graph.inputs}
     for key in graph.inputs if other is not None else ():
         if key == "images":

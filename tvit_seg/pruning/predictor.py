@@ -48,6 +48,9 @@ class ScorePredictor(nn.Module):
             kept = policy.sum(dim=1, keepdim=True).clamp(min=1)  # all may be pruned, by chance
             mean = (shared * policy).sum(dim=1, keepdim=True) / kept
         # the first layer on (own, mean), without computing the mean's part for every token
-        first, rest = self.out_conv[0], self.out_conv[1:]
+        first, *rest = self.out_conv
         from_own, from_mean = first.weight.split((own.shape[-1], mean.shape[-1]), dim=1)
-        return rest(F.linear(own, from_own, first.bias) + F.linear(mean, from_mean))
+        x = F.linear(own, from_own, first.bias) + F.linear(mean, from_mean)
+        for layer in rest:
+            x = layer(x)
+        return x  # (B, N, 2)
