@@ -21,7 +21,7 @@ _UNPACKED = 2**30  # bytes that any archive may unpack to,
 _RATIO = 16  # and that a larger one may, as multiple of its own size
 _SLACK = 2**26  # bytes that tensors may declare without the file holding them,
 _SHARED = 4  # and how often the file's bytes may be declared: tied weights, views
-VALUES = 10**7  # how many numbers, strings, containers and tensors it may hold
+VALUES = 2 * 10**6  # how many numbers, strings, containers and tensors it may hold
 _BLOCK = 2**20
 
 _KINDS = (

@@ -2,7 +2,7 @@
 
 import io
 import pickle
-import re
+from _compat_pickle import IMPORT_MAPPING
 from pathlib import Path
 from pickletools import genops
 from typing import Any, BinaryIO
@@ -222,7 +222,8 @@ class _Walk:
 
 
 def _name(argument: str) -> _Name:
-    name = re.sub(r"^__builtin__\.", "builtins.", argument.replace(" ", "."))
+    module, _, attribute = argument.partition(" ")
+    name = f"{IMPORT_MAPPING.get(module, module)}.{attribute}"  # protocol 2 writes Python 2's names
     if name not in _NAMED and name not in _CALLED:
         raise _Foreign(name)
     return _Name(name)
