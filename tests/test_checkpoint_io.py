@@ -195,6 +195,12 @@ def test_plain_keeps_versions_of_layers(tmp_path):
     assert read._metadata == state_dict._metadata
 
 
+@pytest.mark.parametrize("key", [(1, 2), 1.5])
+def test_plain_names_keys_that_are_not_read(key):
+    with pytest.raises(TypeError, match=r"checkpoint\['meta'\] has the keys"):
+        plain({"meta": {key: 1}})
+
+
 class Colour(enum.Enum):
     RED = 1
 

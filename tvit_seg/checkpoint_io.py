@@ -261,6 +261,8 @@ def plain(obj: Any, name: str = "checkpoint") -> Any:
             return obj if type(obj) is kind else kind(obj)
     if isinstance(obj, Mapping):
         items = {plain(key, name): plain(value, f"{name}[{key!r}]") for key, value in obj.items()}
+        if odd := [repr(key) for key in items if not isinstance(key, (str, int, type(None)))]:
+            raise TypeError(f"{name} has the keys {some(odd)}; texts and whole numbers are read")
         if not hasattr(obj, "_metadata"):
             return items
         weights = OrderedDict(items)
