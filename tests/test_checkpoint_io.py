@@ -195,6 +195,12 @@ def test_plain_keeps_versions_of_layers(tmp_path):
     assert read._metadata == state_dict._metadata
 
 
+@pytest.mark.parametrize("key", [(1, 2), 1.5])
+def test_plain_names_keys_that_are_not_read(key):
+    with pytest.raises(TypeError, match=r"checkpoint\['meta'\] has the keys"):
+        plain({"meta": {key: 1}})
+
+
 class Colour(enum.Enum):
     RED = 1
 
@@ -305,3 +311,17 @@ def test_bytes_left_over_in_the_old_format(tmp_path):
     path.write_bytes(whole * 2)
     with pytest.raises(CheckpointError, match=f"{len(whole)} bytes are left over"):
         read_checkpoint(path)
+
+
+def test_names_in_messages_are_printable_and_short(tmp_path):
+    path = tmp_path / "w.pth"
+    for name in ("a\nb\x1b[31m\u202e", "k" * 10**5):
+        torch.save({"state_dict": {name: torch.tensor(np.nan)}}, path)
+        with pytest.raises(CheckpointError, match="NaN") as caught:
+            read_checkpoint(path)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 1000
+        with pytest.raises(CheckpointError, match="no weights found") as caught:
+            get_state_dict({name: 1})
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 1000

@@ -11,6 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import poison
+import poison_arrays
+import poison_pickles
 import pytest
 import timm
 import torch
@@ -28,7 +30,12 @@ from tvit_seg.strict_loading import strict_loading
 
 ROOT = Path(__file__).parents[1]
 CONFIG = str(ROOT / "configs/quickstart/thinkingvit_scenes-96x96.py")
-FILES = {**poison.CODE, **poison.ABSURD}
+FILES = {
+    **poison.CODE,
+    **poison.ABSURD,
+    **poison_arrays.ARRAYS,
+    **poison_pickles.PICKLES,
+}
 SWIN = dict(embed_dims=12, depths=(1, 1), num_heads=(1, 2), window_size=2, patch_size=4)
 
 

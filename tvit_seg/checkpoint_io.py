@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import re
 import warnings
 from argparse import Namespace
 from collections import OrderedDict
@@ -20,7 +19,8 @@ from torch import Tensor, nn
 
 from .atomic import replacing
 from .checkpoint_limits import CheckpointError, check_content, check_file, is_archive
-from .listing import first_line, some
+from .checkpoint_pickle import find_foreign
+from .listing import first_line, printable, some
 
 _METADATA = "tvit_seg"
 """Under which a ``.safetensors`` file keeps, as JSON, what a checkpoint holds besides weights."""
@@ -84,15 +84,14 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     path.open("rb").close()  # a file that may not be read has its own error
     try:
         checkpoint, held = _read(path, map_location)
+        if not isinstance(checkpoint, dict):
+            kind = type(checkpoint).__name__
+            raise CheckpointError(f"checkpoint {path} holds a {kind}; a dict of weights is needed")
+        check_content(checkpoint, path, held)
     except (MemoryError, torch.OutOfMemoryError, CheckpointError):
         raise
     except Exception as error:  # a damaged pickle raises almost anything, KeyError to OSError
         raise _broken(path, error) from error
-    if not isinstance(checkpoint, dict):
-        raise CheckpointError(
-            f"checkpoint {path} holds a {type(checkpoint).__name__}; a dict of weights is needed"
-        )
-    check_content(checkpoint, path, held)
     return checkpoint
 
 
@@ -100,22 +99,18 @@ def _read(path: Path, map_location: Any) -> tuple[Any, int]:
     """What a file holds, and how many bytes that was."""
     if path.suffix == ".safetensors":
         return _read_safetensors(path, map_location), path.stat().st_size
-    held = check_file(path, _TRUSTED.get())
+    held = check_file(path)
     if path.suffix == ".npz":
         return _read_arrays(path), held
-    try:
-        # timm saves its command line's arguments, a mere bag of attributes
-        with torch.serialization.safe_globals([Namespace]):
-            return _load(path, map_location), held
-    except (pickle.UnpicklingError, RuntimeError) as error:
-        name = _code(error)
-        if name is None:
-            raise
-        if not _TRUSTED.get():
-            raise CheckpointError(
-                f"checkpoint {path} holds {name}, which is more than weights; it was not executed"
-            ) from error
-    warnings.warn(f"checkpoint {path} holds {name}; it is trusted: its code runs", stacklevel=4)
+    foreign = find_foreign(path)
+    if foreign is None:
+        return _load(path, map_location), held
+    if not _TRUSTED.get():
+        raise CheckpointError(
+            f"checkpoint {path} holds {foreign}, which is more than weights; it was not executed"
+        )
+    foreign = printable(foreign)
+    warnings.warn(f"checkpoint {path} holds {foreign}; it is trusted: its code runs", stacklevel=4)
     return torch.load(path, map_location=map_location, weights_only=False), held
 
 
@@ -124,7 +119,8 @@ def _load(path: Path, map_location: Any) -> Any:
 
     Bytes that were put in shift the weights, and leave some over.
     """
-    with path.open("rb") as file:
+    safe = torch.serialization.safe_globals([Namespace])  # a mere bag of attributes
+    with path.open("rb") as file, safe:
         found = torch.load(file, map_location=map_location, weights_only=True)
         left = path.stat().st_size - file.tell()
     if left and not is_archive(path):
@@ -163,15 +159,6 @@ def _broken(path: Path, error: Exception) -> CheckpointError:
     if "can't allocate memory" in cause:
         return CheckpointError(f"checkpoint {path} ({size} bytes) asks for too much memory")
     return CheckpointError(f"{path} ({size} bytes) is truncated or not a checkpoint: {cause}")
-
-
-def _code(error: Exception) -> str | None:
-    """What else than weights is in a file, from torch's refusal; None if that is about damage."""
-    if isinstance(error, pickle.UnpicklingError):
-        found = re.search(r"(?:GLOBAL|unrecognized function|but got) (\S+)", str(error))
-        return found and found.group(1)
-    kinds = {"TorchScript": "a TorchScript program", "legacy .tar": "a legacy archive of pickles"}
-    return next((name for sign, name in kinds.items() if sign in str(error)), None)
 
 
 def get_state_dict(checkpoint: Mapping[str, Any], ema: bool | None = None) -> dict[str, Tensor]:
@@ -274,6 +261,8 @@ def plain(obj: Any, name: str = "checkpoint") -> Any:
             return obj if type(obj) is kind else kind(obj)
     if isinstance(obj, Mapping):
         items = {plain(key, name): plain(value, f"{name}[{key!r}]") for key, value in obj.items()}
+        if odd := [repr(key) for key in items if not isinstance(key, (str, int, type(None)))]:
+            raise TypeError(f"{name} has the keys {some(odd)}; texts and whole numbers are read")
         if not hasattr(obj, "_metadata"):
             return items
         weights = OrderedDict(items)

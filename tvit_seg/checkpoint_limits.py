@@ -4,32 +4,44 @@ import os
 import struct
 import zipfile
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.lib.format import MAGIC_PREFIX
 from torch import Tensor
 
+from .listing import printable, some
+
 _UNPACKED = 2**30  # bytes that any archive may unpack to,
 _RATIO = 16  # and that a larger one may, as multiple of its own size
 _SLACK = 2**26  # bytes that tensors may declare without the file holding them,
 _SHARED = 4  # and how often the file's bytes may be declared: tied weights, views
-_VALUES = 10**7  # how many numbers, strings, containers and tensors it may hold
+VALUES = 2 * 10**6  # how many numbers, strings, containers and tensors it may hold
 _BLOCK = 2**20
-_GROWING = {
-    b"builtin__\nbytearray\n": "bytearray",
-    b"builtins\nbytearray\n": "bytearray",
-    b"_codecs\nencode\n": "bytes",
-}
-"""What weights-only loading calls, and what grows without bound by it; weights need neither."""
+
+_KINDS = (
+    "bool uint8 int8 uint16 int16 uint32 int32 uint64 int64 bfloat16 float16 float32 float64 "
+    "complex32 complex64 complex128 "
+    "float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu"
+)
+DTYPES = {getattr(torch, kind) for kind in _KINDS.split() if hasattr(torch, kind)}
+"""What tensors may be of; torch cannot even tell whether others are finite."""
 
 
 class CheckpointError(ValueError):
-    """A file that is no checkpoint, holds more than weights, or belongs to another model."""
+    """A file that is no checkpoint, holds more than weights, or belongs to another model.
+
+    Args:
+        message: May quote names out of the file, which may be of any characters and length.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 def is_archive(path: Path) -> bool:
@@ -38,30 +50,23 @@ def is_archive(path: Path) -> bool:
         return file.read(4) == b"PK\x03\x04"
 
 
-def check_file(path: Path, trust: bool = False) -> int:
+def check_file(path: Path) -> int:
     """Looks at a file before it is read: what it would unpack to, its checksums, its demands.
 
     Args:
         path: Written by ``torch.save``, zip or legacy, or an ``.npz``.
-        trust: Whether it may call what makes bytes.
 
     Returns:
         The bytes that it unpacks to.
 
     Raises:
         CheckpointError: It would unpack to far more than its size, a checksum is wrong, an array
-            declares more than is there, its directory is ambiguous, or bytes of any length are
-            asked for.
+            declares more than is there, or its directory is ambiguous.
         zipfile.BadZipFile: It is damaged otherwise.
     """
     size = path.stat().st_size
     if not is_archive(path):
-        with path.open("rb") as file:
-            growing = _scan(file)
-        if growing and not trust:
-            raise CheckpointError(_holds(path, growing))
         return size
-    growing = set()
     with zipfile.ZipFile(path) as archive:
         _check_directory(path)
         entries = archive.infolist()
@@ -70,23 +75,15 @@ def check_file(path: Path, trust: bool = False) -> int:
             raise CheckpointError(
                 f"checkpoint {path} of {size} bytes would unpack to {declared} bytes"
             )
-        for entry in entries:  # whatever their names: torch finds DATA.PKL, too, numpy any array
+        for entry in entries:  # whatever their names: numpy finds any array
             with archive.open(entry) as file:
                 if file.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX:
                     file.seek(0)
                     _check_array(file, entry, path)
                 file.seek(0)
-                growing |= _scan(file)
-    if growing and not trust:
-        # files with more than weights often have bytes in it: then name that
-        unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        raise CheckpointError(_holds(path, unsafe or growing))
+                while file.read(_BLOCK):  # to the end, where zipfile compares the checksum
+                    pass
     return declared
-
-
-def _holds(path: Path, names: Iterable[str]) -> str:
-    names = ", ".join(sorted(names)[:3])
-    return f"checkpoint {path} holds {names}, which is more than weights; it was not executed"
 
 
 def _check_directory(path: Path) -> None:
@@ -105,15 +102,6 @@ def _check_directory(path: Path) -> None:
         signature = signature if place == end and large.startswith(b"PK\6\6") else b""
     if signature != b"PK\5\6" or comment or start + length != end:
         raise CheckpointError(f"checkpoint {path} is an archive with something before or behind it")
-
-
-def _scan(file: BinaryIO) -> set[str]:
-    """Reads to the end, where zipfile compares the checksum, and says what grows."""
-    longest, last, found = max(map(len, _GROWING)), b"", set()
-    while block := file.read(_BLOCK):
-        found |= {name for call, name in _GROWING.items() if call in last + block}
-        last = block[-longest:]
-    return found
 
 
 def _check_array(file: Any, entry: zipfile.ZipInfo, path: Path) -> None:
@@ -154,25 +142,27 @@ def check_content(checkpoint: Any, path: Path, held: int) -> None:
         raise CheckpointError(f"checkpoint {path} is nested too deeply") from error
     except CheckpointError as error:
         raise CheckpointError(f"checkpoint {path}: {error}") from error
-    if values > _VALUES:
+    if values > VALUES:
         raise CheckpointError(
             f"checkpoint {path} repeats itself: written out it would hold {values} values"
         )
-    for name, x in tensors.items():
-        if x.layout != torch.strided or x.is_quantized or x.is_nested or x.device.type == "meta":
+    for place, x in tensors:
+        if vars(x) or x._backward_hooks:
+            raise CheckpointError(f"checkpoint {path}: {place} is a tensor with attributes")
+        if x.layout != torch.strided or x.dtype not in DTYPES or x.device.type == "meta":
             raise CheckpointError(
-                f"checkpoint {path}: {name} is no plain tensor ({x.layout}, {x.dtype}, {x.device})"
+                f"checkpoint {path}: {place} is no plain tensor ({x.layout}, {x.dtype}, {x.device})"
             )
-    if sum(map(_declared, tensors.values())) > _SHARED * held + _SLACK:
-        name, x = max(tensors.items(), key=lambda item: _declared(item[1]))
+    if sum(_declared(x) for _, x in tensors) > _SHARED * held + _SLACK:
+        place, x = max(tensors, key=lambda item: _declared(item[1]))
         raise CheckpointError(
-            f"checkpoint {path}: {name} {tuple(x.shape)} declares {x.numel()} elements, more than "
+            f"checkpoint {path}: {place} {tuple(x.shape)} declares {x.numel()} elements, more than "
             f"a file of {held} bytes holds"
         )
-    if bad := [name for name, x in tensors.items() if not is_finite(x)]:
+    if bad := [place for place, x in tensors if not is_finite(x)]:
         raise CheckpointError(
             f"checkpoint {path}: {len(bad)} tensors hold NaN or infinity "
-            f"({', '.join(bad[:3])}{', ...' * (len(bad) > 3)})"
+            f"({', '.join(map(str, bad[:3]))}{', ...' * (len(bad) > 3)})"
         )
 
 
@@ -187,51 +177,85 @@ def is_finite(x: Tensor) -> bool:
     return bool(torch.isfinite(x.float() if x.element_size() == 1 else x).all())
 
 
-def survey(obj: Any) -> tuple[int, dict[str, Tensor]]:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something stands in nested containers; only its text, if wanted, repeats the names."""
+
+    name: Any = None
+    above: "Place | None" = None
+
+    def __str__(self) -> str:
+        if self.above is None:
+            return "it"
+        names, place = [], self
+        while place.above is not None:
+            names.append(printable(str(place.name), 100))
+            place = place.above
+        return ".".join(reversed(names))
+
+
+def survey(obj: Any) -> tuple[int, list[tuple[Place, Tensor]]]:
     """Goes through nested containers once, however often they hold each other.
 
     Args:
         obj: Dicts, lists, tuples, sets; everything else counts as one value.
 
     Returns:
-        How many values there would be if each container were copied wherever it is held, and all
-        tensors by the place where they were met first.
+        How many values there would be if each container were copied wherever it is held, and every
+        tensor with the place where it was met first.
 
     Raises:
-        CheckpointError: A container holds itself.
+        CheckpointError: A container holds itself, or has attributes.
         RecursionError: It is nested too deeply.
     """
-    tensors: dict[int, tuple[str, Tensor]] = {}
+    tensors: dict[int, tuple[Place, Tensor]] = {}
     counts: dict[int, int] = {}
     entered: set[int] = set()
 
-    def count(part: Any, name: str) -> int:
+    def count(part: Any, place: Place) -> int:
         if isinstance(part, Tensor):
-            tensors.setdefault(id(part), (name or "it", part))
+            tensors.setdefault(id(part), (place, part))
             return 1
-        items = _items(part)
+        items = _items(part, place)
         if items is None:
             return 1
         key = id(part)
         if key in entered:
-            raise CheckpointError(f"{name or 'it'} holds itself")
+            raise CheckpointError(f"{place} holds itself")
         if key not in counts:
             entered.add(key)
-            counts[key] = 1 + sum(
-                count(inner, f"{name}.{place}" if name else str(place)) for place, inner in items
-            )
+            counts[key] = 1 + sum(count(inner, Place(name, place)) for name, inner in items)
             entered.remove(key)
         return counts[key]
 
-    total = count(obj, "")
-    return total, dict(tensors.values())
+    return count(obj, Place()), list(tensors.values())
 
 
-def _items(part: Any) -> Iterator[tuple[Any, Any]] | None:
+def _items(part: Any, place: Place) -> Iterable[tuple[Any, Any]] | None:
     if isinstance(part, Namespace):
-        part = vars(part)
+        return vars(part).items()
+    if isinstance(part, dict):
+        _check_attributes(part, place)
+        return dict.items(part)  # an attribute may stand before the method
     if isinstance(part, Mapping):
-        return iter(part.items())
+        return part.items()
     if isinstance(part, (list, tuple, set)):
         return enumerate(part)
     return None
+
+
+def _check_attributes(part: dict[Any, Any], place: Place) -> None:
+    """A state dict has the versions of layers as an attribute, and no dict has others."""
+    attributes = dict(getattr(part, "__dict__", {}))
+    versions = attributes.pop("_metadata", {})
+    if attributes:
+        raise CheckpointError(f"{place} is a dict with attributes: {some(map(str, attributes))}")
+    good = isinstance(versions, dict) and all(
+        isinstance(layer, str)
+        and type(known) is dict
+        and all(isinstance(value, (str, int, float, type(None))) for value in known.values())
+        and isinstance(known.get("version"), (int, type(None)))
+        for layer, known in dict.items(versions)
+    )
+    if not good or getattr(versions, "__dict__", {}):
+        raise CheckpointError(f"{place}._metadata does not say the versions of layers")

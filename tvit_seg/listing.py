@@ -14,7 +14,7 @@ def some(names: Iterable[str], most: int = 5, separator: str = ", ") -> str:
     Returns:
         The text; ``none`` for no names.
     """
-    names = list(names)
+    names = [printable(name, 200) for name in names]
     more = [f"... and {len(names) - most} more"] if len(names) > most else []
     return separator.join([*names[:most], *more]) or "none"
 
@@ -30,4 +30,19 @@ def first_line(error: BaseException, most: int = 200) -> str:
         The text; the name of the error's class where there is none.
     """
     lines = str(error).strip().splitlines()
-    return lines[0][:most] if lines else type(error).__name__
+    return printable(lines[0][:most]) if lines else type(error).__name__
+
+
+def printable(text: str, most: int = 3000) -> str:
+    """A text without control characters, which could break its line or steer a terminal.
+
+    Args:
+        text: Maybe out of a stranger's file.
+        most: How many characters at most; of a longer text the middle is left out.
+
+    Returns:
+        The text, with escapes where such characters were.
+    """
+    if len(text) > most:
+        text = f"{text[: most // 2]} ... {text[-most // 2 :]}"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -56,7 +56,7 @@ class FiniteHook(Hook):
             DivergedError: If one is not finite; names the first few.
         """
         tensors = survey(checkpoint)[1]
-        bad = [name for name, value in tensors.items() if not is_finite(value)]
+        bad = [str(place) for place, value in tensors if not is_finite(value)]
         if bad:
             raise DivergedError(
                 f"iteration {checkpoint['meta']['iter']}: {len(bad)} tensors hold NaN or infinity "
