@@ -35,7 +35,7 @@ from tvit_seg.engine.component_errors import Components
 from tvit_seg.engine.endless import require_end
 from tvit_seg.engine.finite_hook import FiniteHook
 from tvit_seg.engine.gate_hook import GateResetHook
-from tvit_seg.engine.launch import good_checkpoint
+from tvit_seg.engine.launch import checkpoint_folders, good_checkpoint
 from tvit_seg.engine.plain_hook import PlainCheckpointHook
 from tvit_seg.engine.seed_hook import StepSeedHook
 from tvit_seg.engine.skip_hook import SkipCountHook
@@ -177,7 +177,7 @@ class ThinkingRunner(Runner):
             CheckpointError: All checkpoints in the work directory are damaged.
         """
         if self._resume and self._load_from is None and not self._has_loaded:
-            latest = good_checkpoint(self.work_dir)
+            latest = good_checkpoint(*checkpoint_folders(self.cfg, self.work_dir))
             if latest is None:  # mmengine would look again, and take an empty name for one
                 self.logger.info(f"nothing to resume in {self.work_dir}")
                 return
