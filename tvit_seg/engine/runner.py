@@ -32,9 +32,11 @@ from tvit_seg.datasets.corrupt import build_guarded, skips_corrupt
 from tvit_seg.datasets.placed import SeededDataset, numbering
 from tvit_seg.engine.checkpoint_hook import SafeCheckpointHook
 from tvit_seg.engine.component_errors import Components
+from tvit_seg.engine.due_validation import DueValidationHook
 from tvit_seg.engine.endless import require_end
 from tvit_seg.engine.finite_hook import FiniteHook
 from tvit_seg.engine.gate_hook import GateResetHook
+from tvit_seg.engine.gradient_hook import GradientHook
 from tvit_seg.engine.launch import checkpoint_folders, good_checkpoint
 from tvit_seg.engine.plain_hook import PlainCheckpointHook
 from tvit_seg.engine.seed_hook import StepSeedHook
@@ -93,9 +95,11 @@ class ThinkingRunner(Runner):
         self.register_hook(StepSeedHook())
         self.register_hook(GateResetHook())
         self.register_hook(TeacherHook())
+        self.register_hook(GradientHook())
         if skips_corrupt(self._train_dataloader):
             self.register_hook(SkipCountHook())
         self.register_hook(PlainCheckpointHook())
+        self.register_hook(DueValidationHook())
 
     @staticmethod
     def build_dataloader(
