@@ -198,6 +198,8 @@ def test_a_checkpoint_cannot_have_other_files_removed(root, tmp_path, kind):
         dict(best_score="high"),
         dict(keep_ckpt_ids=["../../x"]),
         dict(keep_ckpt_ids=3),
+        dict(last_ckpt=3),
+        dict(validated_step="1"),
     ],
 )
 def test_senseless_state_is_refused(root, tmp_path, state):
