@@ -46,7 +46,7 @@ def clear_leftovers(folder: str | Path) -> list[Path]:
     """
     removed = []
     for path in Path(folder).glob("*.tmp"):
-        if not re.search(r"\.(pth|safetensors)\.\d+\.tmp$", path.name):
+        if not re.search(r"(\.pth|\.safetensors|^last_checkpoint)\.\d+\.tmp$", path.name):
             continue
         with path.open("r+b") as file:
             try:

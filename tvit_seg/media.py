@@ -54,6 +54,7 @@ class Frames:
     """
 
     def __init__(self, path: Path):
+        self._path = path
         self._video = cv2.VideoCapture(str(path))
         self.fps = self._video.get(cv2.CAP_PROP_FPS) or 25.0
         if not self._video.isOpened() or len(self) < 1:
@@ -69,6 +70,8 @@ class Frames:
             found, frame = self._video.read()
             if not found:
                 return
+            # frames may be of another size than the file says
+            check_size(frame.shape[1], frame.shape[0], str(self._path))
             yield frame
 
 

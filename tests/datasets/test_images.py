@@ -109,3 +109,16 @@ def test_frames_of_a_video(tmp_path, monkeypatch):
     monkeypatch.setenv("TVIT_MAX_IMAGE_PIXELS", "3000")
     with pytest.raises(ValueError, match=r"in\.mp4: 64 x 48 pixels .* more than 3000"):
         Frames(tmp_path / "in.mp4")
+
+
+def test_frames_larger_than_their_video_says(tmp_path, monkeypatch):
+    class Video:
+        isOpened = lambda self: True  # noqa: E731
+        get = lambda self, what: 8  # noqa: E731
+        read = lambda self: (True, np.zeros((100, 80, 3), np.uint8))  # noqa: E731
+
+    monkeypatch.setattr(cv2, "VideoCapture", lambda path: Video())
+    monkeypatch.setenv("TVIT_MAX_IMAGE_PIXELS", "3000")
+    frames = Frames(tmp_path / "in.mp4")
+    with pytest.raises(ValueError, match=r"in\.mp4: 80 x 100 pixels .* more than 3000"):
+        next(iter(frames))

@@ -1,6 +1,7 @@
 """The last good checkpoint and the best one are there at any moment."""
 
 import os
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from classification import config, image_folder
 from mmengine.hooks import Hook
 
 from tvit_seg.checkpoint_io import read_checkpoint
-from tvit_seg.engine import ThinkingRunner
+from tvit_seg.engine import ThinkingRunner, checkpoint_hook
 from tvit_seg.engine.checkpoint_hook import SafeCheckpointHook
 
 
@@ -32,8 +33,11 @@ class Improves(Hook):
 
     priority = "VERY_HIGH"
 
+    def __init__(self, score=None):
+        self.score = score
+
     def after_val_epoch(self, runner, metrics=None):
-        metrics["score"] = runner.epoch
+        metrics["score"] = self.score() if self.score else runner.epoch
 
 
 class Watches(Hook):
@@ -112,6 +116,54 @@ def test_leftovers_are_cleared_at_the_start(root, tmp_path):
     assert not left.exists()
 
 
+def test_another_folder_for_checkpoints(root, tmp_path):
+    """An empty pointer does not have training start again."""
+    out = saving(out_dir=str(tmp_path / "out"))
+    make(root, tmp_path / "w", epochs=2, **out).train()
+    pointer = tmp_path / "w" / "last_checkpoint"
+    assert pointer.read_text() == str(tmp_path / "out" / "w" / "epoch_2.pth")
+    pointer.write_text("")
+    again = make(root, tmp_path / "w", epochs=3, resume=True, **out)
+    again.load_or_resume()
+    assert again.epoch == 2
+
+
+def test_the_pointer_is_whole(root, tmp_path, monkeypatch):
+    """mmengine empties it before it writes."""
+    seen = []
+
+    @contextmanager
+    def replacing(path):
+        with whole(path) as temporary:
+            yield temporary
+            seen.append(path.read_text() if path.exists() else None)
+
+    whole = checkpoint_hook.replacing
+    monkeypatch.setattr(checkpoint_hook, "replacing", replacing)
+    make(root, tmp_path / "w", epochs=2).train()
+    names = [text and os.path.basename(text) for text in seen]
+    assert names == [None, "epoch_1.pth", "epoch_1.pth", "epoch_2.pth"]  # each step is validated
+    left = tmp_path / "w" / "last_checkpoint.123.tmp"
+    left.touch()
+    make(root, tmp_path / "w", epochs=2, resume=True).train()
+    assert not left.exists()
+
+
+def test_a_best_one_of_the_same_name_stays(root, tmp_path):
+    """mmengine numbers it by the epoch, which stays 0 where iterations count."""
+    changes = saving(save_best="score", rule="greater")
+    work_dir = tmp_path / "w"
+    work_dir.mkdir()
+    cfg = config(root, work_dir, **changes)
+    cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=2, val_interval=1)
+    cfg.train_dataloader.sampler = dict(type="InfiniteSampler", shuffle=True)
+    runner = ThinkingRunner.from_cfg(cfg)
+    runner.register_hook(Improves(lambda: runner.iter))
+    runner.train()
+    best = torch.load(work_dir / "best_score_epoch_0.pth", weights_only=True)
+    assert best["meta"]["iter"] == 2
+
+
 @pytest.mark.parametrize("kind", ["file", "folder", "elsewhere.pth"])
 def test_a_checkpoint_cannot_have_other_files_removed(root, tmp_path, kind):
     """mmengine removes whatever a resumed file calls the best checkpoint so far."""
@@ -146,6 +198,8 @@ def test_a_checkpoint_cannot_have_other_files_removed(root, tmp_path, kind):
         dict(best_score="high"),
         dict(keep_ckpt_ids=["../../x"]),
         dict(keep_ckpt_ids=3),
+        dict(last_ckpt=3),
+        dict(validated_step="1"),
     ],
 )
 def test_senseless_state_is_refused(root, tmp_path, state):

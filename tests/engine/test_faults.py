@@ -121,13 +121,15 @@ def test_a_damaged_latest_checkpoint(work_dir, pointer, damage):
         (work_dir / "last_checkpoint").unlink()
     elif pointer != "whole":
         (work_dir / "last_checkpoint").write_bytes({"empty": b"", "garbage": b"\0\xff"}[pointer])
-    with pytest.warns(UserWarning, match=r"goes on from \S*epoch_1\.pth, since\n.*epoch_2\.pth \("):
+    with pytest.warns(
+        UserWarning, match=r"epoch_1\.pth is the latest good checkpoint, since\n.*epoch_2\.pth \("
+    ):
         assert good_checkpoint(work_dir) == work_dir / "epoch_1.pth"
 
 
 def test_training_goes_on_from_the_one_before(root, work_dir, monkeypatch):
     cut(work_dir / "epoch_2.pth")
-    with pytest.warns(UserWarning, match=r"goes on from \S*epoch_1\.pth"):
+    with pytest.warns(UserWarning, match=r"epoch_1\.pth is the latest good"):
         train(monkeypatch, command(root, work_dir))
     assert torch.load(work_dir / "epoch_3.pth", weights_only=True)["meta"]["iter"] == 9
     read_checkpoint(work_dir / "epoch_2.pth")  # written anew

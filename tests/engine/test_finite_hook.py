@@ -1,5 +1,8 @@
 """Training stops where numbers end, and says where to go on from."""
 
+import re
+import warnings
+
 import pytest
 import torch
 from classification import config, image_folder
@@ -39,7 +42,7 @@ def root(tmp_path_factory):
     return image_folder(tmp_path_factory.mktemp("data") / "images")
 
 
-def run(root, work_dir, hook, **changes):
+def run(root, work_dir, hook, whole=True, **changes):
     work_dir.mkdir()
     changes["train_cfg"] = dict(type="IterBasedTrainLoop", max_iters=6, val_interval=100)
     changes["train_dataloader.sampler"] = dict(type="InfiniteSampler", shuffle=True)
@@ -49,7 +52,7 @@ def run(root, work_dir, hook, **changes):
     runner.register_hook(hook)
     with pytest.raises(DivergedError) as diverged:
         runner.train()
-    for path in work_dir.glob("*.pth"):
+    for path in work_dir.glob("*.pth") if whole else ():
         read_checkpoint(path)
     return str(diverged.value)
 
@@ -63,6 +66,26 @@ def test_iteration_loss_stage_and_last_good_checkpoint_are_named(root, tmp_path)
     assert text.startswith("iteration 5: loss=nan, stage1.loss=nan; ")
     assert "stage0" not in text
     assert text.endswith(f"the last good checkpoint is {tmp_path / 'w' / 'iter_4.pth'}")
+
+
+@pytest.mark.parametrize(
+    ("damaged", "said"),
+    [
+        ([4], r"the last good checkpoint is \S+iter_2\.pth"),
+        ([2, 4], r"none of 2 checkpoints in .*"),
+    ],
+)
+def test_a_damaged_checkpoint_is_not_called_good(root, tmp_path, damaged, said):
+    def cut(runner):
+        for step in damaged:
+            path = tmp_path / "w" / f"iter_{step}.pth"
+            path.write_bytes(path.read_bytes()[:999])
+        return stage_1(runner)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        text = run(root, tmp_path / "w", Breaks(4, cut, float("nan")), whole=False)
+    assert re.fullmatch(rf"iteration 5: loss=nan, stage1.loss=nan; {said}", text)
 
 
 def test_infinity_before_the_first_checkpoint(root, tmp_path):

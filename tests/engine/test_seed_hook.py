@@ -53,8 +53,10 @@ def averages(runner):
 
 @pytest.mark.parametrize(
     "extra",
-    [{}, WORKERS, REPEATED, ACCUMULATED, ITERATIONS, {**ITERATIONS, **WORKERS}, SANDWICH],
-    ids=["plain", "workers", "repeated", "accumulated", "iterations", "both", "sandwich"],
+    [{}, WORKERS, REPEATED, ACCUMULATED, ITERATIONS, {**ITERATIONS, **WORKERS}, SANDWICH]
+    + [{**ITERATIONS, **ACCUMULATED}],
+    ids=["plain", "workers", "repeated", "accumulated", "iterations", "both", "sandwich"]
+    + ["accumulating"],
 )
 @pytest.mark.parametrize("seed", [0, None])
 def test_resumed_equals_uninterrupted(tmp_path, extra, seed):

@@ -11,10 +11,13 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from tvit_seg.checkpoint_io import write_checkpoint
 from tvit_seg.datasets import DataError
 from tvit_seg.engine.launch import (
     add_common_arguments,
+    find_checkpoints,
     friendly_errors,
+    good_checkpoint,
     is_first_process,
     latest_checkpoint,
     load_config,
@@ -196,6 +199,40 @@ def test_latest_checkpoint_with_a_damaged_pointer(tmp_path):
         assert latest_checkpoint(tmp_path) == tmp_path / "iter_10.pth"
     (tmp_path / "last_checkpoint").write_text(str(tmp_path / "iter_9.pth"))
     assert latest_checkpoint(tmp_path) == tmp_path / "iter_9.pth"
+
+
+def test_checkpoints_are_ordered_by_their_numbers(tmp_path):
+    """Copying a folder, or unpacking it, gives its files times in any order."""
+    names = ["iter_100", "iter_90", "iter_final", "epoch_2", "epoch_10", "epoch_1"]
+    for i, name in enumerate(names):
+        (tmp_path / f"{name}.pth").touch()
+        os.utime(tmp_path / f"{name}.pth", (i, i))
+    (tmp_path / "iter_7.pth").symlink_to("/nowhere")
+    found = [path.stem for path in find_checkpoints(tmp_path)]
+    assert found == ["epoch_10", "epoch_2", "epoch_1", "iter_100", "iter_90", "iter_final"]
+
+
+def test_what_is_no_file_is_no_checkpoint(tmp_path):
+    write_checkpoint({"state_dict": {"w": torch.zeros(1)}}, tmp_path / "iter_2.pth")
+    (tmp_path / "iter_7.pth").symlink_to("/nowhere")
+    assert good_checkpoint(tmp_path) == tmp_path / "iter_2.pth"
+    (tmp_path / "iter_9.pth").mkdir()
+    with pytest.warns(UserWarning, match=r"iter_2\.pth is the latest good .*since\n.*iter_9\.pth"):
+        assert good_checkpoint(tmp_path) == tmp_path / "iter_2.pth"
+
+
+@pytest.mark.parametrize("pointer", ["", None, "moved"])
+def test_checkpoints_in_another_folder(tmp_path, pointer):
+    """``CheckpointHook(out_dir=...)`` saves there, and the pointer stays in the work folder."""
+    work_dir, out = tmp_path / "w", tmp_path / "out" / "w"
+    work_dir.mkdir()
+    write_checkpoint({"state_dict": {"w": torch.zeros(1)}}, out / "iter_5.pth")
+    if pointer is not None:
+        (work_dir / "last_checkpoint").write_text(pointer)
+    cfg = Config(dict(work_dir=str(work_dir)))
+    cfg.default_hooks = dict(checkpoint=dict(type="CheckpointHook", out_dir=str(tmp_path / "out")))
+    set_resume(cfg, "auto")
+    assert (cfg.resume, cfg.load_from) == (True, str(out / "iter_5.pth"))
 
 
 @pytest.mark.parametrize("gpu", [True, False])

@@ -1,9 +1,10 @@
 """Kills a training at random moments, resumes it, and looks at what was lost.
 
 Every round starts tools/train.py with --resume and sends SIGKILL after a random time: in turns
-while it starts and reads the last checkpoint, between iterations, and while it writes a checkpoint.
-At the end the training runs to its end, and its weights are compared with those of a run that
-nobody killed.
+between iterations, while it writes a checkpoint, while it validates, while it writes the best
+weights, and while it starts and reads the last checkpoint. After each, the checkpoints and the best
+weights there are have to be whole. At the end the training runs to its end, and its weights, last
+and best, are compared with those of a run that nobody killed.
 """
 
 import argparse
@@ -14,7 +15,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -25,13 +28,17 @@ from tvit_seg.engine.launch import latest_checkpoint
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs/quickstart/thinkingvit_scenes-96x96.py"
 POLL = 0.002  # seconds
-MOMENTS = ("training", "saving", "starting")
+PATIENCE = 4  # checkpoints that may be waited for
+MOMENTS = ("training", "saving", "validating", "saving the best", "starting")
+BEST = ("mIoU", "mAcc")  # two, so that there is a new best more often
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50, help="rounds (50)")
-    parser.add_argument("--interval", type=int, default=3, help="iterations per checkpoint (3)")
+    parser.add_argument(
+        "--interval", type=int, default=3, help="iterations from checkpoint to checkpoint (3)"
+    )
     parser.add_argument("--iters", type=int, default=400, help="length of the training (400)")
     parser.add_argument("--data-root", type=Path, default=Path("data/scenes"), help="the scenes")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/kills"), metavar="DIR")
@@ -48,7 +55,11 @@ class Training:
         self.command = [
             sys.executable, ROOT / "tools/train.py", CONFIG, "--work-dir", self.folder, "--resume",
             "--skip-data-check", "--cfg-options", f"train_cfg.max_iters={args.iters}",
-            "train_cfg.val_interval=100000", "train_dataloader.batch_size=2",
+            f"train_cfg.val_interval={args.interval}", "train_dataloader.batch_size=2",
+            "val_dataloader.batch_size=1", "val_dataloader.dataset.indices=24",
+            "val_dataloader.num_workers=0", "val_dataloader.persistent_workers=False",
+            f"default_hooks.checkpoint.save_best=[{','.join(BEST)}]",
+            "default_hooks.checkpoint.rule=greater",
             *(f"{part}_dataloader.dataset.data_root={args.data_root}" for part in ("train", "val")),
             f"default_hooks.checkpoint.interval={args.interval}", "default_hooks.logger.interval=1",
             "randomness.seed=0",
@@ -75,19 +86,23 @@ def iterations(log: Path) -> list[int]:
     return [0, *found] if found else []
 
 
+def is_validating(log: Path) -> bool:
+    """Whether a log ends in a validation without a result."""
+    lines = re.findall(r"Iter\((?:train|val)\).*", log.read_text())
+    return bool(lines) and "(val)" in lines[-1] and BEST[0] not in lines[-1]
+
+
 class Killer:
     """Starts trainings and kills them.
 
     Attributes:
-        caught: How often a checkpoint was being written.
-        early: How often no iteration was done yet.
+        met: How often what was going on.
     """
 
     def __init__(self, training: Training, seed: int):
         self.training = training
         self.random = random.Random(seed)
-        self.caught = 0
-        self.early = 0
+        self.met = dict.fromkeys(("starting", "writing", "validating", "writing_best"), 0)
         self.start_time = 5.0  # seconds until the first iteration, as last seen
 
     def round(self, log: Path, moment: str) -> list[int]:
@@ -99,15 +114,21 @@ class Killer:
         else:
             self._train(process, log, self.random.randint(1, 2 * self.training.interval), begin)
             self._wait(process, self.random.uniform(0, 0.5))
-        if moment == "saving":
-            self._wait_for_writing(process)
+        if moment == "validating":
+            self._wait_for(process, log, lambda: is_validating(log), 0.1)
+        elif moment.startswith("saving"):
+            old, best = self._unfinished(), moment != "saving"
+            self._wait_for(process, log, lambda: _of(best, self._unfinished() - old), 0.02)
         if process.poll() is not None:
             raise SystemExit(f"the training ended before it was killed, see {log}; raise --iters")
         process.kill()
         process.wait()
         seen = iterations(log)
-        self.caught += bool(self._unfinished() - leftovers)
-        self.early += len(seen) < 2
+        new = self._unfinished() - leftovers
+        self.met["starting"] += len(seen) < 2
+        self.met["writing"] += bool(_of(False, new))
+        self.met["validating"] += is_validating(log)
+        self.met["writing_best"] += bool(_of(True, new))
         return seen
 
     def _train(self, process: subprocess.Popen, log: Path, steps: int, begin: float) -> None:
@@ -122,14 +143,38 @@ class Killer:
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(POLL)
 
-    def _wait_for_writing(self, process: subprocess.Popen) -> None:
-        old = self._unfinished()
-        while process.poll() is None and not self._unfinished() - old:
-            time.sleep(POLL / 10)
-        self._wait(process, self.random.uniform(0, 0.02))
+    def _wait_for(
+        self, process: subprocess.Popen, log: Path, begun: Callable[[], Any], most: float
+    ) -> None:
+        """Until something begins, but no more than some checkpoints, and a random time into it."""
+        last = len(iterations(log)) + PATIENCE * self.training.interval
+        while process.poll() is None and not begun() and len(iterations(log)) < last:
+            time.sleep(POLL)
+        self._wait(process, self.random.uniform(0, most))
 
     def _unfinished(self) -> set[Path]:
-        return set(self.training.folder.glob("*.tmp"))
+        return set(self.training.folder.glob("*.pth.*.tmp"))
+
+
+def _of(best: bool, files: set[Path]) -> set[Path]:
+    return {path for path in files if path.name.startswith("best_") == best}
+
+
+class BestWeights:
+    """Once there are any, there always are, and can be read."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.since: set[str] = set()
+
+    def look(self) -> None:
+        for name in BEST:
+            found = list(self.folder.glob(f"best_{name}_*.pth"))
+            for path in found:
+                read_checkpoint(path)
+            if name in self.since and not found:
+                raise SystemExit(f"the best weights by {name} are gone from {self.folder}")
+            self.since.update([name] * bool(found))
 
 
 def equal_weights(one: Path, other: Path) -> bool:
@@ -143,7 +188,8 @@ def main(argv: list[str] | None = None) -> None:
         shutil.rmtree(args.work_dir)
     training = Training(args, "killed")
     training.folder.mkdir(parents=True)
-    killer, last, lost, most = Killer(training, args.seed), 0, [], 0
+    killer, best = Killer(training, args.seed), BestWeights(training.folder)
+    last, lost, most, made_up = 0, [], 0, 0
     for i in tqdm(range(args.kills), desc="kills"):
         log = args.work_dir / f"{i}.log"
         seen = killer.round(log, MOMENTS[i % len(MOMENTS)])
@@ -154,17 +200,23 @@ def main(argv: list[str] | None = None) -> None:
             if not 0 <= lost[-1] <= args.interval:
                 raise SystemExit(f"round {i} resumes at {seen[0]} after {last}, see {log}")
             last = seen[-1]
-        most = max(most, len(list(training.folder.glob("*.pth"))))
+        made_up += "was saved and not validated" in log.read_text()
+        most = max(most, len(list(training.folder.glob("iter_*.pth"))))
         if path := latest_checkpoint(training.folder):
             read_checkpoint(path)
+        best.look()
     training.finish()
     Training(args, "whole").finish()
-    name = f"iter_{args.iters}.pth"
-    same = equal_weights(training.folder / name, args.work_dir / "whole" / name)
+    whole = args.work_dir / "whole"
+    ours, theirs = (
+        {f"iter_{args.iters}.pth", *(path.name for path in folder.glob("best_*.pth"))}
+        for folder in (training.folder, whole)
+    )
+    same = ours == theirs and all(equal_weights(training.folder / n, whole / n) for n in ours)
     figures = dict(
-        kills=args.kills, while_starting=killer.early, while_writing=killer.caught,
-        most_lost=max(lost), interval=args.interval,
-        checkpoints=most, leftovers=len(list(training.folder.glob("*.tmp"))), equal_weights=same,
+        kills=args.kills, met=killer.met, validations_made_up_for=made_up,
+        most_lost=max(lost), interval=args.interval, checkpoints=most,
+        leftovers=len(list(training.folder.glob("*.tmp"))), equal_weights=same,
     )  # fmt: skip
     (args.work_dir / "kills.json").write_text(json.dumps(figures, indent=2))
     print(json.dumps(figures, indent=2))

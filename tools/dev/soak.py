@@ -1,4 +1,7 @@
-"""Trains for hours and watches memory, throughput and the number of checkpoints."""
+"""Trains for hours and watches memory, throughput and the number of checkpoints.
+
+Ends with an error if memory grows, or if more checkpoints lie there than are to be kept.
+"""
 
 import argparse
 import json
@@ -19,6 +22,7 @@ from tvit_seg.engine.launch import latest_checkpoint
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs/quickstart/thinkingvit_scenes-96x96.py"
 WARMUP = 0.1  # share of the time that does not count
+KEPT = 2  # checkpoints, beside the best weights
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -28,6 +32,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--every", type=float, default=10.0, help="seconds between looks (10)")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/soak"), metavar="DIR")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE")
+    parser.add_argument(
+        "--most-mb-per-hour", type=float, default=20.0, help="growth that is no error (20)"
+    )
     args = parser.parse_args(argv)
     if args.hours <= 0 or args.every <= 0:
         parser.error("--hours and --every must be above 0")
@@ -52,7 +59,7 @@ def look(process: psutil.Process, work_dir: Path) -> dict[str, float]:
     """Resident memory of the training and its loading processes, what they did, their files."""
     family = [process, *process.children(recursive=True)]
     # not their private memory: that of a forked process grows as others write to what they shared
-    memory = sum(member.memory_info().rss for member in family)
+    memory = sum(map(_resident, family))
     times = process.cpu_times()
     logs = sorted(work_dir.glob("*/vis_data/scalars.json"))
     lines = logs[-1].read_text().splitlines() if logs else []
@@ -64,6 +71,13 @@ def look(process: psutil.Process, work_dir: Path) -> dict[str, float]:
         iterations=max(steps, default=0),
         checkpoints=len(list(work_dir.glob("*.pth"))),
     )
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return process.memory_info().rss
+    except psutil.NoSuchProcess:  # a loading process has ended since it was listed
+        return 0
 
 
 def watch(process: subprocess.Popen, args: argparse.Namespace) -> Iterator[dict[str, float]]:
@@ -99,6 +113,16 @@ def summary(looks: list[dict[str, float]]) -> dict[str, float]:
     )
 
 
+def verdict(figures: dict[str, float], args: argparse.Namespace) -> str | None:
+    """What is wrong, if anything is."""
+    growth, kept = figures["mb_per_hour"], len(list(args.work_dir.glob("iter_*.pth")))
+    if growth > args.most_mb_per_hour:
+        return f"memory grows by {growth:.0f} MB per hour, more than {args.most_mb_per_hour:g}"
+    if kept > KEPT:
+        return f"{args.work_dir} holds {kept} checkpoints, more than {KEPT}"
+    return None
+
+
 def draw(looks: list[dict[str, float]], path: Path) -> None:
     figure = Figure(figsize=(8, 5), layout="constrained")
     hours = [one["seconds"] / 3600 for one in looks]
@@ -129,6 +153,8 @@ def main(argv: list[str] | None = None) -> None:
     if latest := latest_checkpoint(args.work_dir):
         read_checkpoint(latest)
     print(json.dumps(figures, indent=2))
+    if wrong := verdict(figures, args):
+        raise SystemExit(f"error: {wrong}")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,16 @@
 
 import os
 import warnings
+from pathlib import Path
 from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from tvit_seg.atomic import clear_leftovers
+from tvit_seg.atomic import clear_leftovers, replacing
+from tvit_seg.engine.due_validation import VALIDATED, step_of
+from tvit_seg.engine.gradient_hook import average_gradients
 from tvit_seg.registry import register
 
 _LEAST = 2
@@ -28,6 +31,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self._recorded: int | None = None  # the last validation that the last file knows of
         if 0 < self.max_keep_ckpts < _LEAST:
             warnings.warn(
                 f"max_keep_ckpts={self.max_keep_ckpts}: {_LEAST} checkpoints are kept, in case a "
@@ -45,16 +49,67 @@ class SafeCheckpointHook(CheckpointHook):
         super().before_train(runner)
         self.file_backend = _RemovesLater(self.file_backend, self.out_dir)
         if is_main_process():
-            for path in clear_leftovers(self.out_dir):
-                runner.logger.info(f"{path} was never completed and is removed")
+            for folder in {self.out_dir, runner.work_dir}:
+                for path in clear_leftovers(folder):
+                    runner.logger.info(f"{path} was never completed and is removed")
 
-    def _save_checkpoint_with_step(self, *args: Any, **kwargs: Any) -> None:
-        super()._save_checkpoint_with_step(*args, **kwargs)
-        self.file_backend.remove_now()
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
+        """Saves the best weights, and the step's checkpoint again, with what came of validation.
+
+        Args:
+            runner: The runner of the training.
+            metrics: What was measured.
+        """
+        hub, validated = runner.message_hub, step_of(runner)
+        hub.update_info(VALIDATED, validated)
+        super().after_val_epoch(runner, metrics)
+        step = runner.epoch if self.by_epoch else runner.iter
+        saved = os.path.basename(hub.runtime_info.get("last_ckpt", ""))
+        if saved == self.filename_tmpl.format(step) and self._recorded != validated:
+            meta = dict(epoch=runner.epoch, iter=runner.iter)
+            self._save_checkpoint_with_step(runner, step, meta)
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        """As mmengine's, with a pointer that is whole, too; then the oldest file goes."""
+        hub = runner.message_hub
+        if self.max_keep_ckpts > 0 and step not in list(self.keep_ckpt_ids)[-1:]:
+            if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
+                oldest = self.filename_tmpl.format(self.keep_ckpt_ids.popleft())
+                self.file_backend.remove(os.path.join(self.out_dir, oldest))
+            self.keep_ckpt_ids.append(step)
+            hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = os.path.join(self.out_dir, name)
+        hub.update_info("last_ckpt", self.last_ckpt)
+        self._recorded = hub.runtime_info.get(VALIDATED, 0)
+        hub.update_info(VALIDATED, self._recorded)
+        average_gradients(runner)
+        runner.save_checkpoint(
+            self.out_dir,
+            name,
+            self.file_client_args,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
+        if is_main_process():
+            with replacing(Path(runner.work_dir, "last_checkpoint")) as pointer:
+                pointer.write_text(self.last_ckpt)
+        self._remove_old()
 
     def _save_best_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         super()._save_best_checkpoint(*args, **kwargs)
-        self.file_backend.remove_now()
+        self._remove_old()
+
+    def _remove_old(self) -> None:
+        """Removes what mmengine asked to remove, unless a new file has taken its name."""
+        best = getattr(self, "best_ckpt_path_dict", {}).values()
+        new = {self.last_ckpt, getattr(self, "best_ckpt_path", None), *best}
+        if is_main_process() and isinstance(self.file_backend, _RemovesLater):
+            self.file_backend.remove_now(new)
 
 
 class _RemovesLater:
@@ -78,8 +133,8 @@ class _RemovesLater:
     def remove(self, path: str) -> None:
         self._waiting.append(path)
 
-    def remove_now(self) -> None:
+    def remove_now(self, but: set[str | None]) -> None:
         for path in self._waiting:
-            if self.isfile(path):
+            if path not in but and self.isfile(path):
                 self._backend.remove(path)
         self._waiting.clear()

@@ -6,8 +6,9 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from tvit_seg.checkpoint_io import CheckpointError
 from tvit_seg.checkpoint_limits import is_finite, survey
-from tvit_seg.engine.launch import latest_checkpoint
+from tvit_seg.engine.launch import checkpoint_folders, good_checkpoint
 
 
 class DivergedError(FloatingPointError):
@@ -66,5 +67,8 @@ class FiniteHook(Hook):
 
 
 def _last_good(runner: Runner) -> str:
-    path = latest_checkpoint(runner.work_dir)
+    try:
+        path = good_checkpoint(*checkpoint_folders(runner.cfg, runner.work_dir))
+    except CheckpointError as error:
+        return str(error)
     return f"the last good checkpoint is {path}" if path else "no checkpoint has been saved yet"

@@ -177,7 +177,7 @@ def set_resume(cfg: Config, resume: str | None) -> None:
     if resume is None and cfg.get("load_from"):
         resume = cfg.load_from
     if resume is None or resume == "auto":
-        latest = good_checkpoint(cfg.work_dir)
+        latest = good_checkpoint(*checkpoint_folders(cfg, cfg.work_dir))
         cfg.resume = latest is not None
         if latest is not None:
             cfg.load_from = str(latest)
@@ -208,36 +208,63 @@ def require_start(cfg: Config) -> None:
         )
 
 
-def latest_checkpoint(work_dir: str | Path) -> Path | None:
+def checkpoint_folders(cfg: Config | Mapping[str, Any], work_dir: str) -> list[Path]:
+    """Where checkpoints may be: the work folder, and that of a ``CheckpointHook(out_dir=...)``.
+
+    Args:
+        cfg: Has ``default_hooks``, or no such folder.
+        work_dir: The work folder.
+    """
+    hook = (cfg.get("default_hooks") or {}).get("checkpoint")
+    out_dir = hook.get("out_dir") if isinstance(hook, Mapping) else None
+    name = Path(os.path.abspath(work_dir)).name  # mmengine makes a folder of that name in there
+    return [Path(work_dir), *([Path(out_dir, name)] if out_dir else [])]
+
+
+def latest_checkpoint(*folders: str | Path) -> Path | None:
     """The first of :func:`find_checkpoints`; ``None`` if there is none."""
-    return next(iter(find_checkpoints(work_dir)), None)
+    return next(iter(find_checkpoints(*folders)), None)
 
 
-def find_checkpoints(work_dir: str | Path) -> list[Path]:
+def find_checkpoints(work_dir: str | Path, *others: str | Path) -> list[Path]:
     """Finds the checkpoints to resume from, latest first.
 
     Args:
         work_dir: Where training wrote.
+        *others: More folders with its checkpoints.
 
     Returns:
         The file that ``last_checkpoint`` names, unless that is damaged or the folder was moved,
-        then every ``iter_*.pth`` and ``epoch_*.pth`` beside it, or else in the folder.
+        then every ``iter_*.pth`` and ``epoch_*.pth`` beside it, or else in the folders: the kind
+        that was written last first, and the highest number first.
     """
-    work_dir = Path(work_dir)
-    pointer = work_dir / "last_checkpoint"
+    pointer = Path(work_dir, "last_checkpoint")
     text = pointer.read_bytes().decode(errors="replace").strip() if pointer.is_file() else ""
     named = [Path(text)] if os.path.isfile(text) else []  # False for whatever is no path at all
-    folder = named[0].parent if named else work_dir
-    saved = [*folder.glob("iter_*.pth"), *folder.glob("epoch_*.pth")]
-    others = [path for path in saved if path.name not in {path.name for path in named}]
-    return named + sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)
+    folders = [named[0].parent] if named else map(Path, (work_dir, *others))
+    saved = [path for folder in folders for path in folder.glob("*_*.pth") if path.exists()]
+    kinds = [[path for path in saved if path.name.startswith(kind)] for kind in ("iter_", "epoch_")]
+    latest = sorted(filter(None, kinds), key=lambda kind: max(map(_written, kind)), reverse=True)
+    # by their numbers: after copying a folder, times mean nothing
+    ordered = [path for kind in latest for path in sorted(kind, key=_progress, reverse=True)]
+    return named + [path for path in ordered if path not in named]
 
 
-def good_checkpoint(work_dir: str | Path) -> Path | None:
+def _written(path: Path) -> float:
+    return path.stat().st_mtime
+
+
+def _progress(path: Path) -> tuple[int, float]:
+    number = path.stem.partition("_")[2]
+    return int(number) if number.isdecimal() else -1, _written(path)
+
+
+def good_checkpoint(work_dir: str | Path, *others: str | Path) -> Path | None:
     """Finds the latest checkpoint that can be read; warns of damaged ones that it passes over.
 
     Args:
         work_dir: Where training wrote.
+        *others: More folders with its checkpoints.
 
     Returns:
         ``None`` if there is no checkpoint at all.
@@ -245,7 +272,7 @@ def good_checkpoint(work_dir: str | Path) -> Path | None:
     Raises:
         CheckpointError: There are checkpoints, but all are damaged.
     """
-    found, reasons = find_checkpoints(work_dir), []
+    found, reasons = find_checkpoints(work_dir, *others), []
     for path in found:
         try:
             read_checkpoint(path)
@@ -254,7 +281,7 @@ def good_checkpoint(work_dir: str | Path) -> Path | None:
             continue
         if reasons and is_first_process():
             lost = "\n  ".join(reasons)
-            warnings.warn(f"training goes on from {path}, since\n  {lost}", stacklevel=2)
+            warnings.warn(f"{path} is the latest good checkpoint, since\n  {lost}", stacklevel=2)
         return path
     if found:
         raise CheckpointError(

@@ -23,7 +23,6 @@ from tvit_seg.atomic import replacing
 from tvit_seg.checkpoint_io import (
     CheckpointError,
     check_compatible,
-    get_meta,
     get_state_dict,
     read_checkpoint,
 )
@@ -32,14 +31,17 @@ from tvit_seg.datasets.corrupt import build_guarded, skips_corrupt
 from tvit_seg.datasets.placed import SeededDataset, numbering
 from tvit_seg.engine.checkpoint_hook import SafeCheckpointHook
 from tvit_seg.engine.component_errors import Components
+from tvit_seg.engine.due_validation import DueValidationHook
 from tvit_seg.engine.endless import require_end
 from tvit_seg.engine.finite_hook import FiniteHook
 from tvit_seg.engine.gate_hook import GateResetHook
-from tvit_seg.engine.launch import good_checkpoint
+from tvit_seg.engine.gradient_hook import GradientHook
+from tvit_seg.engine.launch import checkpoint_folders, good_checkpoint
 from tvit_seg.engine.plain_hook import PlainCheckpointHook
 from tvit_seg.engine.seed_hook import StepSeedHook
 from tvit_seg.engine.skip_hook import SkipCountHook
 from tvit_seg.engine.teacher_hook import TeacherHook
+from tvit_seg.engine.training_state import check_resumed, check_training_state
 from tvit_seg.listing import first_line
 from tvit_seg.registry import register
 from tvit_seg.segmentors.head_check import check_heads
@@ -93,9 +95,11 @@ class ThinkingRunner(Runner):
         self.register_hook(StepSeedHook())
         self.register_hook(GateResetHook())
         self.register_hook(TeacherHook())
+        self.register_hook(GradientHook())
         if skips_corrupt(self._train_dataloader):
             self.register_hook(SkipCountHook())
         self.register_hook(PlainCheckpointHook())
+        self.register_hook(DueValidationHook())
 
     @staticmethod
     def build_dataloader(
@@ -177,7 +181,7 @@ class ThinkingRunner(Runner):
             CheckpointError: All checkpoints in the work directory are damaged.
         """
         if self._resume and self._load_from is None and not self._has_loaded:
-            latest = good_checkpoint(self.work_dir)
+            latest = good_checkpoint(*checkpoint_folders(self.cfg, self.work_dir))
             if latest is None:  # mmengine would look again, and take an empty name for one
                 self.logger.info(f"nothing to resume in {self.work_dir}")
                 return
@@ -199,6 +203,7 @@ class ThinkingRunner(Runner):
         sampler = self.train_dataloader.sampler  # built outside of what is caught below
         try:
             super().resume(filename, *args, **kwargs)
+            check_resumed(self, filename)
         except (AttributeError, KeyError, TypeError, ValueError) as error:  # of a crafted state
             if isinstance(error, CheckpointError):
                 raise
@@ -314,7 +319,7 @@ class ThinkingRunner(Runner):
         rest = {k: v for k, v in checkpoint.items() if not isinstance(v, torch.Tensor)}
         checkpoint = {**rest, "state_dict": weights}
         if self._resume:
-            _check_training_state(checkpoint, filename)
+            check_training_state(checkpoint, filename)
             # mmengine would run this text as a Python config.
             checkpoint["meta"].pop("config", None)
         for pattern, replacement in revise_keys:
@@ -355,28 +360,3 @@ class ThinkingRunner(Runner):
 def _free(path: Path) -> str:
     folder = next(parent for parent in path.absolute().parents if parent.is_dir())
     return f"{shutil.disk_usage(folder).free / 2**20:.0f} MB are free in {folder}"
-
-
-def _check_training_state(checkpoint: dict, path: str) -> None:
-    meta = get_meta(checkpoint)
-    absent = [key for key in ("meta", "message_hub", "optimizer") if key not in checkpoint]
-    absent += [f"meta.{key}" for key in ("epoch", "iter") if key not in meta]
-    if absent:
-        raise CheckpointError(
-            f"cannot resume from {path}: it holds weights only (no {', '.join(absent)}); "
-            "use load_from"
-        )
-    for key in ("epoch", "iter"):
-        if not isinstance(meta[key], int) or meta[key] < 0:
-            raise CheckpointError(f"cannot resume from {path}: meta.{key}={meta[key]!r} is no step")
-    for key, value in checkpoint["message_hub"].get("runtime_info", {}).items():
-        if not isinstance(value, _known_kind(key)) or (
-            key == "keep_ckpt_ids" and not all(isinstance(step, int) for step in value)
-        ):
-            raise CheckpointError(f"cannot resume from {path}: {key}={value!r} makes no sense")
-
-
-def _known_kind(key: str) -> type | tuple[type, ...]:
-    """The kind of value that ``CheckpointHook`` expects to find again."""
-    kinds = dict(best_ckpt=(str, type(None)), best_score=(int, float), keep_ckpt_ids=list)
-    return next((kind for name, kind in kinds.items() if key.startswith(name)), object)
