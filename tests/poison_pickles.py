@@ -152,7 +152,6 @@ PICKLES: dict[str, tuple[Callable, str]] = {
     "same_name": (same_name, ".pth"),
     "strange_name": (strange_name, ".pth"),
     "long_names": (long_names, ".pth"),
-    "float4": (odd_dtype("float4_e2m1fn_x2"), ".pth"),
     "bits8": (odd_dtype("bits8"), ".pth"),
     "one_storage_many_times": (one_storage_many_times, ".pth"),
     "legacy_unfilled": (legacy_unfilled, ".pth"),
@@ -161,3 +160,5 @@ PICKLES: dict[str, tuple[Callable, str]] = {
     "copies": (copies, ".pth"),
     "copies_of_copies": (copies_of_copies, ".pth"),
 }
+if hasattr(torch, "float4_e2m1fn_x2"):  # from torch 2.8 on
+    PICKLES["float4"] = odd_dtype("float4_e2m1fn_x2"), ".pth"

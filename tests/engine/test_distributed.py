@@ -101,7 +101,7 @@ folder.mkdir(exist_ok=True)
 (folder / rank).touch()
 while len(list(folder.iterdir())) < 2:  # so that starting up does not count
     time.sleep(0.01)
-timeout = 3
+timeout = 8
 cfg = Config(dict(launcher="pytorch", env_cfg=dict(dist_cfg=dict(timeout=timeout))))
 prepare_distributed(cfg)
 run_on_first_process(lambda: (time.sleep(timeout + 2), print("WORKED", rank, flush=True)))
