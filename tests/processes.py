@@ -9,18 +9,27 @@ from pathlib import Path
 PLACES = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 
+def free_port():
+    """A port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def launcher(count):
+    """Arguments of Python that run what follows in ``count`` processes."""
+    port = f"--master_port={free_port()}"
+    return "-m", "torch.distributed.run", f"--nproc_per_node={count}", port
+
+
 def run_together(count, *command, cwd, timeout=240):
     """Runs a script with arguments in ``count`` processes; a hang or an error fails the test.
 
     Returns:
         What they printed.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    launch = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={count}"]
     done = subprocess.run(
-        [*launch, f"--master_port={port}", *map(str, command)],
+        [sys.executable, *launcher(count), *map(str, command)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(PLACES), "OMP_NUM_THREADS": "1"},
         cwd=cwd,
         capture_output=True,

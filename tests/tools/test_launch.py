@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from processes import free_port
 
 from tvit_seg.checkpoint_io import write_checkpoint
 from tvit_seg.datasets import DataError
@@ -289,7 +290,7 @@ def test_first_process(monkeypatch):
 def test_scripts_with_two_processes(config, tmp_path):
     """As in the README, and nothing else, on a machine without a GPU."""
     assert "\nbash tools/dist_train.sh $CONFIG 8 " in (ROOT / "README.md").read_text()
-    settings = {"PYTHON": sys.executable, "PORT": "29637", "OMP_NUM_THREADS": "1"}
+    settings = {"PYTHON": sys.executable, "PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
     settings["XDG_CACHE_HOME"] = str(tmp_path / "cache")
 
     def script(name, *arguments):

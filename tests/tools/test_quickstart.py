@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
+from processes import free_port, launcher
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -95,7 +96,7 @@ def test_two_processes_find_the_same(trained):
     together = subprocess.run(
         [*map(str, command)],
         cwd=ROOT,
-        env={**os.environ, "PORT": "29617", "PATH": f"{BIN}:{os.environ['PATH']}"},
+        env={**os.environ, "PORT": str(free_port()), "PATH": f"{BIN}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         check=True,
@@ -145,8 +146,7 @@ def test_two_processes_sweep_the_same(trained, tmp_path):
     found = [tmp_path / "one.csv", tmp_path / "two.csv"]
     thresholds = ("--thresholds", 0, 0.6, 1)
     run(*sweep, *thresholds, "--csv", found[0])
-    launch = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29619")
-    run(*launch, *sweep, *thresholds, "--csv", found[1], "--launcher", "pytorch")
+    run(*launcher(2), *sweep, *thresholds, "--csv", found[1], "--launcher", "pytorch")
     one, two = (list(csv.DictReader(file.open())) for file in found)
     measured = ("ms", "fps")
     assert [{**row, **dict.fromkeys(measured)} for row in one] == [
@@ -192,8 +192,7 @@ def test_two_processes_train(trained, tmp_path):
     """Every parameter of every stage takes part, so that nothing waits for an unused one."""
     options, work = trained
     options = [tmp_path if option == work else option for option in options]
-    launch = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29621")
-    log = run(*launch, "tools/train.py", CONFIG, "--launcher", "pytorch", *options)
+    log = run(*launcher(2), "tools/train.py", CONFIG, "--launcher", "pytorch", *options)
     assert "Iter(train) [4/4]" in log
 
 
