@@ -99,8 +99,9 @@ def test_two_processes_find_the_same(trained):
         env={**os.environ, "PORT": str(free_port()), "PATH": f"{BIN}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+    assert together.returncode == 0, together.stdout[-2000:] + together.stderr[-4000:]
     assert figures(together.stdout + together.stderr) == figures(alone)
 
 
