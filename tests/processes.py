@@ -1,6 +1,7 @@
 """Runs a script in several processes on the CPU, as torchrun does."""
 
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -10,10 +11,12 @@ PLACES = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 
 def free_port():
-    """A port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens at, and that the system gives to nobody on its own."""
+    while True:
+        port = random.SystemRandom().randint(20_000, 32_000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
 
 
 def launcher(count):
