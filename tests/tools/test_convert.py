@@ -268,3 +268,12 @@ def test_a_stage_is_needed_for_plain_models(run, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run("export_weights", "a", "b", "--layout", "timm")
     assert "--stage goes with" in capsys.readouterr().err
+
+
+def test_an_unknown_width_of_heads_is_said(run, tmp_path):
+    """The shipped checkpoint records none; its heads have 32 channels."""
+    command = ("export_weights", ROOT / "checkpoints/quickstart.pth", tmp_path / "plain.pth")
+    with pytest.warns(UserWarning, match="64 channels are assumed.*--head-dim"):
+        run(*command, "--layout", "timm", "--stage", 0)
+    run(*command, "--layout", "timm", "--stage", 0, "--head-dim", 32)
+    assert read_checkpoint(tmp_path / "plain.pth")["meta"]["model"]["num_heads"] == 2

@@ -1,6 +1,7 @@
 """Converts our weights to the authors' layout, or one stage to a plain timm or mmseg model."""
 
 import argparse
+import warnings
 
 from tvit_seg import ThinkingSwin
 from tvit_seg.architecture import backbone_class, backbone_weights
@@ -36,6 +37,13 @@ def main() -> None:
         swin = backbone_class(weights) is ThinkingSwin
         recorded = record.pop("backbone", {})
         options = architecture_options(args, recorded)
+        if not swin and not recorded and args.head_dim is None and args.layout != "authors":
+            warnings.warn(
+                f"{args.source} does not say how wide its attention heads are: "
+                f"{options['head_dim']} channels are assumed; with others (--head-dim) the "
+                "exported network is another one",
+                stacklevel=1,
+            )
         lost = []
         if args.layout == "authors":
             theirs = to_authors(weights)
