@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import class_samples, samples
+from helpers.builders import class_samples, samples
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.optim import CosineAnnealingLR

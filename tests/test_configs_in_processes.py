@@ -6,13 +6,13 @@ import sys
 import pytest
 import torch
 import torch.distributed as dist
-from builders import class_samples, samples
+from helpers.builders import class_samples, samples
+from helpers.processes import run_together
 from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
-from processes import run_together
 from test_configs import CONFIGS, LEAVES, LONGER, PRETRAINING
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")

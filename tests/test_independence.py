@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from builders import LINEAR, MASK, VIT, class_samples, lively, samples, segmentor
+from helpers.builders import LINEAR, MASK, VIT, class_samples, lively, samples, segmentor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.structures import BaseDataElement

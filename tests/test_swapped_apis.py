@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.swapped import CONFIGS, swap_backbones
 from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner
 from mmseg.apis import MMSegInferencer, inference_model, init_model
 from mmseg.registry import DATASETS, MODELS
-from swapped import CONFIGS, swap_backbones
 
 from tvit_seg.datasets.scenes import PALETTE, write_scenes
 

@@ -15,10 +15,11 @@ from mmseg.datasets import BaseSegDataset
 from prettytable import PrettyTable
 
 import tvit_seg  # noqa: F401, registers the datasets
-from tvit_seg.datasets import DataError, TimmDataset
+from tvit_seg.datasets import TimmDataset
 from tvit_seg.datasets.survey import Survey, survey_config, survey_dataset
-from tvit_seg.engine.launch import ConfigOptions, friendly_errors, read_config
-from tvit_seg.evaluation.survey_plot import plot_surveys
+from tvit_seg.engine.cli import ConfigOptions, friendly_errors, read_config
+from tvit_seg.errors import DataError
+from tvit_seg.visualization.survey_plot import plot_surveys
 
 PLOTS = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 

@@ -11,12 +11,13 @@ from tqdm import tqdm
 
 import tvit_seg  # noqa: F401, first of all: it says what is missing
 from tvit_seg import EntropyGate, ThinkingEncoderDecoder
-from tvit_seg.checkpoint_io import CheckpointError, trusting
-from tvit_seg.engine.launch import ConfigOptions, check_device, friendly_errors, read_config
+from tvit_seg.engine.cli import ConfigOptions, check_device, friendly_errors, read_config
 from tvit_seg.engine.weights_arguments import add_trust_argument
-from tvit_seg.evaluation import ThinkingVisualizer
+from tvit_seg.errors import CheckpointError
 from tvit_seg.inference import Predictor
-from tvit_seg.media import VIDEOS, Frames, VideoWriter, find_pictures, read_picture
+from tvit_seg.utils.media import VIDEOS, Frames, VideoWriter, find_pictures, read_picture
+from tvit_seg.visualization import ThinkingVisualizer
+from tvit_seg.weights.io import trusting
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs/quickstart/thinkingvit_scenes-96x96.py"

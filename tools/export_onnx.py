@@ -14,16 +14,16 @@ from prettytable import PrettyTable
 from torch import nn
 
 import tvit_seg  # noqa: F401, first of all: it says what is missing
-from tvit_seg.checkpoint_io import trusting
 from tvit_seg.deploy.evaluate import evaluate
-from tvit_seg.deploy.exporter import FORMATS, export
+from tvit_seg.deploy.export import FORMATS, export
 from tvit_seg.deploy.pictures import load_pictures
 from tvit_seg.deploy.quantize import quantize
 from tvit_seg.deploy.timing import time_host
-from tvit_seg.engine.launch import ConfigOptions, friendly_errors, read_config
+from tvit_seg.engine.cli import ConfigOptions, friendly_errors, read_config
 from tvit_seg.engine.weights_arguments import add_trust_argument
-from tvit_seg.gates.base import check_threshold
 from tvit_seg.inference import load_model
+from tvit_seg.models.gates.base import check_threshold
+from tvit_seg.weights.io import trusting
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

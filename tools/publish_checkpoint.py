@@ -2,15 +2,15 @@
 
 import argparse
 
-from tvit_seg.checkpoint_io import (
+from tvit_seg.engine.cli import friendly_errors
+from tvit_seg.engine.weights_arguments import add_trust_argument
+from tvit_seg.weights.io import (
     get_meta,
     get_state_dict,
     read_checkpoint,
     trusting,
     write_checkpoint,
 )
-from tvit_seg.engine.launch import friendly_errors
-from tvit_seg.engine.weights_arguments import add_trust_argument
 
 
 def main() -> None:

@@ -5,15 +5,11 @@ import os
 from pathlib import Path
 
 import tvit_seg  # noqa: F401, first of all: it says what is missing
-from tvit_seg.checkpoint_io import CheckpointError, read_checkpoint, trusting
-from tvit_seg.datasets.check import DataError, require_data
+from tvit_seg.datasets.check import require_data
+from tvit_seg.engine.cli import add_common_arguments, build_runner, friendly_errors, load_config
 from tvit_seg.engine.distributed import close_distributed
-from tvit_seg.engine.launch import (
-    add_common_arguments,
-    build_runner,
-    friendly_errors,
-    load_config,
-)
+from tvit_seg.errors import CheckpointError, DataError
+from tvit_seg.weights.io import read_checkpoint, trusting
 
 
 def parse_args() -> argparse.Namespace:

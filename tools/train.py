@@ -3,10 +3,7 @@
 import argparse
 
 import tvit_seg  # noqa: F401, registers the models
-from tvit_seg.checkpoint_io import trusting
-from tvit_seg.engine.config_errors import check_config
-from tvit_seg.engine.distributed import close_distributed
-from tvit_seg.engine.launch import (
+from tvit_seg.engine.cli import (
     add_common_arguments,
     friendly_errors,
     load_config,
@@ -14,7 +11,10 @@ from tvit_seg.engine.launch import (
     set_resume,
     use_amp,
 )
-from tvit_seg.engine.training import NEEDED, train
+from tvit_seg.engine.config_errors import check_config
+from tvit_seg.engine.distributed import close_distributed
+from tvit_seg.engine.train import NEEDED, train
+from tvit_seg.weights.io import trusting
 
 
 def parse_args() -> argparse.Namespace:

@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 import os
 import warnings
 
-from .versions import check_versions
+from .utils.versions import check_versions
 
 try:
     check_versions()
@@ -32,15 +32,16 @@ except ImportError as error:
     warnings.warn(_message, stacklevel=2)
     raise ImportError(_message) from error
 
-from . import datasets, engine, evaluation, timm_models  # noqa: F401, registers them
-from .backbones import ThinkingSwin, ThinkingViT
-from .checkpoint import convert_state_dict
-from .classifiers import ThinkingClassifier
+from . import datasets, engine, evaluation, visualization  # noqa: F401, registers them
 from .cost import stage_macs, stage_parameters
-from .gates import BudgetGate, EntropyGate, FixedGate, Gate, PixelEntropyGate, RandomGate
-from .pruning import DynamicPruning
-from .segmentors import ThinkingEncoderDecoder, ThinkingTTAModel
+from .models import timm_models  # noqa: F401, registers them
+from .models.backbones import ThinkingSwin, ThinkingViT
+from .models.classifiers import ThinkingClassifier
+from .models.gates import BudgetGate, EntropyGate, FixedGate, Gate, PixelEntropyGate, RandomGate
+from .models.pruning import DynamicPruning
+from .models.segmentors import ThinkingEncoderDecoder, ThinkingTTAModel
 from .thinking import StageOutput, Thought
+from .weights.convert import convert_state_dict
 
 __all__ = [
     "BudgetGate",

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from .gates import Gate, ProbeGate
+from .models.gates import Gate, ProbeGate
 
 
 def stage_macs(model: nn.Module, size: Sequence[int]) -> list[float]:

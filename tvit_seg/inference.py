@@ -11,13 +11,8 @@ from mmseg.registry import DATASETS, MODELS
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from .checkpoint_io import (
-    CheckpointError,
-    check_compatible,
-    get_meta,
-    get_state_dict,
-    read_checkpoint,
-)
+from .errors import CheckpointError
+from .weights.io import check_compatible, get_meta, get_state_dict, read_checkpoint
 
 
 class Predictor:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from .backbones.base import ThinkingBackbone
-    from .gates import Gate
+    from .models.backbones.base import ThinkingBackbone
+    from .models.gates import Gate
 
 Features = tuple[Tensor | tuple[Tensor, Tensor], ...]
 """Maps (n, C, H', W') for decode heads, each paired with its class token (n, C) if asked for."""

@@ -12,7 +12,8 @@ from PIL import Image
 
 from tvit_seg.datasets._sample_check import allowed_values
 from tvit_seg.datasets.camvid import CamVidDataset
-from tvit_seg.datasets.check import DataError, check_config_data, check_dataset
+from tvit_seg.datasets.check import check_config_data, check_dataset
+from tvit_seg.errors import DataError
 
 SIZE = (24, 32)
 PIPELINE = [

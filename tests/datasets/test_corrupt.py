@@ -7,13 +7,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from classification import image_folder
+from helpers.classification import image_folder
 from mmengine.config import Config
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from tvit_seg.datasets import CorruptImageError, DataError, SkipCorrupt, check_config_data
+from tvit_seg.datasets import SkipCorrupt, check_config_data
 from tvit_seg.datasets.corrupt import build_guarded
+from tvit_seg.errors import CorruptImageError, DataError
 
 PIPELINE = [
     dict(type="LoadImageFromFile"),

@@ -7,12 +7,13 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from classification import image_folder
+from helpers.classification import image_folder
 from PIL import Image
 
-from tvit_seg.datasets import CorruptImageError, DataError, TimmDataset
+from tvit_seg.datasets import TimmDataset
 from tvit_seg.datasets.images import max_image_pixels, open_image, require_whole
-from tvit_seg.media import Frames, read_picture
+from tvit_seg.errors import CorruptImageError, DataError
+from tvit_seg.utils.media import Frames, read_picture
 
 
 def png(width, height, data=b""):

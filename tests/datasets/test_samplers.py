@@ -1,7 +1,7 @@
 """Repeated augmentation."""
 
 import pytest
-from classification import config, image_folder
+from helpers.classification import config, image_folder
 from mmengine.runner import Runner
 
 from tvit_seg.datasets import RepeatedAugSampler

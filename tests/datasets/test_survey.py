@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from helpers.survey_data import SIZE, save, settings, survey
 from mmengine.config import Config
 from PIL import Image
-from survey_data import SIZE, save, settings, survey
 
 from tvit_seg.datasets import TimmDataset
 from tvit_seg.datasets.survey import survey_config, survey_dataset

@@ -5,20 +5,16 @@ import tarfile
 import numpy as np
 import pytest
 import torch
-from classification import CLASSES, image_folder
+from helpers.classification import CLASSES, image_folder
 from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
 from timm.data import IterableImageDataset
 from torchvision.datasets import ImageFolder
 
-from tvit_seg.datasets import (
-    DataError,
-    TimmDataset,
-    check_config_data,
-    check_dataset,
-)
+from tvit_seg.datasets import TimmDataset, check_config_data, check_dataset
 from tvit_seg.datasets.check import require_data
+from tvit_seg.errors import DataError
 
 TRAIN = dict(input_size=8, is_training=True, auto_augment="rand-m9-mstd0.5-inc1")
 

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from builders import segmentor
-from deployment import ModuleHost
+from helpers.builders import segmentor
+from helpers.deployment import ModuleHost
 
 from tvit_seg.deploy.check import check_graphs, check_host
-from tvit_seg.deploy.error import ExportError
+from tvit_seg.errors import ExportError
 
 SIZE = (32, 48)
 

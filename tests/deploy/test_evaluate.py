@@ -1,18 +1,18 @@
 import numpy as np
 import pytest
 import torch
-from builders import segmentor
-from classification import CLASSES, image_folder
-from classification import config as classification_config
-from deployment import ModuleHost
+from helpers.builders import segmentor
+from helpers.classification import CLASSES, image_folder
+from helpers.classification import config as classification_config
+from helpers.deployment import ModuleHost
 from mmengine.config import Config
 from mmseg.evaluation import IoUMetric
 
 from tvit_seg import FixedGate
 from tvit_seg.datasets.scenes import write_scenes
-from tvit_seg.deploy.error import ExportError
 from tvit_seg.deploy.evaluate import evaluate
 from tvit_seg.deploy.pictures import load_pictures, validation_set
+from tvit_seg.errors import ExportError
 from tvit_seg.inference import load_model
 
 GATE = dict(type="EntropyGate", threshold=1.0)

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders import SLIDE, segmentor
-from deployment import CFG, GATE, needs_onnx, pictures
+from helpers.builders import SLIDE, segmentor
+from helpers.deployment import CFG, GATE, needs_onnx, pictures
 
 from tvit_seg import FixedGate
-from tvit_seg.deploy import ExportError, ThinkingHost, export
+from tvit_seg.deploy import ThinkingHost, export
 from tvit_seg.deploy import host as host_file
 from tvit_seg.deploy.pt2_file import Pt2Host
 from tvit_seg.deploy.quantize import quantize
+from tvit_seg.errors import ExportError
 
 SMALL = dict(num_layers=1)
 
@@ -146,7 +147,7 @@ def test_no_size_but_one(tmp_path):
 
 
 def test_an_old_torch(tmp_path, monkeypatch):
-    monkeypatch.setattr("tvit_seg.versions._installed", lambda name: "2.8.0")
+    monkeypatch.setattr("tvit_seg.utils.versions._installed", lambda name: "2.8.0")
     with pytest.raises(ExportError, match=r"ONNX: torch 2\.8\.0 is .* torch>=2\.13 works.*pt2"):
         export(segmentor(GATE), CFG, tmp_path, pictures())
 

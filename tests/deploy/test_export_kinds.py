@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from builders import segmentor
-from deployment import CFG, FCN, GATE, PRUNING, SWIN, pictures, swin
+from helpers.builders import segmentor
+from helpers.deployment import CFG, FCN, GATE, PRUNING, SWIN, pictures, swin
 from mmengine.config import Config
 from mmseg.registry import MODELS
 
-from tvit_seg.deploy import ExportError, export
+from tvit_seg.deploy import export
 from tvit_seg.deploy.pt2_file import write_pt2
+from tvit_seg.errors import ExportError
 
 
 def test_swin(tmp_path):
@@ -44,7 +45,7 @@ def test_graphs_that_fail_their_check_are_left_without_a_manifest(tmp_path, monk
                 weight.add_(0.1)
         write_pt2(program, path)
 
-    monkeypatch.setattr("tvit_seg.deploy.exporter.write_pt2", write_wrong)
+    monkeypatch.setattr("tvit_seg.deploy.export.write_pt2", write_wrong)
     with pytest.raises(ExportError, match="is off by"):
         export(model, CFG, tmp_path, pictures(), format="pt2")
     assert not (tmp_path / "manifest.json").exists()
@@ -57,7 +58,7 @@ def test_an_export_that_fails_half_way_leaves_no_manifest(tmp_path, monkeypatch)
     def interrupted(program, path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tvit_seg.deploy.exporter.write_pt2", interrupted)
+    monkeypatch.setattr("tvit_seg.deploy.export.write_pt2", interrupted)
     with pytest.raises(KeyboardInterrupt):
         export(model, CFG, tmp_path, pictures(), format="pt2")
     assert not (tmp_path / "manifest.json").exists()

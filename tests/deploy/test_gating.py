@@ -1,13 +1,13 @@
 import pytest
 import torch
-from builders import segmentor
+from helpers.builders import segmentor
 from torch import Tensor
 
 from tvit_seg import BudgetGate, EntropyGate, FixedGate, PixelEntropyGate, RandomGate
-from tvit_seg.deploy.error import ExportError
 from tvit_seg.deploy.gating import check_gate, describe_gate, last_stage
 from tvit_seg.deploy.graphs import build_graphs
-from tvit_seg.gates import ThresholdGate
+from tvit_seg.errors import ExportError
+from tvit_seg.models.gates import ThresholdGate
 
 
 class MarginGate(ThresholdGate):

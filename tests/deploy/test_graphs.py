@@ -1,7 +1,7 @@
 import pytest
 import torch
-from builders import classifier, segmentor
-from deployment import FCN, GATE, PRUNING, SWIN, swin
+from helpers.builders import classifier, segmentor
+from helpers.deployment import FCN, GATE, PRUNING, SWIN, swin
 from mmseg.models import EncoderDecoder
 
 from tvit_seg import ThinkingSwin

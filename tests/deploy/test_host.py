@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from builders import MASK, SLIDE, classifier, segmentor
-from deployment import CFG, ModuleHost, pictures
+from helpers.builders import MASK, SLIDE, classifier, segmentor
+from helpers.deployment import CFG, ModuleHost, pictures
 from mmengine.config import Config
 
 from tvit_seg import FixedGate
@@ -17,7 +17,7 @@ from tvit_seg.deploy import host as host_file
 from tvit_seg.deploy.graphs import StageGraph
 from tvit_seg.deploy.host import new_size, prepare, resize, windows
 from tvit_seg.deploy.manifest import describe
-from tvit_seg.segmentors.windows import Windows
+from tvit_seg.models.segmentors.windows import Windows
 
 SIZE = (32, 48)
 GATE = dict(type="EntropyGate", threshold=1.0)

@@ -1,13 +1,13 @@
 import pytest
 import torch
-from builders import MASK, segmentor
+from helpers.builders import MASK, segmentor
 from torch import nn
 
-from tvit_seg.deploy.error import ExportError
-from tvit_seg.deploy.exporter import _chain
+from tvit_seg.deploy.export import _chain
 from tvit_seg.deploy.graphs import Graph, build_graphs
 from tvit_seg.deploy.trace import trace
-from tvit_seg.gates import ThresholdGate
+from tvit_seg.errors import ExportError
+from tvit_seg.models.gates import ThresholdGate
 
 GATE = dict(type="EntropyGate", threshold=1.0)
 SMALL = dict(num_layers=1)

@@ -6,9 +6,8 @@ from mmengine.registry import OPTIMIZERS, init_default_scope
 from mmseg.registry import DATASETS, MODELS, TRANSFORMS
 from torch import nn
 
-from tvit_seg.datasets.check import DataError
 from tvit_seg.engine.component_errors import Components
-from tvit_seg.engine.config_errors import ConfigError
+from tvit_seg.errors import ConfigError, DataError
 
 
 def test_a_component_its_arguments_and_the_reason_are_named():

@@ -3,7 +3,8 @@ import math
 import pytest
 from mmengine.config import Config
 
-from tvit_seg.engine.config_errors import ConfigError, check_config
+from tvit_seg.engine.config_errors import check_config
+from tvit_seg.errors import ConfigError
 
 DATA = dict(type="SceneDataset")
 

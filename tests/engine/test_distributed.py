@@ -1,7 +1,7 @@
 import pytest
 import torch
+from helpers.processes import run_together
 from mmengine.config import Config
-from processes import run_together
 
 from tvit_seg.engine import prepare_distributed, run_on_first_process
 

@@ -4,8 +4,8 @@ import pytest
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from test_runner import Numbers, Score, make_runner
 
-from tvit_seg.engine.config_errors import ConfigError
 from tvit_seg.engine.endless import require_end
+from tvit_seg.errors import ConfigError
 
 ENDLESS = dict(dataset=Numbers(), batch_size=2, sampler=dict(type="InfiniteSampler"))
 

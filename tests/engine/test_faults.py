@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from classification import config, image_folder
+from helpers.classification import config, image_folder
 from mmengine.hooks import Hook
 
-from tvit_seg.checkpoint_io import CheckpointError, read_checkpoint
 from tvit_seg.engine import ThinkingRunner
-from tvit_seg.engine.launch import friendly_errors, good_checkpoint
+from tvit_seg.engine.cli import friendly_errors, good_checkpoint
+from tvit_seg.errors import CheckpointError
+from tvit_seg.weights.io import read_checkpoint
 
 TOOL = Path(__file__).parents[2] / "tools" / "train.py"
 

@@ -1,7 +1,7 @@
 """What decays, and at which learning rate."""
 
 import pytest
-from builders import classifier, segmentor
+from helpers.builders import classifier, segmentor
 
 from tvit_seg import ThinkingSwin
 from tvit_seg.engine import LayerDecayOptimWrapperConstructor

@@ -11,11 +11,11 @@ from mmengine.model import BaseModel
 from torch import nn
 from torch.utils.data import Dataset
 
-from tvit_seg.checkpoint_io import CheckpointError, trusting
 from tvit_seg.engine import ThinkingRunner
 from tvit_seg.engine import runner as runner_module
 from tvit_seg.engine.component_errors import Components
-from tvit_seg.engine.config_errors import ConfigError
+from tvit_seg.errors import CheckpointError, ConfigError
+from tvit_seg.weights.io import trusting
 
 
 class Numbers(Dataset):

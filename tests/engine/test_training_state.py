@@ -4,10 +4,10 @@ import logging
 
 import pytest
 import torch
-from classification import config, image_folder
+from helpers.classification import config, image_folder
 
-from tvit_seg.checkpoint_io import CheckpointError
 from tvit_seg.engine import ThinkingRunner
+from tvit_seg.errors import CheckpointError
 
 LOOPS = {
     "epochs": dict(train_cfg=dict(type="EpochBasedTrainLoop", max_epochs=2, val_interval=9)),

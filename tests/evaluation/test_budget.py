@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tvit_seg.evaluation.budget import Budget, Steps, plan
-from tvit_seg.evaluation.judges import Look, SegmentationJudge
 from tvit_seg.evaluation.splits import try_splits
+from tvit_seg.evaluation.stages import Look, SegmentationJudge
 from tvit_seg.evaluation.sweep import Seen, Sweep
 
 

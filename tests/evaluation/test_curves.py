@@ -6,7 +6,7 @@ import torch
 from mmseg.evaluation import IoUMetric
 
 from tvit_seg.evaluation import curves
-from tvit_seg.evaluation.judges import SegmentationJudge
+from tvit_seg.evaluation.stages import SegmentationJudge
 
 quality, correct = SegmentationJudge.quality, SegmentationJudge.correct
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from builders import LINEAR, VIT, batch, class_samples, lively
+from helpers.builders import LINEAR, VIT, batch, class_samples, lively
+from helpers.processes import run_together
 from mmengine.config import Config
 from mmengine.dist import all_gather_object, get_world_size
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
-from processes import run_together
 
 from tvit_seg import EntropyGate
 from tvit_seg.engine import ThinkingRunner, prepare_distributed

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from builders import SLIDE, segmentor
+from helpers.builders import SLIDE, segmentor
 
 from tvit_seg.evaluation.mosaic import Mosaic
 

@@ -6,14 +6,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from builders import LINEAR, MASK, SLIDE, VIT, batch, classifier, segmentor
+from helpers.builders import LINEAR, MASK, SLIDE, VIT, batch, classifier, segmentor
 from mmengine.structures import BaseDataElement
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import MODELS
 
 from tvit_seg.evaluation import ThinkingMetric
-from tvit_seg.evaluation.plot import plot_sweep
 from tvit_seg.evaluation.sweep import check_thresholds, choose_exits, sweep, sweep_keep_ratios
+from tvit_seg.visualization.plots import plot_sweep
 
 PREPROCESSOR = dict(type="SegDataPreProcessor")
 META = dict(classes=tuple("abcde"), palette=[[i] * 3 for i in range(5)])
@@ -176,7 +176,7 @@ class Clock:
 
 
 def test_time_is_that_of_the_stages_that_ran(monkeypatch):
-    monkeypatch.setattr("tvit_seg.evaluation.judges.Stopwatch", Clock)
+    monkeypatch.setattr("tvit_seg.evaluation.stages.Stopwatch", Clock)
     found = sweep(build("EntropyGate", dict(mode="whole"), LINEAR), Loader(4, (32, 32)))
     think, stop = found.row(0.0), found.row(math.inf)
     middle = found.row(found.thresholds(3)[1])

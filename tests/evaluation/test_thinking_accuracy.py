@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from builders import class_samples, classifier
+from helpers.builders import class_samples, classifier
 
 from tvit_seg import RandomGate
 from tvit_seg.evaluation import ThinkingAccuracy

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from builders import SLIDE, batch, segmentor
+from helpers.builders import SLIDE, batch, segmentor
 from mmseg.evaluation import IoUMetric
 
 from tvit_seg import RandomGate

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmarking.memory import peak_memory
 
-from tvit_seg.benchmark.memory import peak_memory
-from tvit_seg.benchmark.timing import alternate, compare, machine, spread
+from tvit_seg.utils.timing import alternate, compare, machine, spread
 
 TOOL = Path(__file__).parents[2] / "tools" / "analysis" / "benchmark.py"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import classifier
-from classification import config, image_folder
+from helpers.builders import classifier
+from helpers.classification import config, image_folder
 
 ROOT = Path(__file__).parents[2]
 

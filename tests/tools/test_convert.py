@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from builders import classifier, segmentor
-from contracts import close
+from helpers.builders import classifier, segmentor
+from helpers.contracts import close
 from safetensors.torch import save_file
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 
 from tvit_seg import FixedGate, ThinkingClassifier, ThinkingSwin, ThinkingViT
-from tvit_seg.checkpoint_io import read_checkpoint
+from tvit_seg.weights.io import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from deployment import needs_onnx
+from helpers.deployment import needs_onnx
 
 from tvit_seg.datasets.scenes import write_scenes
 

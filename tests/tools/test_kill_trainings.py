@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tvit_seg.checkpoint_io import CheckpointError, write_checkpoint
+from tvit_seg.errors import CheckpointError
+from tvit_seg.weights.io import write_checkpoint
 
 TOOL = Path(__file__).parents[2] / "tools/dev/kill_trainings.py"
 

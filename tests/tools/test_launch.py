@@ -9,12 +9,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from helpers.processes import free_port
 from mmengine.config import Config
-from processes import free_port
 
-from tvit_seg.checkpoint_io import write_checkpoint
-from tvit_seg.datasets import DataError
-from tvit_seg.engine.launch import (
+from tvit_seg.engine.cli import (
     add_common_arguments,
     find_checkpoints,
     friendly_errors,
@@ -25,6 +23,8 @@ from tvit_seg.engine.launch import (
     set_resume,
     use_amp,
 )
+from tvit_seg.errors import DataError
+from tvit_seg.weights.io import write_checkpoint
 
 ROOT = Path(__file__).parents[2]
 

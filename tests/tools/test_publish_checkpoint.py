@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import torch
-from builders import VIT, batch, segmentor
+from helpers.builders import VIT, batch, segmentor
 
-from tvit_seg.checkpoint_io import read_checkpoint
+from tvit_seg.weights.io import read_checkpoint
 
 TOOL = Path(__file__).parents[2] / "tools" / "publish_checkpoint.py"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
-from processes import free_port, launcher
+from helpers.processes import free_port, launcher
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

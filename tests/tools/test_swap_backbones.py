@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders import samples
+from helpers.builders import samples
+from helpers.swapped import CONFIGS
+from helpers.swapped import swap_backbones as swapping
 from mmseg.registry import MODELS
-from swapped import CONFIGS
-from swapped import swap_backbones as swapping
 
 # what a backbone hands to the heads; everything else of a head stays as it was
 CHANNELS = ("in_channels", "c1_in_channels")

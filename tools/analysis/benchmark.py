@@ -18,18 +18,18 @@ from statistics import median
 import mmseg
 import timm
 import torch
+from benchmarking.backbone_rows import backbone_rows
+from benchmarking.memory import peak_memory
+from benchmarking.models import Setting
+from benchmarking.pruning_rows import pruning_rows
+from benchmarking.segmentor_rows import segmentor_rows
+from benchmarking.swin_rows import swin_rows
 from tqdm import tqdm
 
 import tvit_seg
-from tvit_seg.benchmark.backbone_rows import backbone_rows
-from tvit_seg.benchmark.memory import peak_memory
-from tvit_seg.benchmark.models import Setting
-from tvit_seg.benchmark.pruning_rows import pruning_rows
-from tvit_seg.benchmark.segmentor_rows import segmentor_rows
-from tvit_seg.benchmark.swin_rows import swin_rows
-from tvit_seg.benchmark.timing import Row, alternate, compare, machine, spread
-from tvit_seg.engine.launch import check_device, friendly_errors
-from tvit_seg.stopwatch import waiter
+from tvit_seg.engine.cli import check_device, friendly_errors
+from tvit_seg.utils.stopwatch import waiter
+from tvit_seg.utils.timing import Row, alternate, compare, machine, spread
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 GROUPS = range(1, 11)

@@ -19,8 +19,8 @@ from torch import nn
 
 import tvit_seg  # noqa: F401, registers the models
 from tvit_seg import stage_macs, stage_parameters
-from tvit_seg.backbones import ThinkingBackbone
-from tvit_seg.engine.launch import ConfigOptions, friendly_errors, read_config
+from tvit_seg.engine.cli import ConfigOptions, friendly_errors, read_config
+from tvit_seg.models.backbones import ThinkingBackbone
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

@@ -16,20 +16,12 @@ from pathlib import Path
 from mmengine.config import Config
 from prettytable import PrettyTable
 
-from tvit_seg.checkpoint_io import CheckpointError, read_checkpoint, trusting
-from tvit_seg.compile import compile_as_configured
-from tvit_seg.datasets.check import DataError, require_data
+from tvit_seg.datasets.check import require_data
+from tvit_seg.engine.cli import add_common_arguments, build_runner, friendly_errors, load_config
 from tvit_seg.engine.distributed import close_distributed
-from tvit_seg.engine.launch import (
-    add_common_arguments,
-    build_runner,
-    friendly_errors,
-    load_config,
-)
+from tvit_seg.errors import CheckpointError, DataError
 from tvit_seg.evaluation.budget import KINDS, Budget, Plan, plan
-from tvit_seg.evaluation.contact_sheet import draw_contact_sheet
 from tvit_seg.evaluation.pareto import pareto_front
-from tvit_seg.evaluation.plot import plot_keep_ratios, plot_sweep
 from tvit_seg.evaluation.splits import try_splits
 from tvit_seg.evaluation.sweep import (
     Sweep,
@@ -38,6 +30,10 @@ from tvit_seg.evaluation.sweep import (
     sweep,
     sweep_keep_ratios,
 )
+from tvit_seg.models.compile import compile_as_configured
+from tvit_seg.visualization.contact_sheet import draw_contact_sheet
+from tvit_seg.visualization.plots import plot_keep_ratios, plot_sweep
+from tvit_seg.weights.io import read_checkpoint, trusting
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

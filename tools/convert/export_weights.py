@@ -4,16 +4,16 @@ import argparse
 import warnings
 
 from tvit_seg import ThinkingSwin
-from tvit_seg.architecture import backbone_class, backbone_weights
-from tvit_seg.checkpoint_io import trusting
-from tvit_seg.engine.launch import friendly_errors
+from tvit_seg.engine.cli import friendly_errors
 from tvit_seg.engine.weights_arguments import (
     add_trust_argument,
     add_weights_arguments,
     architecture_options,
 )
-from tvit_seg.export import extract_stage, timm_to_mmseg, to_authors
-from tvit_seg.release import read_source, write_release
+from tvit_seg.weights.architecture import backbone_class, backbone_weights
+from tvit_seg.weights.export import extract_stage, timm_to_mmseg, to_authors
+from tvit_seg.weights.io import trusting
+from tvit_seg.weights.publish import read_source, write_release
 
 
 def parse_args() -> argparse.Namespace:

@@ -8,15 +8,16 @@ than the last of ``--thinking-stages`` are cropped.
 import argparse
 
 from tvit_seg import convert_state_dict
-from tvit_seg.architecture import backbone_class, backbone_weights, read_architecture
-from tvit_seg.checkpoint_io import CheckpointError, trusting
-from tvit_seg.engine.launch import friendly_errors
+from tvit_seg.engine.cli import friendly_errors
 from tvit_seg.engine.weights_arguments import (
     add_trust_argument,
     add_weights_arguments,
     architecture_options,
 )
-from tvit_seg.release import read_source, write_release
+from tvit_seg.errors import CheckpointError
+from tvit_seg.weights.architecture import backbone_class, backbone_weights, read_architecture
+from tvit_seg.weights.io import trusting
+from tvit_seg.weights.publish import read_source, write_release
 
 
 def parse_args() -> argparse.Namespace:

@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tvit_seg import ThinkingEncoderDecoder
-from tvit_seg.pretrained import load_pretrained
+from tvit_seg.weights.load import load_pretrained
 
 ROOT = Path(__file__).parents[2]
 DECISIONS = ("image classes", "exit stages", "pixel classes")

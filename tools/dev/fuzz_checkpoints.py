@@ -25,11 +25,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from tvit_seg import ThinkingSwin, ThinkingViT
-from tvit_seg.architecture import backbone_class, read_architecture
-from tvit_seg.checkpoint_io import CheckpointError
-from tvit_seg.export import extract_stage, timm_to_mmseg
-from tvit_seg.pretrained import load_pretrained
-from tvit_seg.release import read_source
+from tvit_seg.errors import CheckpointError
+from tvit_seg.weights.architecture import backbone_class, read_architecture
+from tvit_seg.weights.export import extract_stage, timm_to_mmseg
+from tvit_seg.weights.load import load_pretrained
+from tvit_seg.weights.publish import read_source
 
 DATA = Path(__file__).parents[2] / "tests/data"
 SWIN_STAGES = ((1, 1, 2), (1, 2, 4))

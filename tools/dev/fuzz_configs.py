@@ -25,7 +25,7 @@ from mmengine.runner import Runner
 
 import tvit_seg  # noqa: F401, registers everything
 from tvit_seg.datasets.scenes import write_scenes
-from tvit_seg.engine.training import train
+from tvit_seg.engine.train import train
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SOURCES = {

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from tvit_seg.checkpoint_io import get_state_dict, read_checkpoint
-from tvit_seg.engine.launch import latest_checkpoint
+from tvit_seg.engine.cli import latest_checkpoint
+from tvit_seg.weights.io import get_state_dict, read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs/quickstart/thinkingvit_scenes-96x96.py"

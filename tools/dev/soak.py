@@ -16,8 +16,8 @@ import psutil
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from tvit_seg.checkpoint_io import read_checkpoint
-from tvit_seg.engine.launch import latest_checkpoint
+from tvit_seg.engine.cli import latest_checkpoint
+from tvit_seg.weights.io import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs/quickstart/thinkingvit_scenes-96x96.py"

@@ -22,7 +22,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from tvit_seg.datasets.scenes import CLASSES, write_scenes
-from tvit_seg.versions import ONEDL, OPENMMLAB, mm_distribution
+from tvit_seg.utils.versions import ONEDL, OPENMMLAB, mm_distribution
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/swap-your-backbone.md"

@@ -1,9 +1,9 @@
 """Datasets of our own and the check of anybody's before training."""
 
+from ..errors import CorruptImageError, DataError
 from .camvid import CamVidDataset
-from .check import DataError, check_config_data, check_dataset
+from .check import check_config_data, check_dataset
 from .corrupt import SkipCorrupt
-from .error import CorruptImageError
 from .samplers import RepeatedAugSampler
 from .scenes import SceneDataset
 from .timm_dataset import TimmDataset

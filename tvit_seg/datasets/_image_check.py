@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tqdm import tqdm
 
-from tvit_seg.datasets import _check_memory
-from tvit_seg.datasets.error import DataError
-from tvit_seg.datasets.timm_dataset import TimmDataset
-from tvit_seg.listing import some
+from ..errors import DataError
+from ..utils.text import some
+from . import _check_memory
+from .timm_dataset import TimmDataset
 
 
 def check_images(dataset: TimmDataset, workers: int | None = None, skip: bool = False) -> None:

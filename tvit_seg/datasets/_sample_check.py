@@ -7,8 +7,8 @@ import numpy as np
 from mmengine import fileio
 from mmseg.datasets import BaseSegDataset, CityscapesDataset
 
-from tvit_seg.datasets.error import CorruptImageError, DataError
-from tvit_seg.datasets.images import open_image, reading, require_whole
+from ..errors import CorruptImageError, DataError
+from .images import open_image, reading, require_whole
 
 
 class Finding(NamedTuple):

@@ -2,7 +2,7 @@
 
 from mmseg.datasets import BaseSegDataset
 
-from tvit_seg.registry import register
+from ..registry import register
 
 
 @register("DATASETS")

@@ -15,13 +15,13 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 from tqdm import tqdm
 
-from tvit_seg.datasets import _check_memory
-from tvit_seg.datasets._image_check import check_images
-from tvit_seg.datasets._sample_check import Finding, allowed_values, check_sample
-from tvit_seg.datasets.corrupt import leaves, pop_skip_corrupt, skips_corrupt
-from tvit_seg.datasets.error import DataError
-from tvit_seg.datasets.timm_dataset import TimmDataset
-from tvit_seg.listing import some
+from ..errors import DataError
+from ..utils.text import some
+from . import _check_memory
+from ._image_check import check_images
+from ._sample_check import Finding, allowed_values, check_sample
+from .corrupt import leaves, pop_skip_corrupt, skips_corrupt
+from .timm_dataset import TimmDataset
 
 
 def check_dataset(dataset, num_classes: int | None = None, workers: int | None = None) -> None:

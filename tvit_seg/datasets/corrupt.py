@@ -11,8 +11,8 @@ from mmengine.dataset import BaseDataset, Compose
 from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
 
+from ..errors import CorruptImageError, DataError, UnknownFormatError
 from ._sample_check import decode_label, image_size, read_bytes
-from .error import CorruptImageError, DataError, UnknownFormatError
 from .images import reading, require_whole
 
 _IN_A_ROW = 100

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from .error import CorruptImageError, DataError, UnknownFormatError
+from ..errors import CorruptImageError, DataError, UnknownFormatError
 
 LIMIT = "TVIT_MAX_IMAGE_PIXELS"
 """Name of the environment variable with the most pixels that an image may have."""

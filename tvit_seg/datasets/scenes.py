@@ -19,7 +19,7 @@ from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 from tqdm import tqdm
 
-from tvit_seg.registry import register
+from ..registry import register
 
 Rng = np.random.Generator
 FORMAT_VERSION = 1

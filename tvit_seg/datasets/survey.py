@@ -12,11 +12,11 @@ from mmengine.config import Config
 from mmseg.datasets import BaseSegDataset
 from tqdm import tqdm
 
-from ..listing import some
+from ..errors import DataError
+from ..utils.text import some
 from ._image_check import read_images
 from ._sample_check import inspect_sample, trained_values
 from .check import allowed_labels, check_classes, check_labels, datasets_of, unpaired, used_pairs
-from .error import DataError
 from .timm_dataset import TimmDataset
 
 

@@ -13,10 +13,10 @@ from timm.data.readers.img_extensions import get_img_extensions
 from torch.utils.data import Dataset, IterableDataset
 from torchvision.transforms import PILToTensor
 
-from ..argument_types import check_options
-from ..listing import some
+from ..errors import DataError
 from ..registry import register
-from .error import DataError
+from ..utils.argument_types import check_options
+from ..utils.text import some
 from .images import open_image, reading
 
 _INTERPOLATION = Literal["bilinear", "bicubic", "nearest", "box", "hamming", "lanczos", "random"]
@@ -33,7 +33,7 @@ class TimmDataset(Dataset):
         split: Folder inside ``data_root``, or timm's name of the split.
         transform: Arguments of ``timm.data.create_transform``, such as ``dict(input_size=224,
             is_training=True, auto_augment='rand-m9-mstd0.5-inc1')``. Normalising and erasing are
-            left to :class:`~tvit_seg.classifiers.ClsDataPreProcessor`; None gives the whole image.
+            left to :class:`~tvit_seg.models.ClsDataPreProcessor`; None gives the whole image.
         name: timm's name of the dataset, e.g. ``'torch/cifar10'`` or ``'hfds/...'``; empty for
             folders and tar files.
         num_classes: How many classes there must be; None takes what is found.

@@ -1,7 +1,7 @@
 """Thinking models as graphs: ONNX or ``torch.export``, with a host loop that gates between them."""
 
-from .error import ExportError
-from .exporter import FORMATS, export
+from ..errors import ExportError
+from .export import FORMATS, export
 from .graphs import DecodeGraph, FixedStageGraph, StageGraph, build_graphs
 from .host import Result, ThinkingHost
 

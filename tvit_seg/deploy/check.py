@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..gates import FixedGate, Gate
-from ..listing import first_line
-from .error import ExportError
+from ..errors import ExportError
+from ..models.gates import FixedGate, Gate
+from ..utils.text import first_line
 from .graphs import Graph
 from .host import Arrays, ThinkingHost
 from .trace import frozen_batch

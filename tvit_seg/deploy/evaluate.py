@@ -10,7 +10,7 @@ from mmseg.models import EncoderDecoder
 from torch import nn
 from tqdm import tqdm
 
-from ..gates import FixedGate
+from ..models.gates import FixedGate
 from .host import ThinkingHost
 from .pictures import validation_set
 

@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-from ..backbones import ThinkingBackbone
-from ..gates import FixedGate, Gate, ThresholdGate
-from ..listing import first_line
+from ..errors import ExportError
+from ..models.backbones import ThinkingBackbone
+from ..models.gates import FixedGate, Gate, ThresholdGate
 from ..thinking import StageOutput
-from .error import ExportError
+from ..utils.text import first_line
 
 
 def check_gate(gate: Gate) -> None:

@@ -11,11 +11,11 @@ import torch
 from mmseg.models import EncoderDecoder
 from torch import Tensor, nn
 
-from ..backbones import ThinkingBackbone
-from ..gates import Gate
-from ..segmentors import ThinkingEncoderDecoder
+from ..errors import ExportError
+from ..models.backbones import ThinkingBackbone
+from ..models.gates import Gate
+from ..models.segmentors import ThinkingEncoderDecoder
 from ..thinking import StageOutput
-from .error import ExportError
 from .gating import last_stage, measure
 
 Size = Sequence[int]

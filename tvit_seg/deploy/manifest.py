@@ -12,7 +12,7 @@ from mmseg.models import EncoderDecoder
 from torch import nn
 
 from .. import __version__
-from .error import ExportError
+from ..errors import ExportError
 from .gating import describe_gate
 
 _LOADING = ("LoadImageFromFile", "LoadAnnotations", "PackSegInputs")

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from ..layers import NestedLayerNorm, NestedLinear
+from ..models.layers import NestedLayerNorm, NestedLinear
 from .graphs import Graph
 
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from ..listing import first_line
-from ..versions import ONNX, unfit
-from .error import ExportError
+from ..errors import ExportError
+from ..utils.text import first_line
+from ..utils.versions import ONNX, unfit
 from .quiet import quiet
 
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")

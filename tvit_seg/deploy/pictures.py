@@ -8,9 +8,9 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
 
-from ..listing import first_line
-from ..media import find_pictures, read_picture
-from .error import ExportError
+from ..errors import ExportError
+from ..utils.media import find_pictures, read_picture
+from ..utils.text import first_line
 
 
 def load_pictures(cfg: Config, folder: Path | None, count: int) -> list[np.ndarray]:

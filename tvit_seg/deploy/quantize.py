@@ -4,7 +4,7 @@ import json
 import logging
 from pathlib import Path
 
-from .error import ExportError
+from ..errors import ExportError
 from .manifest import write_manifest
 
 

@@ -12,10 +12,10 @@ import torch
 from prettytable import PrettyTable
 from torch import nn
 
-from ..benchmark.timing import alternate, compare, machine
-from ..gates import FixedGate
-from .error import ExportError
-from .exporter import FORMATS, crops
+from ..errors import ExportError
+from ..models.gates import FixedGate
+from ..utils.timing import alternate, compare, machine
+from .export import FORMATS, crops
 
 
 def time_host(

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
-from ..listing import first_line
-from .error import ExportError
+from ..errors import ExportError
+from ..utils.text import first_line
 from .graphs import Graph
 from .quiet import quiet
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from mmengine.registry import MODELS
 
-from tvit_seg.argument_types import misfits
+from ..utils.argument_types import misfits
 
 
 def hints(

@@ -8,9 +8,9 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import Registry
 
-from tvit_seg.argument_types import misfits
-from tvit_seg.engine.argument_hints import hints
-from tvit_seg.engine.config_errors import ConfigError
+from ..errors import ConfigError
+from ..utils.argument_types import misfits
+from .argument_hints import hints
 
 _OURS = "tvit_seg."
 

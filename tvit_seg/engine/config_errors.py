@@ -11,14 +11,11 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from tvit_seg.argument_types import misfits
+from ..errors import ConfigError
+from ..utils.argument_types import misfits
 
 LARGEST = 2**31 - 1
 """Beyond it lies no number of anything that a config asks for."""
-
-
-class ConfigError(ValueError):
-    """A config that cannot be what somebody wants; the message names the field or component."""
 
 
 _LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG", "NOTSET")

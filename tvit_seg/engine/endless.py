@@ -3,7 +3,7 @@
 from mmengine.dataset import InfiniteSampler
 from mmengine.runner import BaseLoop
 
-from tvit_seg.engine.config_errors import ConfigError
+from ..errors import ConfigError
 
 
 def require_end(loop: BaseLoop, name: str) -> BaseLoop:

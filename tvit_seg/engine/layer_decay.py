@@ -6,7 +6,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from timm.models import group_parameters
 from torch import nn
 
-from tvit_seg.registry import register
+from ..registry import register
 
 
 @register("OPTIM_WRAPPER_CONSTRUCTORS")

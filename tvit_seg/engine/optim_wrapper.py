@@ -7,7 +7,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from tvit_seg.registry import register
+from ..registry import register
 
 
 @register("OPTIM_WRAPPERS")

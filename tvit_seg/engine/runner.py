@@ -19,33 +19,29 @@ from mmseg.registry import DATA_SAMPLERS
 from torch import nn
 from torch.utils.data import DataLoader
 
-from tvit_seg.atomic import replacing
-from tvit_seg.checkpoint_io import (
-    CheckpointError,
-    check_compatible,
-    get_state_dict,
-    read_checkpoint,
-)
-from tvit_seg.compile import compile_as_configured
-from tvit_seg.datasets.corrupt import build_guarded, skips_corrupt
-from tvit_seg.datasets.placed import SeededDataset, numbering
-from tvit_seg.engine.checkpoint_hook import SafeCheckpointHook
-from tvit_seg.engine.component_errors import Components
-from tvit_seg.engine.due_validation import DueValidationHook
-from tvit_seg.engine.endless import require_end
-from tvit_seg.engine.finite_hook import FiniteHook
-from tvit_seg.engine.gate_hook import GateResetHook
-from tvit_seg.engine.gradient_hook import GradientHook
-from tvit_seg.engine.launch import checkpoint_folders, good_checkpoint
-from tvit_seg.engine.plain_hook import PlainCheckpointHook
-from tvit_seg.engine.seed_hook import StepSeedHook
-from tvit_seg.engine.skip_hook import SkipCountHook
-from tvit_seg.engine.teacher_hook import TeacherHook
-from tvit_seg.engine.training_state import check_resumed, check_training_state
-from tvit_seg.listing import first_line
-from tvit_seg.registry import register
-from tvit_seg.segmentors.head_check import check_heads
-from tvit_seg.strict_loading import strict_loading
+from ..datasets.corrupt import build_guarded, skips_corrupt
+from ..errors import CheckpointError
+from ..models.compile import compile_as_configured
+from ..models.segmentors.head_check import check_heads
+from ..registry import register
+from ..utils.atomic import replacing
+from ..utils.text import first_line
+from ..weights.io import check_compatible, get_state_dict, read_checkpoint
+from ..weights.strict_loading import strict_loading
+from .cli import checkpoint_folders, good_checkpoint
+from .component_errors import Components
+from .endless import require_end
+from .hooks.checkpoint import SafeCheckpointHook
+from .hooks.due_validation import DueValidationHook
+from .hooks.finite import FiniteHook
+from .hooks.gate_reset import GateResetHook
+from .hooks.gradients import GradientHook
+from .hooks.placed import SeededDataset, numbering
+from .hooks.plain import PlainCheckpointHook
+from .hooks.seed import StepSeedHook
+from .hooks.skip_corrupt import SkipCountHook
+from .hooks.teacher import TeacherHook
+from .training_state import check_resumed, check_training_state
 
 _REVISE_KEYS = [(r"^module\.", "")]  # mmengine's default
 
@@ -69,7 +65,7 @@ class ThinkingRunner(Runner):
     _read_ahead: dict[str, dict] = {}
     _at_work = "train_iter"
     components: Components | None = None
-    """What was built before, if :func:`~tvit_seg.engine.launch.build_runner` did so."""
+    """What was built before, if :func:`~tvit_seg.engine.cli.build_runner` did so."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         self._hooks_called: set[str] = set()

@@ -7,8 +7,9 @@ import torch
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from tvit_seg.checkpoint_io import CheckpointError, get_meta
-from tvit_seg.engine.config_errors import LARGEST
+from ..errors import CheckpointError
+from ..weights.io import get_meta
+from .config_errors import LARGEST
 
 _RUNTIME_KINDS = dict(
     best_ckpt=(str, type(None)),

@@ -46,7 +46,7 @@ def architecture_options(args: argparse.Namespace, recorded: Mapping[str, Any]) 
 
     Returns:
         ``head_dim``, ``thinking_stages`` and ``slicing`` for
-        :func:`~tvit_seg.architecture.read_architecture`.
+        :func:`~tvit_seg.weights.architecture.read_architecture`.
     """
     heads, head_dim = recorded.get("num_heads"), 64
     if isinstance(heads, int):  # a ViT's; a Swin has several
@@ -59,7 +59,7 @@ def architecture_options(args: argparse.Namespace, recorded: Mapping[str, Any]) 
 
 
 def add_trust_argument(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--trust-checkpoint``, to be passed to :func:`~tvit_seg.checkpoint_io.trusting`.
+    """Adds ``--trust-checkpoint``, to be passed to :func:`~tvit_seg.weights.io.trusting`.
 
     Args:
         parser: Of a tool that reads a checkpoint.

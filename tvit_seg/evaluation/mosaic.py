@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..segmentors import ThinkingEncoderDecoder
-from ..segmentors.postprocess import class_map, restore, stays
-from ..segmentors.windows import Windows
+from ..models.segmentors import ThinkingEncoderDecoder
+from ..models.segmentors.postprocess import class_map, restore, stays
+from ..models.segmentors.windows import Windows
 
 
 class Mosaic:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..gates import BudgetGate, EntropyGate
+from ..models.gates import BudgetGate, EntropyGate
 from ..thinking import StageOutput
 from .budget import KINDS, Budget, plan
 from .sweep import Seen, Sweep

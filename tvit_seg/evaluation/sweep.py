@@ -14,9 +14,9 @@ import torch
 from mmengine.dist import collect_results, is_main_process
 from tqdm import tqdm
 
-from ..gates.base import check_threshold
+from ..models.gates.base import check_threshold
 from .curves import Curve, gap, oracle_gate, point, random_gate, single_stages
-from .judges import Judge, Look, Score, judge_for
+from .stages import Judge, Look, Score, judge_for
 from .thinking_metric import thinks_by_difficulty
 
 

@@ -11,7 +11,7 @@ from prettytable import PrettyTable
 from torch import Tensor
 
 from ..registry import register
-from .judges import SegmentationJudge
+from .stages import SegmentationJudge
 
 LEVELS = ("easy", "medium", "hard")
 

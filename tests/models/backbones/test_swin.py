@@ -1,0 +1,416 @@
+"""ThinkingSwin: the contract, parity with published outputs, timm and mmseg, and its arguments."""
+
+import pytest
+import torch
+from helpers.contracts import BackboneContract, close
+from mmengine import ConfigDict
+from mmseg.registry import MODELS
+from timm.models.swin_transformer import SwinTransformer
+
+from tvit_seg import EntropyGate, FixedGate, ThinkingSwin, convert_state_dict
+from tvit_seg.models.layers import window_attention
+from tvit_seg.models.layers.window_attention import shift_mask
+
+FULL = dict(embed_dims=16, depths=(2, 2), num_heads=(2, 4), window_size=4, drop_path_rate=0.0)
+SMALL = dict(**FULL, thinking_stages=((2, 2), (2, 4)), num_classes=10)
+
+
+class TestTwoStages(BackboneContract):
+    """Two stages with the same first level, the published kind."""
+
+    def build(self, **kwargs):
+        return ThinkingSwin(**{**SMALL, **kwargs}).eval()
+
+
+class TestManyStages(BackboneContract):
+    """Four stages on three levels, starting with single heads; the widest leaves heads unused."""
+
+    num_stages = 4
+
+    def build(self, **kwargs):
+        options = dict(
+            depths=(1, 2, 2),
+            num_heads=(4, 8, 8),
+            thinking_stages=((1, 1, 1), (1, 2, 3), (3, 4, 3), (3, 4, 7)),
+        )
+        return ThinkingSwin(**{**SMALL, **options, **kwargs}).eval()
+
+
+@torch.no_grad()
+def test_reference(reference):
+    """Tokens, logits, entropies and exits of the authors' code."""
+    expected = reference("thinkingswin")
+    backbone = ThinkingSwin(
+        embed_dims=32,
+        depths=(2, 2),
+        num_heads=(2, 4),
+        thinking_stages=((2, 2), (2, 4)),
+        num_classes=20,
+        slicing="leading",
+        gate=dict(type="EntropyGate", threshold=float(expected["threshold"]), topk=10),
+    ).eval()
+    converted = convert_state_dict(expected.weights, backbone)
+    assert converted.report.source == "authors' ThinkingSwin weights"
+    assert converted.report.missing == ["norm0.weight", "norm0.bias"]  # of a map they do not have
+    assert not converted.report.dropped
+    backbone.load_state_dict(converted, strict=False)
+    for i, output in enumerate(backbone.forward_stages(expected["x"])):
+        close(output.tokens, expected[f"tokens{i}"], atol=1e-4)
+        close(output.logits, expected[f"logits{i}"], atol=1e-4)
+    first = EntropyGate(1.0, topk=10).entropy(backbone.forward_stages(expected["x"])[0])
+    close(first, expected["entropy_top10_0"], atol=1e-4)
+    thought = backbone.think(expected["x"])
+    assert thought.exit_stage.tolist() == expected["exit_stage"].tolist()
+    close(thought.logits, expected["gated_logits"], atol=1e-4)
+
+
+def timm_swin(size, width=16, **kwargs):
+    options = dict(depths=(2, 2, 2), num_heads=(2, 4, 8), window_size=4, num_classes=10)
+    return SwinTransformer(img_size=size, embed_dim=width, **{**options, **kwargs}).eval()
+
+
+# the last level of the first is a single window, of the second less than one in a direction
+@pytest.mark.parametrize("size", [(64, 64), (128, 192)])
+@pytest.mark.parametrize("slicing", ["grouped", "leading"])
+@torch.no_grad()
+def test_full_width_equals_timm(size, slicing):
+    images = torch.randn(2, 3, *size)
+    theirs = timm_swin(size)
+    ours = ThinkingSwin(
+        **{**FULL, "depths": (2, 2, 2), "num_heads": (2, 4, 8)},
+        thinking_stages=((2, 4, 8),),
+        num_classes=10,
+        slicing=slicing,
+    ).eval()
+    converted = convert_state_dict(theirs.state_dict(), ours)
+    assert all(name.startswith(("norm0", "norm1")) for name in converted.report.missing)
+    ours.load_state_dict(converted, strict=False)
+    thought = ours.think(images)
+    close(thought.logits, theirs(images))
+    close(thought.features[-1], theirs.forward_intermediates(images)[0].permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("slicing", ["grouped", "leading"])
+@torch.no_grad()
+def test_first_stage_equals_a_narrow_timm_model(slicing):
+    """Leading slices hold a whole narrow model, however they are cut."""
+    images = torch.randn(2, 3, 64, 64)
+    narrow = timm_swin(64, width=8, num_heads=(1, 2, 4))
+    ours = ThinkingSwin(
+        **{**FULL, "depths": (2, 2, 2), "num_heads": (2, 4, 8)},
+        thinking_stages=((1, 2, 4), (2, 4, 8)),
+        num_classes=10,
+        slicing=slicing,
+    ).eval()
+    ours.load_state_dict(convert_state_dict(narrow.state_dict(), ours), strict=False)
+    close(ours.think(images, FixedGate(0)).logits, narrow(images))
+
+
+def mmseg_pair(levels=2, **kwargs):
+    shared = {**FULL, "depths": (2,) * levels, "num_heads": (2, 4, 8)[:levels]}
+    options = dict(strides=(4, 2, 2)[:levels], out_indices=tuple(range(levels)))
+    theirs = MODELS.build(dict(type="SwinTransformer", **options, **shared))
+    theirs.init_weights()
+    with torch.no_grad():
+        for parameter in theirs.parameters():  # norms too: none may be left out unnoticed
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    ours = ThinkingSwin(**shared, thinking_stages=(shared["num_heads"],), **kwargs)
+    converted = convert_state_dict(theirs.state_dict(), ours)
+    assert converted.report.source == "mmseg Swin weights"
+    assert set(converted.report.dropped.values()) == {"computed, not learned"}
+    ours.load_state_dict(converted, strict=True)
+    theirs.eval()  # returns nothing
+    return theirs, ours.eval()
+
+
+# multiples of the window; odd grids at all levels
+@pytest.mark.parametrize("size", [(64, 96), (50, 90)])
+@torch.no_grad()
+def test_full_width_equals_mmseg(size):
+    theirs, ours = mmseg_pair()
+    images = torch.randn(2, 3, *size)
+    for mine, other in zip(ours(images), theirs(images), strict=True):
+        close(mine, other)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (37, 50), (5, 9)])
+@torch.no_grad()
+def test_whole_windows_equal_mmseg_on_small_levels(size):
+    theirs, ours = mmseg_pair(levels=3, always_partition=True)
+    images = torch.randn(2, 3, *size)
+    for mine, other in zip(ours(images), theirs(images), strict=True):
+        close(mine, other)
+
+
+@torch.no_grad()
+def test_default_partition_differs_from_mmseg_on_small_levels():
+    """What ``always_partition`` is for."""
+    theirs, ours = mmseg_pair(levels=3)
+    images = torch.randn(2, 3, 64, 64)
+    assert not torch.allclose(ours(images)[-1], theirs(images)[-1], atol=1e-3)
+
+
+def test_takes_mmsegs_arguments():
+    """Those of mmseg's UPerNet Swin configs, all at once."""
+    backbone = MODELS.build(
+        dict(
+            type="ThinkingSwin",
+            pretrain_img_size=224,
+            embed_dims=96,
+            patch_size=4,
+            window_size=7,
+            mlp_ratio=4,
+            depths=[1, 1, 1, 1],
+            num_heads=[3, 6, 12, 24],
+            strides=(4, 2, 2, 2),
+            out_indices=(0, 1, 2, 3),
+            qkv_bias=True,
+            qk_scale=None,
+            patch_norm=True,
+            drop_rate=0.0,
+            attn_drop_rate=0.0,
+            drop_path_rate=0.3,
+            use_abs_pos_embed=False,
+            act_cfg=dict(type="GELU"),
+            norm_cfg=dict(type="LN", requires_grad=True),
+        )
+    )
+    assert backbone.stage_dims == ((96, 96, 192, 384), (96, 192, 384, 768))
+
+
+def test_heads_double_from_level_to_level():
+    """A narrow stage alone is the narrow stage of the same model."""
+    backbone = ThinkingSwin(depths=(1, 1, 1, 1), thinking_stages=((3, 3, 6, 12),))
+    assert backbone.level_dims == (96, 192, 384, 768)
+    assert backbone.stage_dims == ((96, 96, 192, 384),)
+
+
+def upernet(kind, **test_cfg):
+    """A segmentor of that kind in which half of the images think on."""
+    head = dict(
+        type="UPerHead",
+        in_channels=[16, 32],
+        in_index=[0, 1],
+        channels=8,
+        num_classes=3,
+        norm_cfg=dict(type="GN", num_groups=4),
+    )
+    gate = dict(type="RandomGate", p=0.5, seed=0)
+    backbone = dict(type="tvit_seg.ThinkingSwin", gate=gate, **SMALL)
+    cfg = dict(type=kind, backbone=backbone, decode_head=head, test_cfg=ConfigDict(test_cfg))
+    return MODELS.build(cfg).eval()
+
+
+@pytest.mark.parametrize(
+    "test_cfg", [dict(mode="whole"), dict(mode="slide", crop_size=(32, 32), stride=(24, 24))]
+)
+@torch.no_grad()
+def test_thinking_segmentor_does_not_depend_on_batch_mates(test_cfg):
+    model = upernet("ThinkingEncoderDecoder", **test_cfg)
+    images = torch.randn(4, 3, 50, 41)
+    results = model.predict(images)
+    assert {stage for result in results for stage in result.exit_stage.flatten().tolist()} == {0, 1}
+    for image, result in zip(images, results, strict=True):
+        alone = model.predict(image[None])[0]
+        assert torch.equal(alone.exit_stage, result.exit_stage)
+        assert result.seg_logits.data.shape == (3, 50, 41)
+        close(alone.seg_logits.data, result.seg_logits.data)
+
+
+@torch.no_grad()
+def test_drop_in_for_mmseg():
+    """In a segmentor that knows nothing of stages."""
+    model = upernet("EncoderDecoder", mode="whole")
+    images = torch.randn(4, 3, 50, 41)
+    assert len(set(model.backbone.think(images).exit_stage.tolist())) > 1
+    assert model.predict(images)[0].seg_logits.data.shape == (3, 50, 41)
+
+
+@pytest.mark.parametrize(
+    ("depths", "embed_dims", "stages"),
+    [
+        ((2, 2, 6, 2), 96, ((3, 3, 6, 12), (3, 6, 12, 24))),
+        ((2, 2, 18, 2), 128, ((4, 4, 8, 16), (4, 8, 16, 32))),
+    ],
+)
+@torch.no_grad()
+def test_published_configurations(depths, embed_dims, stages):
+    with torch.device("meta"):
+        backbone = ThinkingSwin(depths=depths, thinking_stages=stages).eval()
+    assert backbone.embed_dims == embed_dims
+    outputs = backbone.forward_stages(torch.empty(1, 3, 64, 64, device="meta"))
+    assert [out.tokens.shape for out in outputs] == [(1, 2, 2, 32 * s[-1]) for s in stages]
+    shapes = [(1, embed_dims * 2**level, 16 >> level, 16 >> level) for level in range(4)]
+    assert [m.shape for m in outputs[0].features] == shapes
+
+
+@torch.no_grad()
+def test_narrow_maps_are_padded_with_zeros():
+    backbone = ThinkingSwin(**SMALL).eval()
+    maps = backbone.think(torch.randn(1, 3, 64, 64), FixedGate(0)).features
+    assert [m.shape[1] for m in maps] == [16, 32]
+    assert (maps[1][:, 16:] == 0).all()
+    assert (maps[0].abs().sum((0, 2, 3)) > 0).all()
+
+
+@torch.no_grad()
+def test_out_indices_choose_levels():
+    images = torch.randn(1, 3, 64, 64)
+    every = ThinkingSwin(**SMALL).eval()
+    for indices, wanted in (((0,), [0]), (-1, [1]), ((1, 0), [0, 1])):
+        some = ThinkingSwin(**SMALL, out_indices=indices).eval()
+        missing, _ = some.load_state_dict(every.state_dict(), strict=False)
+        assert not missing
+        close(some(images), tuple(every(images)[level] for level in wanted))
+
+
+@torch.no_grad()
+def test_embedding_is_computed_once():
+    stages = ((1, 2), (2, 3), (2, 4))
+    backbone = ThinkingSwin(**{**SMALL, "thinking_stages": stages}).eval()
+    images = torch.randn(1, 3, 50, 64)
+    narrow = backbone.embed(images, 0)
+    wide = backbone.embed(images, 1, narrow)
+    assert wide.shape == (1, 13, 16, 16)
+    assert torch.equal(wide[..., :8], narrow)
+    close(wide, backbone.embed(images, 1))
+    assert backbone.embed(images, 2, wide) is wide
+
+
+@torch.no_grad()
+def test_shift_masks_are_made_once_for_each_size():
+    backbone = ThinkingSwin(**SMALL).eval()
+    backbone(torch.randn(1, 3, 48, 80))
+    made = dict(window_attention._MASKS)
+    assert made
+    backbone(torch.randn(3, 3, 48, 80))
+    assert window_attention._MASKS.keys() == made.keys()
+    assert all(window_attention._MASKS[key] is mask for key, mask in made.items())
+    for index in range(40):
+        shift_mask((4 + 2 * index, 8), (2, 2), (1, 1), torch.device("cpu"))
+    assert len(window_attention._MASKS) == 32
+
+
+def test_masks_made_in_inference_serve_training():
+    window_attention._MASKS.clear()
+    backbone = ThinkingSwin(**SMALL)
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        backbone.eval()(images)
+    backbone.train().forward_stages(images)[1].tokens.sum().backward()
+
+
+@torch.no_grad()
+def test_images_below_one_window():
+    backbone = ThinkingSwin(**{**SMALL, "window_size": 7}).eval()
+    maps = backbone(torch.randn(2, 3, 3, 9))
+    assert [tuple(m.shape[2:]) for m in maps] == [(1, 3), (1, 2)]
+
+
+@pytest.mark.parametrize("count", [-1, 0, 1, 2])
+def test_frozen_levels(count):
+    """As many as mmseg freezes, with the merging that follows them; norm of the last included."""
+    backbone = ThinkingSwin(**SMALL, frozen_stages=count).train()
+    frozen = {name for name, p in backbone.named_parameters() if not p.requires_grad}
+    parts = {".".join(name.split(".")[: 3 if "downsample" in name else 2]) for name in frozen}
+    level = ["layers.0", "norm0.weight", "norm0.bias", "layers.1.downsample"]
+    embed = ["patch_embed.proj", "patch_embed.norm"]
+    expected = [[], embed, embed + level, embed + level + ["layers.1", "norm.weight", "norm.bias"]]
+    assert {p.replace("downsample.norm", "downsample") for p in parts} == set(expected[count + 1])
+    assert backbone.layers[1].training == (count < 2)
+
+
+def test_drop_path_is_random_in_training_only():
+    backbone = ThinkingSwin(**{**SMALL, "drop_path_rate": 0.5})
+    images = torch.randn(4, 3, 64, 64)
+    with torch.no_grad():
+        a, b = (backbone.train().forward_stages(images)[1].tokens for _ in range(2))
+        assert not torch.equal(a, b)
+        a, b = (backbone.eval().forward_stages(images)[1].tokens for _ in range(2))
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["ThinkingSwin", "tvit_seg.ThinkingSwin"])
+def test_registered(name):
+    assert isinstance(MODELS.build(dict(type=name, **SMALL)), ThinkingSwin)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(thinking_stages=()), r"thinking_stages=\(\) must list"),
+        (dict(thinking_stages=(2, 4)), r"thinking_stages\[0\]=2 must list one integer"),
+        (dict(thinking_stages=((2, 2), (2,))), r"\[1\]=\(2,\) has 1 levels, depths has 2"),
+        (dict(thinking_stages=((2, 2, 2),)), r"\[0\]=\(2, 2, 2\) has 3 levels, depths has 2"),
+        (dict(thinking_stages=((2, 2), (1, 4))), r"\[1\]=\(1, 4\) has 1 heads at level 0, fewer"),
+        (dict(thinking_stages=((2, 2), (2, 2))), r"\[1\]=\(2, 2\) adds no heads"),
+        (dict(thinking_stages=((2, 2), (2, 5))), r"5 heads at level 1, above num_heads=\(2, 4\)"),
+        (dict(thinking_stages=((0, 2), (2, 4))), r"thinking_stages\[0\]=\(0, 2\) must be integers"),
+        (dict(num_heads=(2, 4, 8)), r"num_heads=\(2, 4, 8\) has 3 levels"),
+        (dict(num_heads=(2, 5)), "the 32 channels of level 1 .* not divisible by 5 heads"),
+        (dict(depths=()), r"depths=\(\) must list"),
+        (dict(depths=(2, 0)), r"depths=\(2, 0\) must be integers >= 1"),
+        (dict(strides=(4, 1)), r"strides=\(4, 1\) must be \(4, 2\)"),
+        (dict(slicing="middle"), "slicing='middle' must be 'grouped' or 'leading'"),
+        (dict(norm_cfg=dict(type="BN")), "type='LN'"),
+        (dict(window_size=0), "window_size=0 must be an integer >= 1"),
+        (dict(patch_size=(4, 8)), r"patch_size=\(4, 8\) must be an integer >= 1 \(square"),
+        (dict(mlp_ratio=-1), "mlp_ratio=-1 must be > 0"),
+        (dict(out_indices=(0, 2)), "must be below the number of levels=2"),
+        (dict(drop_path_rate=1.0), "drop_path_rate=1.0 must lie"),
+        (dict(frozen_stages=3), r"frozen_stages=3 must lie in \[-1, 2\]"),
+        (dict(use_abs_pos_embed=True), "use_abs_pos_embed=True is not possible"),
+        (dict(patch_norm=False), "patch_norm=False is not possible"),
+        (dict(qk_scale=0.1), "qk_scale=0.1 is not possible"),
+        (dict(pretrained="a", init_cfg=dict(type="Pretrained", checkpoint="b")), "same time"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ThinkingSwin(**{**SMALL, **arguments})
+
+
+def test_unknown_argument():
+    with pytest.raises(TypeError, match="ThinkingSwin has no argument 'depth'"):
+        ThinkingSwin(**SMALL, depth=3)
+
+
+@pytest.mark.parametrize(
+    ("num_heads", "expected"),
+    [
+        (None, ((3, 3, 6, 12), (3, 6, 12, 24))),
+        ((4, 8, 16, 32), ((4, 4, 8, 16), (4, 8, 16, 32))),
+        ((6, 12, 24), ((6, 6, 12), (6, 12, 24))),
+    ],
+    ids=["published", "base", "three levels"],
+)
+def test_stages_by_default(num_heads, expected):
+    """A swap of the type alone uses the whole width."""
+    swin = ThinkingSwin(num_heads=num_heads, depths=(1,) * len(expected[0]))
+    assert swin.thinking_stages == expected
+    assert swin.stage_dims[-1] == swin.level_dims
+
+
+def test_predicts_after_an_export():
+    """A mask that stood for a tensor while a graph was traced is not kept."""
+    swin = ThinkingSwin(embed_dims=16, depths=(2, 2), num_heads=(2, 4), window_size=3).eval()
+    images = torch.randn(1, 3, 52, 44)  # a size no other test has
+
+    class Maps(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.swin = swin
+
+        def forward(self, x):
+            return self.swin.forward_stages(x)[-1].features
+
+    with torch.no_grad():
+        exported = torch.export.export(Maps(), (images,)).module()(images)
+        for one, other in zip(swin.forward_stages(images)[-1].features, exported, strict=True):
+            assert type(one) is torch.Tensor
+            torch.testing.assert_close(one, other)
+
+
+def test_embed_dims():
+    with pytest.raises(ValueError, match="embed_dims=0 must be an integer >= 1"):
+        ThinkingSwin(embed_dims=0)

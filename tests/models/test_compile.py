@@ -1,0 +1,144 @@
+"""Compiled blocks: the same results, few graphs, and no harm without a compiler."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from helpers.builders import MASK, segmentor
+from mmseg.models.backbones import VisionTransformer
+
+from tvit_seg import EntropyGate, FixedGate, ThinkingSwin, ThinkingViT, stage_macs
+from tvit_seg.models.compile import compile_blocks, why_not
+
+
+def backbone(**kwargs):
+    torch.manual_seed(0)
+    options = dict(img_size=32, patch_size=8, embed_dims=32, num_layers=3, num_heads=4)
+    return ThinkingViT(**options, thinking_stages=(2, 4), num_classes=5, **kwargs).eval()
+
+
+def swin():
+    options = dict(embed_dims=16, depths=(1, 2), num_heads=(2, 4), num_classes=5)
+    return ThinkingSwin(**options, thinking_stages=((1, 2), (2, 4)))
+
+
+@pytest.fixture
+def graphs():
+    """A backend that lists the graphs it is given and runs them as they are."""
+    torch._dynamo.reset()
+    seen = []
+
+    def backend(module, inputs):
+        seen.append(module)
+        return module.forward
+
+    yield seen, backend
+    torch._dynamo.reset()
+
+
+@torch.no_grad()
+def test_few_graphs_for_any_number_of_images(graphs):
+    seen, backend = graphs
+    plain, compiled = backbone(), backbone()
+    assert compile_blocks(compiled, backend=backend)
+    seen.clear()
+    for count in (8, 5, 3, 1, 2, 7, 6, 4):
+        images = torch.randn(count, 3, 32, 32)
+        gate = EntropyGate(plain.think(images, FixedGate(0)).entropy[:, 0].median().item())
+        one, other = (model.think(images, gate) for model in (plain, compiled))
+        assert torch.equal(one.exit_stage, other.exit_stage)
+        torch.testing.assert_close(one.logits, other.logits)
+    assert 2 <= len(seen) <= 2 * 3  # stages x (first batch, a single image, any number)
+
+
+@torch.no_grad()
+def test_image_sizes_become_a_symbol_too(graphs):
+    seen, backend = graphs
+    compiled = backbone()
+    compile_blocks(compiled, backend=backend)
+    seen.clear()
+    for size in (32, 40, 48, 56, 64, 72):
+        for count in (4, 2, 3):
+            compiled.think(torch.randn(count, 3, size, size))
+    assert len(seen) <= 2 * 4
+
+
+def test_training(graphs):
+    _, backend = graphs
+    plain, compiled = backbone().train(), backbone().train()
+    compile_blocks(compiled, backend=backend)
+    images = torch.randn(2, 3, 32, 32)
+    for model in (plain, compiled):
+        sum(output.logits.square().sum() for output in model.forward_stages(images)).backward()
+    for a, b in zip(plain.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_names_and_cost_stay(graphs):
+    seen, backend = graphs
+    plain, compiled = backbone(), backbone()
+    compile_blocks(compiled, backend=backend)
+    seen.clear()
+    assert list(plain.state_dict()) == list(compiled.state_dict())
+    assert stage_macs(plain, (32, 32)) == stage_macs(compiled, (32, 32))
+    assert not seen
+
+
+def test_whose_blocks(graphs):
+    """Everybody's: ours in a pyramid, mmseg's backbone, and the decode head's."""
+    _, backend = graphs
+    mmseg = VisionTransformer(img_size=(32, 32), embed_dims=32, num_layers=2, num_heads=2)
+    for model, count in ((swin(), 3), (mmseg, 2), (segmentor(head=MASK), 2 + 1)):
+        compile_blocks(model, backend=backend)
+        compiled = [m for m in model.modules() if m._compiled_call_impl is not None]
+        assert len(compiled) == count
+
+
+@pytest.mark.parametrize(
+    "make", [pytest.param(swin, marks=pytest.mark.slow), lambda: segmentor(head=MASK)]
+)
+@torch.no_grad()
+def test_results_of_a_pyramid_and_a_decode_head(graphs, make):
+    _, backend = graphs
+    model = make().eval()
+    batches = [torch.randn(count, 3, 32, 40) for count in (3, 1, 2)]
+    expected = [model.think(images) for images in batches]
+    compile_blocks(model, backend=backend)
+    for images, plain in zip(batches, expected, strict=True):
+        found = model.think(images)
+        for one, other in zip(found.features, plain.features, strict=True):
+            torch.testing.assert_close(one, other)
+
+
+def test_without_a_compiler():
+    """In a process of its own, which has no g++ and none in the cache."""
+    code = (
+        "import torch; from tvit_seg import ThinkingViT; from tvit_seg.models.compile import *\n"
+        "model = ThinkingViT(embed_dims=32, num_heads=2, num_layers=1, thinking_stages=(1, 2))\n"
+        "assert compile_blocks(model.eval()) is False\n"
+        "print(model(torch.zeros(1, 3, 32, 32))[0].shape)\n"
+    )
+    env = {**os.environ, "PATH": "", "CXX": "nowhere", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    )
+    assert "[1, 32, 2, 2]" in done.stdout
+    assert "not compiled, everything runs as before" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_for_real():
+    """With the default backend, where this machine has a compiler."""
+    torch._dynamo.reset()
+    plain, compiled = backbone(), backbone()
+    if why_not(torch.device("cpu")) is not None:
+        pytest.skip("no compiler here")
+    compile_blocks(compiled)
+    for count in (3, 1, 2):
+        images = torch.randn(count, 3, 32, 32)
+        torch.testing.assert_close(compiled.think(images).logits, plain.think(images).logits)
+    torch._dynamo.reset()

@@ -1,0 +1,65 @@
+"""Weights-only files that say where they come from."""
+
+import hashlib
+
+import pytest
+import torch
+from helpers.classification import config, image_folder
+
+from tvit_seg.engine import ThinkingRunner
+from tvit_seg.weights.io import read_checkpoint
+from tvit_seg.weights.publish import read_source, sha256, write_release
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Runner of a training with moving averages, and its checkpoint."""
+    folder = tmp_path_factory.mktemp("trained")
+    root = image_folder(folder / "images")
+    hooks = [dict(type="EMAHook", momentum=1e-6)]
+    runner = ThinkingRunner.from_cfg(config(root, folder, custom_hooks=hooks))
+    runner.train()
+    return runner, folder / "epoch_2.pth"
+
+
+def test_a_training_of_ours(trained):
+    runner, path = trained
+    raw, record = read_source(path, ema=False)
+    for name, value in runner.model.state_dict().items():
+        assert torch.equal(raw[name], value), name
+    average, _ = read_source(path)
+    name = "backbone.head.weight"
+    assert not torch.equal(average[name], raw[name])
+    assert record["source"]["kind"] == "our weights"
+    assert record["source"]["weights"] == "raw"
+    assert record["recipe"]["epoch"] == 2
+    assert record["recipe"]["iter"] == 6
+    assert "ThinkingClassifier" in record["recipe"]["cfg"]
+
+
+@pytest.mark.parametrize("name", ["release.pth", "release.safetensors"])
+def test_a_release_loads_everywhere(trained, tmp_path, name):
+    runner, path = trained
+    weights, record = read_source(path)
+    write_release(weights, tmp_path / name, **record)
+    found = read_checkpoint(tmp_path / name)
+    assert set(found) == {"meta", "state_dict"}
+    assert found["meta"]["source"]["sha256"] == sha256(path)
+    runner.load_checkpoint(str(tmp_path / name))
+    again, _ = read_source(tmp_path / name)
+    for key, value in weights.items():
+        assert torch.equal(again[key], value)
+
+
+def test_checksum(tmp_path):
+    (tmp_path / "file").write_bytes(b"x" * 3_000_000)
+    assert sha256(tmp_path / "file") == hashlib.sha256(b"x" * 3_000_000).hexdigest()
+
+
+def test_a_recorded_backbone_is_read_again(tmp_path):
+    weights = {"blocks.0.attn.qkv.weight": torch.zeros(6, 2)}
+    path = tmp_path / "w.safetensors"
+    write_release(weights, path)
+    assert "backbone" not in read_source(path)[1]
+    write_release(weights, path, backbone=dict(thinking_stages=((1, 2), (2, 4))))
+    assert read_source(path)[1]["backbone"] == dict(thinking_stages=[[1, 2], [2, 4]])

@@ -1,0 +1,1 @@
+"""Networks that think, part by part: layers, gates, pruning, backbones, segmentors, classifiers."""

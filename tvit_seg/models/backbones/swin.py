@@ -1,0 +1,393 @@
+"""ThinkingSwin: nested stages (https://arxiv.org/abs/2507.10800) in a pyramid of levels.
+
+The transformer is Swin (https://arxiv.org/abs/2103.14030).
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from numbers import Integral
+
+import torch
+from timm.layers import calculate_drop_path_rates
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...registry import register
+from ...thinking import StageOutput
+from ..gates import Gate
+from ..layers import (
+    NestedLayerNorm,
+    NestedLinear,
+    NestedPatchEmbed,
+    NestedPatchMerging,
+    RecycleMap,
+    SwinBlock,
+    SwinLevel,
+)
+from .arguments import (
+    check_drop_path_rate,
+    check_fixed,
+    check_mlp_ratio,
+    check_out_indices,
+    check_patch_size,
+    norm_layer,
+    pretrained_init_cfg,
+)
+from .base import ThinkingBackbone
+
+# mmseg's SwinTransformer can switch these; the others are what Swin's weights are made for
+_FIXED = dict(qk_scale=None, patch_norm=True, use_abs_pos_embed=False)
+
+# How many equal groups the rows of a joint query-key-value projection form, and the columns of a
+# patch merging; each group is cut on its own.
+_GROUPS = dict(grouped=(3, 4), leading=(1, 1))
+
+
+@register("MODELS")
+class ThinkingSwin(ThinkingBackbone):
+    """Swin transformer whose first attention heads look first.
+
+    Stage i runs the first ``thinking_stages[i][l]`` heads of level l and the channels that belong
+    to them, on the embedding plus what stage i - 1 found at its last level. The arguments are those
+    of mmseg's ``SwinTransformer``, so that it takes that one's place; what mmseg calls a stage is a
+    level here.
+
+    Args:
+        pretrain_img_size: As in mmseg; without absolute position embedding nothing depends on it.
+        in_channels: Channels of the image.
+        embed_dims: Full width of the first level; it doubles from level to level. None for
+            32 x ``num_heads[0]``.
+        patch_size: Side of the square patches in pixels, also as (side, side).
+        window_size: Rows and columns of an attention window, in tokens.
+        mlp_ratio: Hidden width of the perceptrons over their width, > 0.
+        depths: Number of blocks at each level.
+        num_heads: Attention heads of each level at full width; None to double from level to level,
+            starting with those of the last thinking stage.
+        strides: As in mmseg: ``patch_size``, then 2 for each further level. None for just that.
+        out_indices: Levels returned as maps, each after a norm of its own; None for all, -1 is the
+            last.
+        qkv_bias: Whether query, key and value have a bias.
+        drop_rate: Dropout rate after embedding and projections.
+        attn_drop_rate: Dropout rate of attention weights.
+        drop_path_rate: Stochastic depth rate of the last block, rising linearly from 0.
+        act_cfg: Activation of the perceptrons.
+        norm_cfg: Normalisation, ``type='LN'`` with its options.
+        with_cp: Whether blocks are checkpointed, which trades time for memory in training.
+        pretrained: Deprecated spelling of ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
+        frozen_stages: As in mmseg: -1 trains everything, 0 freezes the patch embedding, k the first
+            k levels as well, with the merging that follows them.
+        thinking_stages: For each thinking stage the attention heads of every level. From stage to
+            stage no level loses heads and at least one gains. None for two stages as published:
+            ``num_heads``, and before it all heads of the first level and half of the others', which
+            is ((3, 3, 6, 12), (3, 6, 12, 24)) unless ``num_heads`` says otherwise.
+        gate: Says which images stop; a config, a gate, or None to think to the end always.
+        num_classes: Classes of the image-level head on the mean token, which gates read; 0: none.
+        loss_weights: Weight of each stage in the joint loss; None for equal weights.
+        slicing: What a narrow stage takes of the query-key-value projection and the patch merging.
+            ``'grouped'``: the leading part of q, of k, of v, and of each merged patch, so that
+            leading slices hold a whole narrow model. ``'leading'``: the leading part of all, as
+            the authors' weights were trained.
+        always_partition: Keeps windows whole and shifted on a level smaller than they are, as
+            mmseg does; by default such a level is one window, as in timm.
+        init_cfg: As in mmengine; ``type='Pretrained'`` reads everybody's weights.
+        **fixed: Further arguments of mmseg's ``SwinTransformer``, accepted with the only value that
+            is possible here: ``qk_scale=None``, ``patch_norm=True``, ``use_abs_pos_embed=False``.
+
+    Raises:
+        ValueError: If an argument is out of range; the message names it and what is allowed.
+        TypeError: If an argument is unknown.
+    """
+
+    def __init__(
+        self,
+        pretrain_img_size: int | Sequence[int] = 224,
+        in_channels: int = 3,
+        embed_dims: int | None = None,
+        patch_size: int | Sequence[int] = 4,
+        window_size: int = 7,
+        mlp_ratio: float = 4,
+        depths: Sequence[int] = (2, 2, 6, 2),
+        num_heads: Sequence[int] | None = None,
+        strides: Sequence[int] | None = None,
+        out_indices: int | Sequence[int] | None = None,
+        qkv_bias: bool = True,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.1,
+        act_cfg: dict = dict(type="GELU"),
+        norm_cfg: dict = dict(type="LN"),
+        with_cp: bool = False,
+        pretrained: str | None = None,
+        frozen_stages: int = -1,
+        thinking_stages: Sequence[Sequence[int]] | None = None,
+        gate: Gate | dict | None = None,
+        num_classes: int = 0,
+        loss_weights: Sequence[float] | None = None,
+        slicing: str = "grouped",
+        always_partition: bool = False,
+        init_cfg: dict | list | None = None,
+        **fixed,
+    ):
+        check_fixed("ThinkingSwin", fixed, _FIXED)
+        depths = _integers("depths", depths)
+        levels = len(depths)
+        patch_size = check_patch_size(patch_size)
+        _check_integer("window_size", window_size)
+        check_mlp_ratio(mlp_ratio)
+        strides_needed = (patch_size,) + (2,) * (levels - 1)
+        if strides is not None and tuple(strides) != strides_needed:
+            raise ValueError(f"strides={tuple(strides)} must be {strides_needed} for these levels")
+        if slicing not in _GROUPS:
+            raise ValueError(f"slicing={slicing!r} must be 'grouped' or 'leading'")
+        check_drop_path_rate(drop_path_rate)
+        if embed_dims is not None:
+            _check_integer("embed_dims", embed_dims)
+        if thinking_stages is None:
+            thinking_stages = _published_stages(num_heads, levels)
+        if not isinstance(frozen_stages, int) or not -1 <= frozen_stages <= levels:
+            raise ValueError(f"frozen_stages={frozen_stages!r} must lie in [-1, {levels}]")
+        stages, num_heads = check_stages(thinking_stages, num_heads, levels)
+        embed_dims = embed_dims or 32 * num_heads[0]
+        level_dims = tuple(embed_dims * 2**level for level in range(levels))
+        for level, (width, heads) in enumerate(zip(level_dims, num_heads, strict=True)):
+            if width % heads:
+                raise ValueError(
+                    f"num_heads={num_heads}: the {width} channels of level {level} (embed_dims="
+                    f"{embed_dims}) are not divisible by {heads} heads"
+                )
+        init_cfg = pretrained_init_cfg(pretrained, init_cfg)
+        super().__init__(len(stages), num_classes, gate, loss_weights, init_cfg)
+
+        self.thinking_stages = stages
+        self.embed_dims = embed_dims
+        self.level_dims = level_dims
+        self.stage_dims = tuple(
+            tuple(d // n * h for d, n, h in zip(level_dims, num_heads, stage, strict=True))
+            for stage in stages
+        )
+        self.patch_size = patch_size
+        self.window_size = window_size
+        self.slicing = slicing
+        self.frozen_stages = frozen_stages
+        self.with_cp = with_cp
+        out_indices = range(levels) if out_indices is None else out_indices
+        out_indices = check_out_indices(out_indices, levels, "the number of levels")
+        self.out_indices = tuple(sorted(out_indices))
+        norm = norm_layer(norm_cfg)
+        qkv_groups, merging_groups = _GROUPS[slicing]
+
+        self.patch_embed = NestedPatchEmbed(
+            None, patch_size, in_channels, embed_dims, flatten=False, norm_layer=norm
+        )
+        self.pos_drop = nn.Dropout(drop_rate)
+        rates = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
+
+        self.layers = nn.ModuleList()
+        for level, depth in enumerate(depths):
+            width, heads = level_dims[level], num_heads[level]
+            blocks = [
+                SwinBlock(
+                    width,
+                    heads,
+                    mlp_ratio,
+                    drop=drop_rate,
+                    drop_path=rates[level][index],
+                    act_cfg=act_cfg,
+                    norm=norm,
+                    window_size=window_size,
+                    shifted=index % 2 == 1,
+                    always_partition=always_partition,
+                    qkv_bias=qkv_bias,
+                    qkv_groups=qkv_groups,
+                    attn_drop=attn_drop_rate,
+                )
+                for index in range(depth)
+            ]
+            merging = None
+            if level > 0:
+                merging = NestedPatchMerging(width // 2, width, merging_groups, norm)
+            self.layers.append(SwinLevel(blocks, merging))
+        for level in self.out_indices:
+            if level < levels - 1:
+                self.add_module(f"norm{level}", norm(level_dims[level]))
+        self.norm = norm(level_dims[-1])
+        self.head = NestedLinear(level_dims[-1], num_classes) if num_classes else None
+        self.recycle = nn.ModuleList(
+            RecycleMap(narrow[-1], wide[0], 2 ** (levels - 1))
+            for narrow, wide in pairwise(self.stage_dims)
+        )
+        self._reset_linear()
+        self._freeze()
+
+    def embed(self, images: Tensor, stage: int, embedding: Tensor | None = None) -> Tensor:
+        """Patches before their norm, see :meth:`ThinkingBackbone.embed`.
+
+        The norm belongs to the stage: it is taken over the channels that the stage has.
+
+        Args:
+            images: (n, 3, H, W).
+            stage: Index of the stage, from 0.
+            embedding: (n, h, w, d_{i-1}), or None at the first stage.
+
+        Returns:
+            (n, h, w, d_i), d_i the first level's width, (h, w) the grid of the padded image.
+        """
+        start = 0 if embedding is None else embedding.shape[-1]
+        new = slice(start, self.stage_dims[stage][0])
+        if new.start == new.stop:
+            return embedding
+        patches = self.patch_embed(images, new)  # (n, h, w, d_i - d_{i-1})
+        return patches if embedding is None else torch.cat((embedding, patches), dim=-1)
+
+    def padded_size(self, size: Sequence[int]) -> list[int]:
+        """Size in pixels that images of (H, W) pixels are padded to: multiples of the patch.
+
+        Deeper levels complete an odd row or column of tokens by themselves.
+        """
+        return [-(-length // self.patch_size) * self.patch_size for length in size]
+
+    def run_stage(
+        self, stage: int, embedding: Tensor, tokens: Tensor | None, size: Sequence[int]
+    ) -> StageOutput:
+        """Runs the first heads of every block; see :meth:`ThinkingBackbone.run_stage`.
+
+        Args:
+            stage: Index of the stage, from 0.
+            embedding: (n, h, w, d_i), d_i the first level's width.
+            tokens: (n, h', w', d'_{i-1}), the last level of the stage before; None at the first.
+            size: (H, W) of the images in pixels.
+
+        Returns:
+            Tokens (n, h', w', d'_i), one map (n, D_l, h_l, w_l) for each level of ``out_indices``,
+            logits (n, K).
+        """
+        x = self.pos_drop(self.patch_embed.norm(embedding))
+        if stage > 0:
+            # the scale, a float32 parameter, would take a stage under autocast to float32
+            x = x + self.recycle[stage - 1](tokens, x.shape[1:3]).to(x.dtype)
+        maps = []
+        for level, layer in enumerate(self.layers):
+            x = layer(x, self.stage_dims[stage][level], self._run)  # (n, h_l, w_l, d_l)
+            if level in self.out_indices:
+                maps.append(self._to_map(x, level))
+        tokens = self.norm(x)
+        return StageOutput(
+            stage=stage,
+            num_stages=self.num_stages,
+            tokens=tokens,
+            features=tuple(maps),
+            logits=self.classify(tokens),
+        )
+
+    @property
+    def out_channels(self) -> tuple[int, ...]:
+        """The full width of each level returned as a map."""
+        return tuple(self.level_dims[level] for level in self.out_indices)
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """The mean token (n, d) of tokens (n, h, w, d)."""
+        return tokens.mean(dim=(1, 2))
+
+    def group_matcher(self, coarse: bool = False) -> dict:
+        """Embedding, blocks with the merging before them, norms; see :class:`ThinkingBackbone`."""
+        return dict(
+            stem=r"^patch_embed",
+            blocks=r"^layers\.(\d+)"
+            if coarse
+            else [
+                (r"^layers\.(\d+)\.downsample", (0,)),
+                (r"^layers\.(\d+)\.blocks\.(\d+)", None),
+                (r"^norm", (99999,)),
+            ],
+        )
+
+    def train(self, mode: bool = True) -> "ThinkingSwin":
+        """As in torch; frozen levels stay in evaluation mode."""
+        super().train(mode)
+        self._freeze()
+        return self
+
+    def _map_norm(self, level: int) -> NestedLayerNorm:
+        """The norm before a map; the last level's is the one that classifies."""
+        return self.norm if level == len(self.layers) - 1 else getattr(self, f"norm{level}")
+
+    def _to_map(self, x: Tensor, level: int) -> Tensor:
+        """Tokens (n, h, w, d) as a normed map (n, D, h, w), zero-padded to the full width."""
+        x = self._map_norm(level)(x)
+        x = F.pad(x, (0, self.level_dims[level] - x.shape[-1]))
+        # contiguous as mmseg's own: some heads call view()
+        return x.permute(0, 3, 1, 2).contiguous()
+
+    def _freeze(self) -> None:
+        count = self.frozen_stages
+        if count < 0:
+            return
+        frozen = [self.patch_embed, self.pos_drop, *self.layers[:count]]
+        frozen += [layer.downsample for layer in self.layers[1 : count + 1]]
+        frozen += [self._map_norm(level) for level in self.out_indices if level < count]
+        for module in frozen:
+            module.eval()
+            module.requires_grad_(False)
+
+
+def _published_stages(num_heads: Sequence[int] | None, levels: int) -> tuple:
+    """The first level whole, half of the heads at the others; then all heads."""
+    wide = tuple(num_heads or (3 * 2**level for level in range(levels)))
+    return (wide[:1] + tuple(max(1, heads // 2) for heads in wide[1:]), wide)
+
+
+def _check_integer(name: str, value: int) -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}={value!r} must be an integer >= 1")
+
+
+def _integers(name: str, values: Sequence[int]) -> tuple[int, ...]:
+    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+        raise ValueError(f"{name}={values!r} must list one integer for each level")
+    for value in values:
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name}={tuple(values)} must be integers >= 1")
+    return tuple(values)
+
+
+def check_stages(
+    thinking_stages: Sequence[Sequence[int]], num_heads: Sequence[int] | None, levels: int
+) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
+    """Heads of each stage at each level, and heads at full width."""
+    if (
+        not isinstance(thinking_stages, Sequence)
+        or isinstance(thinking_stages, str)
+        or not thinking_stages
+    ):
+        raise ValueError(
+            f"thinking_stages={thinking_stages!r} must list, for each stage, the heads of every "
+            "level"
+        )
+    named = [(f"thinking_stages[{i}]", heads) for i, heads in enumerate(thinking_stages)]
+    stages = tuple(_integers(name, heads) for name, heads in named)
+    if num_heads is None:
+        num_heads = [stages[-1][0] * 2**level for level in range(levels)]
+    full = _integers("num_heads", num_heads)
+    for name, heads in [("num_heads", full), *zip(dict(named), stages, strict=True)]:
+        if len(heads) != levels:
+            raise ValueError(
+                f"{name}={heads} has {len(heads)} levels, depths has {levels}: give one number of "
+                "heads for each"
+            )
+        for level, (count, most) in enumerate(zip(heads, full, strict=True)):
+            if count > most:
+                raise ValueError(
+                    f"{name}={heads} has {count} heads at level {level}, above num_heads={full}"
+                )
+    for index, (narrow, wide) in enumerate(pairwise(stages), start=1):
+        for level, (before, after) in enumerate(zip(narrow, wide, strict=True)):
+            if after < before:
+                raise ValueError(
+                    f"thinking_stages[{index}]={wide} has {after} heads at level {level}, fewer "
+                    f"than the {before} of thinking_stages[{index - 1}]={narrow}"
+                )
+        if narrow == wide:
+            raise ValueError(
+                f"thinking_stages[{index}]={wide} adds no heads to the stage before it"
+            )
+    return stages, full

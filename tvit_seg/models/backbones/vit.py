@@ -1,0 +1,334 @@
+"""ThinkingViT (https://arxiv.org/abs/2507.10800): vision transformer of nested stages."""
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+from numbers import Integral
+
+import torch
+from mmcv.cnn import build_activation_layer
+from timm.layers import (
+    calculate_drop_path_rates,
+    resample_abs_pos_embed,
+    to_2tuple,
+    trunc_normal_,
+)
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...registry import register
+from ...thinking import StageOutput
+from ..gates import Gate
+from ..layers import NestedAttention, NestedLinear, NestedMlp, NestedPatchEmbed, Recycle
+from ..pruning import AllTokens, build_pruning
+from .arguments import (
+    check_drop_path_rate,
+    check_fixed,
+    check_mlp_ratio,
+    check_out_indices,
+    check_patch_size,
+    norm_layer,
+    pretrained_init_cfg,
+)
+from .base import ThinkingBackbone
+
+# mmseg's VisionTransformer can switch these; nested stages, recycling and the gate need them so
+_FIXED = dict(
+    patch_pad="corner",
+    with_cls_token=True,
+    patch_norm=False,
+    pre_norm=False,
+    num_fcs=2,
+    norm_eval=False,
+)
+
+
+@register("MODELS")
+class ThinkingViT(ThinkingBackbone):
+    """Vision transformer whose first attention heads look first.
+
+    Stage i runs the first ``thinking_stages[i]`` heads and the channels that belong to them, in
+    every layer, on the leading channels of the embedding plus the recycled tokens of stage i - 1.
+    The arguments are those of mmseg's ``VisionTransformer``, so that it takes that one's place.
+
+    Args:
+        img_size: Image size in pixels the position embedding is made for, one or (H, W). Other
+            sizes work: the image is padded to the patch size on the right and bottom, the position
+            embedding resized.
+        patch_size: Side of the square patches in pixels, also as (side, side).
+        in_channels: Channels of the image.
+        embed_dims: Width D of the widest possible stage; None for 64 x ``num_heads``.
+        num_layers: Number of blocks.
+        num_heads: Attention heads at width D; None for the heads of the last thinking stage.
+        mlp_ratio: Hidden width of the perceptrons over their width, > 0.
+        out_origin: Whether the stage's input is returned as a map before all others.
+        out_indices: Blocks whose output is returned as a map; -1 is the last.
+        qkv_bias: Whether query, key and value have a bias.
+        drop_rate: Dropout rate after embedding and projections.
+        attn_drop_rate: Dropout rate of attention weights.
+        drop_path_rate: Stochastic depth rate of the last block, rising linearly from 0.
+        norm_cfg: Normalisation, ``type='LN'`` with its ``eps``, and ``requires_grad``.
+        act_cfg: Activation of the perceptrons.
+        patch_bias: Whether the patch embedding has a bias (mmseg's default is False, but DeiT's,
+            timm's and the authors' weights have one).
+        output_cls_token: Whether each map is returned in a pair with the class token, as DPT's head
+            expects.
+        final_norm: Whether the last map is taken after the final norm. Tokens always are.
+        interpolate_mode: How the position embedding is resized, ``'bicubic'`` or ``'bilinear'``.
+        with_cp: Whether blocks are checkpointed, which trades time for memory in training.
+        frozen_exclude: Parts of parameter names that are trained, all others are frozen;
+            ``['all']`` trains everything.
+        pretrained: Deprecated spelling of ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
+        thinking_stages: Attention heads of each thinking stage, increasing.
+        gate: Says which images stop; a config, a gate, or None to think to the end always.
+        num_classes: Classes of the image-level head on the class token, which gates read; 0: none.
+        loss_weights: Weight of each stage in the joint loss; None for equal weights.
+        pruning: Config of the token pruning of one stage, ``type='DynamicPruning'``; None: none.
+        init_cfg: As in mmengine; ``type='Pretrained'`` reads everybody's weights.
+        **fixed: Further arguments of mmseg's ``VisionTransformer``, accepted with the only value
+            that nested stages allow: ``patch_pad='corner'``, ``with_cls_token=True``,
+            ``patch_norm=False``, ``pre_norm=False``, ``num_fcs=2``, ``norm_eval=False``.
+
+    Raises:
+        ValueError: If an argument is out of range; the message names it and what is allowed.
+        TypeError: If an argument is unknown.
+    """
+
+    def __init__(
+        self,
+        img_size: int | Sequence[int] = 224,
+        patch_size: int | Sequence[int] = 16,
+        in_channels: int = 3,
+        embed_dims: int | None = None,
+        num_layers: int = 12,
+        num_heads: int | None = None,
+        mlp_ratio: float = 4,
+        out_origin: bool = False,
+        out_indices: int | Sequence[int] = -1,
+        output_cls_token: bool = False,
+        qkv_bias: bool = True,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        norm_cfg: dict = dict(type="LN", eps=1e-6),
+        act_cfg: dict = dict(type="GELU"),
+        patch_bias: bool = True,
+        final_norm: bool = True,
+        interpolate_mode: str = "bicubic",
+        with_cp: bool = False,
+        frozen_exclude: Sequence[str] = ("all",),
+        pretrained: str | None = None,
+        thinking_stages: Sequence[int] = (3, 6),
+        gate: Gate | dict | None = None,
+        num_classes: int = 0,
+        loss_weights: Sequence[float] | None = None,
+        pruning: dict | None = None,
+        init_cfg: dict | list | None = None,
+        **fixed,
+    ):
+        check_fixed("ThinkingViT", fixed, _FIXED)
+        if interpolate_mode not in ("bicubic", "bilinear"):
+            raise ValueError(
+                f"interpolate_mode={interpolate_mode!r} must be 'bicubic' or 'bilinear'"
+            )
+        patch_size = check_patch_size(patch_size)
+        check_mlp_ratio(mlp_ratio)
+        check_drop_path_rate(drop_path_rate)
+        heads = _check_stages(thinking_stages, num_heads)
+        num_heads = num_heads or heads[-1]
+        embed_dims = embed_dims or 64 * num_heads
+        if embed_dims % num_heads:
+            raise ValueError(f"embed_dims={embed_dims} is not divisible by num_heads={num_heads}")
+        init_cfg = pretrained_init_cfg(pretrained, init_cfg)
+        super().__init__(len(heads), num_classes, gate, loss_weights, init_cfg)
+
+        self.thinking_stages = heads
+        self.embed_dims = embed_dims
+        self.stage_dims = tuple(embed_dims // num_heads * h for h in heads)
+        self.patch_size = patch_size
+        self.out_origin = out_origin
+        self.out_indices = check_out_indices(out_indices, num_layers)
+        self.output_cls_token = output_cls_token
+        self.final_norm = final_norm
+        self.interpolate_mode = interpolate_mode
+        self.with_cp = with_cp
+        norm = norm_layer(norm_cfg)
+
+        self.patch_embed = NestedPatchEmbed(
+            _pair(img_size, patch_size), patch_size, in_channels, embed_dims, bias=patch_bias
+        )
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.patch_embed.num_patches, embed_dims))
+        self.pos_drop = nn.Dropout(drop_rate)
+        self.blocks = nn.ModuleList(
+            Block(
+                embed_dims,
+                num_heads,
+                mlp_ratio,
+                qkv_bias=qkv_bias,
+                proj_drop=drop_rate,
+                attn_drop=attn_drop_rate,
+                drop_path=rate,
+                act_layer=partial(build_activation_layer, act_cfg),
+                norm_layer=norm,
+                attn_layer=NestedAttention,
+                mlp_layer=NestedMlp,
+            )
+            for rate in calculate_drop_path_rates(drop_path_rate, num_layers)
+        )
+        self.norm = norm(embed_dims)
+        self.head = NestedLinear(embed_dims, num_classes) if num_classes else None
+        self.recycle = nn.ModuleList(
+            Recycle(narrow, wide) for narrow, wide in pairwise(self.stage_dims)
+        )
+        self._reset_parameters()
+        self.pruning = build_pruning(pruning, self.stage_dims, num_layers)
+        self._freeze(frozen_exclude)
+
+    def embed(self, images: Tensor, stage: int, embedding: Tensor | None = None) -> Tensor:
+        """Patches, class token and position embedding, see :meth:`ThinkingBackbone.embed`.
+
+        Args:
+            images: (n, 3, H, W).
+            stage: Index of the stage, from 0.
+            embedding: (n, 1 + h w, d_{i-1}), or None at the first stage.
+
+        Returns:
+            (n, 1 + h w, d_i), class token first, (h, w) the grid of the padded image.
+        """
+        start = 0 if embedding is None else embedding.shape[-1]
+        new = slice(start, self.stage_dims[stage])
+        patches = self.patch_embed(images, new)  # (n, h w, d_i - d_{i-1})
+        cls_token = self.cls_token[..., new].expand(patches.shape[0], -1, -1)
+        tokens = torch.cat((cls_token, patches), dim=1)
+        position = resample_abs_pos_embed(
+            self.pos_embed[..., new],
+            self.grid(images.shape[-2:]),
+            self.patch_embed.grid_size,
+            interpolation=self.interpolate_mode,
+            antialias=False,
+        )
+        tokens = self.pos_drop(tokens + position)
+        return tokens if embedding is None else torch.cat((embedding, tokens), dim=-1)
+
+    def grid(self, size: Sequence[int]) -> list[int]:
+        """Rows and columns of patches for an image of (H, W) pixels, padding included."""
+        return [-(-length // self.patch_size) for length in size]
+
+    def padded_size(self, size: Sequence[int]) -> list[int]:
+        """Size in pixels that images of (H, W) pixels are padded to: multiples of the patch."""
+        return [length * self.patch_size for length in self.grid(size)]
+
+    def run_stage(
+        self, stage: int, embedding: Tensor, tokens: Tensor | None, size: Sequence[int]
+    ) -> StageOutput:
+        """Runs the first heads of every block; see :meth:`ThinkingBackbone.run_stage`.
+
+        Args:
+            stage: Index of the stage, from 0.
+            embedding: (n, N, d_i).
+            tokens: (n, N, d_{i-1}), or None at the first stage.
+            size: (H, W) of the images in pixels.
+
+        Returns:
+            Tokens (n, N, d_i), maps (n, D, h, w) or pairs of them with (n, D), logits (n, K).
+        """
+        x = embedding
+        if stage > 0:
+            x = x + self.recycle[stage - 1](tokens)
+        run = self.pruning.start(stage, tokens, self.grid(size)) if self.pruning else AllTokens()
+        maps = [x] if self.out_origin else []
+        for index, block in enumerate(self.blocks):
+            x, mask = run.before_block(index, x)
+            x = self._run(block, x, mask)
+            if index in self.out_indices:
+                maps.append(run.restore(x))
+        tokens = run.finish(x, self.norm)
+        if self.final_norm and len(self.blocks) - 1 in self.out_indices:
+            maps[-1] = tokens
+        return StageOutput(
+            stage=stage,
+            num_stages=self.num_stages,
+            tokens=tokens,
+            features=tuple(self._to_feature(x, size) for x in maps),
+            logits=self.classify(tokens),
+            kept_tokens=run.kept,
+        )
+
+    @property
+    def out_channels(self) -> tuple[int, ...]:
+        """The full width, once for each map."""
+        return (self.embed_dims,) * (len(set(self.out_indices)) + self.out_origin)
+
+    def kept_shape(self, size: Sequence[int]) -> tuple[int, int, int] | None:
+        """As in :class:`ThinkingBackbone`."""
+        return self.pruning.kept_shape(self.grid(size)) if self.pruning else None
+
+    def size_divisor(self) -> int:
+        """The patch size; see :meth:`ThinkingBackbone.size_divisor`.
+
+        Raises:
+            ValueError: With token pruning, where the number of tokens kept becomes a constant.
+        """
+        if self.pruning is not None:
+            raise ValueError(
+                f"{type(self.pruning).__name__} keeps a number of tokens that depends on the image "
+                "size, and a graph holds it as a constant"
+            )
+        return self.patch_size
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """The class token (n, d) of tokens (n, N, d)."""
+        return tokens[:, 0]
+
+    def group_matcher(self, coarse: bool = False) -> dict:
+        """Embedding, blocks, and the final norm with the last; see :class:`ThinkingBackbone`."""
+        return dict(
+            stem=r"^(?:cls_token|pos_embed|patch_embed)",
+            blocks=[(r"^blocks\.(\d+)", None), (r"^norm\.", (99999,))],
+        )
+
+    def _to_feature(self, x: Tensor, size: Sequence[int]) -> Tensor | tuple[Tensor, Tensor]:
+        """Tokens (n, 1 + h w, d), zero-padded: map (n, D, h, w), or also class token (n, D)."""
+        x = F.pad(x, (0, self.embed_dims - x.shape[-1]))
+        # contiguous as mmseg's own: some heads call view()
+        spatial = x[:, 1:].transpose(1, 2).unflatten(2, self.grid(size)).contiguous()
+        return (spatial, x[:, 0]) if self.output_cls_token else spatial
+
+    def _reset_parameters(self) -> None:
+        """DeiT's initialisation."""
+        trunc_normal_(self.cls_token, std=0.02)
+        trunc_normal_(self.pos_embed, std=0.02)
+        self._reset_linear()
+
+    def _freeze(self, exclude: Sequence[str]) -> None:
+        for name, parameter in self.named_parameters():
+            if "all" not in exclude and not any(part in name for part in exclude):
+                parameter.requires_grad = False
+
+
+def _pair(img_size: int | Sequence[int], patch_size: int) -> tuple[int, int]:
+    pair = tuple(to_2tuple(img_size))
+    if len(pair) == 1:
+        pair *= 2
+    if len(pair) != 2:
+        raise ValueError(f"img_size={img_size} must be one or two lengths in pixels")
+    if min(pair) < patch_size:
+        raise ValueError(f"img_size={img_size} must be patch_size={patch_size} pixels or more")
+    return pair
+
+
+def _check_stages(thinking_stages: Sequence[int], num_heads: int | None) -> tuple[int, ...]:
+    if not isinstance(thinking_stages, Sequence) or isinstance(thinking_stages, str):
+        raise ValueError(f"thinking_stages={thinking_stages!r} must list the heads of each stage")
+    heads = tuple(thinking_stages)
+    if not heads:
+        raise ValueError("thinking_stages=() is empty; give the heads of at least one stage")
+    if not all(isinstance(h, Integral) and h >= 1 for h in heads):
+        raise ValueError(f"thinking_stages={heads} must be integers >= 1")
+    if any(b <= a for a, b in pairwise(heads)):
+        raise ValueError(f"thinking_stages={heads} must be increasing")
+    if num_heads is not None and heads[-1] > num_heads:
+        raise ValueError(f"thinking_stages={heads} has a stage above num_heads={num_heads}")
+    return heads

@@ -1,0 +1,260 @@
+"""Classifier that trains all thinking stages jointly and lets a gate choose at inference."""
+
+import random
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModel
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+from ...cost import stage_macs
+from ...registry import MODELS, register
+from ...thinking import Replay, Thought, think
+from ...utils.argument_types import check_options
+from ...weights.load import load_pretrained
+from ..backbones import ThinkingBackbone
+from ..backbones.base import check_loss_weights
+from ..gates import Gate
+from ..joint_batch import JointLogs
+from ..pruning import build_pruning_loss
+
+
+@register("MODELS")
+class ThinkingClassifier(JointLogs, BaseModel):
+    """Image classifier over a thinking backbone and its image-level head.
+
+    Training runs every stage and adds up their weighted cross-entropies; each is logged, with its
+    weight, under its stage. At inference the backbone's gate decides for each image, and the
+    result's data sample carries ``exit_stage``, ``gate_entropy`` and ``gmacs``.
+
+    Args:
+        backbone: Config of a thinking backbone, or one, with ``num_classes`` and its gate.
+        loss_weights: Weight of each stage's loss; None for the backbone's own.
+        pruning_loss: Options of :class:`PruningLoss`, for a backbone that prunes tokens.
+        label_smoothing: Share in [0, 1) of a label that goes to all classes evenly, after mixing.
+        sandwich: With more than three stages: each step gives gradients to the first stage, the
+            last, and one drawn at random in between, whose weight is multiplied by their number, so
+            that the expected loss is the joint one. The other stages run without gradients, since
+            their tokens are recycled. Across several processes, which all draw the same, this needs
+            ``find_unused_parameters=True``.
+        test_cfg: ``dict(per_stage=True)`` has :meth:`predict` run every stage on every image and
+            report what each would have said, next to what the gate chooses.
+        data_preprocessor: As in mmengine; a config without a type is that of
+            :class:`ClsDataPreProcessor`.
+        pretrained: Deprecated spelling of ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
+        init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` reads DeiT, timm, mmseg, the authors'
+            and our own weights.
+
+    Raises:
+        TypeError: If the backbone does not think.
+        ValueError: If the backbone has no classes, or an argument is out of range.
+    """
+
+    shared_random: random.Random
+    """For what all processes draw alike; :class:`StepSeedHook` seeds it in every step."""
+
+    def __init__(
+        self,
+        backbone: dict | ThinkingBackbone,
+        loss_weights: Sequence[float] | None = None,
+        pruning_loss: dict | None = None,
+        label_smoothing: float = 0.0,
+        sandwich: bool = False,
+        test_cfg: dict | None = None,
+        data_preprocessor: dict | None = None,
+        pretrained: str | None = None,
+        init_cfg: dict | None = None,
+    ):
+        if isinstance(backbone, dict):
+            backbone = MODELS.build(backbone)
+        if not isinstance(backbone, ThinkingBackbone):
+            raise TypeError(
+                f"backbone {type(backbone).__name__} does not think; ThinkingClassifier takes a "
+                "ThinkingBackbone such as ThinkingViT"
+            )
+        if not backbone.num_classes:
+            raise ValueError("ThinkingClassifier needs a backbone with num_classes >= 1, it has 0")
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing={label_smoothing} must lie in [0, 1)")
+        if pretrained is not None:
+            if init_cfg is not None:
+                raise ValueError("init_cfg and pretrained cannot be set at the same time")
+            init_cfg = dict(type="Pretrained", checkpoint=pretrained)
+        if init_cfg and init_cfg.get("type") != "Pretrained":
+            raise ValueError(f"init_cfg={init_cfg} must have type='Pretrained'")
+        if isinstance(data_preprocessor, dict):
+            data_preprocessor = {"type": "ClsDataPreProcessor", **data_preprocessor}
+            if data_preprocessor.get("mixup"):
+                data_preprocessor.setdefault("num_classes", backbone.num_classes)
+        super().__init__(data_preprocessor, init_cfg)
+        self.backbone = backbone
+        if loss_weights is not None:
+            backbone.loss_weights = check_loss_weights(loss_weights, self.num_stages)
+        self.pruning_loss = build_pruning_loss(pruning_loss, backbone)
+        self.label_smoothing = label_smoothing
+        self.sandwich = sandwich
+        self.shared_random = random.Random(torch.initial_seed())
+        self.test_cfg = dict(test_cfg or {})
+        check_options("test_cfg", self.test_cfg, per_stage=bool)
+        self._gmacs: dict[tuple, Tensor] = {}
+
+    def init_weights(self) -> None:
+        """Weights of the backbone, then those of a whole classifier that ``init_cfg`` names."""
+        self.backbone.init_weights()
+        if cfg := self.init_cfg:
+            load_pretrained(self, cfg["checkpoint"], cfg.get("prefix"), cfg.get("ema"))
+        if self.pruning_loss is not None:
+            self.pruning_loss.teacher.prepare(self.backbone)
+        self._is_init = True
+
+    @property
+    def num_stages(self) -> int:
+        """Number of thinking stages."""
+        return self.backbone.num_stages
+
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: list[BaseDataElement] | None = None,
+        mode: str = "tensor",
+    ) -> Tensor | dict[str, Tensor] | list[BaseDataElement]:
+        """Runs the model in one of mmengine's three modes.
+
+        Args:
+            inputs: (B, 3, H, W), as the data preprocessor returns them.
+            data_samples: With ``gt_label`` for ``'loss'``.
+            mode: ``'tensor'`` for logits, ``'loss'`` for :meth:`loss`, ``'predict'`` for
+                :meth:`predict`.
+
+        Returns:
+            (B, K) logits of the stage where each image stopped; losses; or data samples.
+
+        Raises:
+            ValueError: If ``mode`` is none of these.
+        """
+        if mode == "loss":
+            return self.loss(inputs, data_samples)
+        if mode == "predict":
+            return self.predict(inputs, data_samples)
+        if mode == "tensor":
+            return self.think(inputs).logits
+        raise ValueError(f"mode={mode!r} must be 'tensor', 'loss' or 'predict'")
+
+    # ---------------------------------------------------------------- training
+
+    def loss(self, inputs: Tensor, data_samples: list[BaseDataElement]) -> dict[str, Tensor]:
+        """Weighted cross-entropy of every stage, named ``stage{i}.loss``.
+
+        A backbone that prunes tokens adds ``pruning.*``.
+
+        Args:
+            inputs: (B, 3, H, W).
+            data_samples: With ``gt_label``, or ``gt_score`` (K,) where labels were mixed.
+
+        Raises:
+            ValueError: If a label is outside [0, K).
+        """
+        target = self._target(data_samples)
+        weights = self._step_weights()
+        outputs = self.backbone.forward_stages(inputs, [w > 0 for w in weights])
+        losses = {}
+        for output in outputs:
+            if weight := weights[output.stage]:
+                loss = F.cross_entropy(output.logits, target, label_smoothing=self.label_smoothing)
+                losses[f"stage{output.stage}.loss"] = weight * loss
+        if self.pruning_loss is not None:
+            stage = self.backbone.pruning.stage
+            share = weights[stage] / self.backbone.loss_weights[stage]  # of the sandwich
+            found = self.pruning_loss(self.backbone, outputs, inputs) if share else {}
+            losses.update({f"pruning.{name}": share * loss for name, loss in found.items()})
+        return losses
+
+    def _step_weights(self) -> list[float]:
+        """Loss weight of each stage in this step; 0 for those the sandwich leaves out."""
+        weights = self.backbone.loss_weights
+        between = range(1, self.num_stages - 1)
+        if not self.sandwich or len(between) < 2:
+            return weights
+        drawn = self.shared_random.choice(between)
+        shares = {0: 1, drawn: len(between), self.num_stages - 1: 1}
+        return [weight * shares.get(stage, 0) for stage, weight in enumerate(weights)]
+
+    def _target(self, data_samples: list[BaseDataElement]) -> Tensor:
+        """(B,) labels, or (B, K) where they were mixed."""
+        labels = torch.stack([sample.gt_label for sample in data_samples])
+        classes = self.backbone.num_classes
+        # on the CPU only: elsewhere a look at the data would make the host wait
+        if labels.device.type == "cpu" and not ((labels >= 0) & (labels < classes)).all():
+            raise ValueError(f"labels {labels.tolist()} must lie in [0, {classes})")
+        if "gt_score" in data_samples[0]:
+            return torch.stack([sample.gt_score for sample in data_samples])
+        return labels
+
+    # --------------------------------------------------------------- inference
+
+    def think(self, images: Tensor, gate: Gate | None = None) -> Thought:
+        """Runs stages until the gate has stopped every image.
+
+        Args:
+            images: (B, 3, H, W).
+            gate: In place of the backbone's own.
+        """
+        return self.backbone.think(images, gate)
+
+    def predict(
+        self, inputs: Tensor, data_samples: list[BaseDataElement] | None = None
+    ) -> list[BaseDataElement]:
+        """Classifies images.
+
+        Args:
+            inputs: (B, 3, H, W).
+            data_samples: The results are added to them. None makes new ones.
+
+        Returns:
+            Data samples with ``pred_score`` (K,) probabilities, ``pred_label``, ``exit_stage``,
+            ``gate_entropy`` (number of stages,) in nats, NaN where the gate stopped before,
+            ``gmacs``, the multiply-accumulates that the gate spent on the image in 10^9, with
+            ``per_stage`` in ``test_cfg`` ``stage_scores`` (number of stages, K), and where a stage
+            is pruned ``kept_tokens`` (L, h, w), see :class:`~tvit_seg.Thought`.
+        """
+        stage_scores = None
+        if self.test_cfg.get("per_stage"):
+            outputs = self.backbone.forward_stages(inputs)
+            logits = torch.stack([output.logits for output in outputs], dim=1)  # (B, n, K)
+            stage_scores = logits.softmax(dim=-1)
+            thought = think(Replay(outputs), inputs, self.backbone.gate)
+        else:
+            thought = self.think(inputs)
+        logits, exits, entropies = thought.logits, thought.exit_stage, thought.entropy
+        scores = logits.softmax(dim=-1)  # (B, K)
+        costs = self.stage_gmacs(inputs.shape[-2:])[exits.cpu()]
+        if data_samples is None:
+            data_samples = [BaseDataElement() for _ in inputs]
+        for i, sample in enumerate(data_samples):
+            sample.set_field(scores[i], "pred_score")
+            sample.set_field(scores[i].argmax(), "pred_label")
+            sample.set_field(exits[i].cpu(), "exit_stage")
+            sample.set_field(entropies[i].cpu(), "gate_entropy")
+            sample.set_field(float(costs[i]), "gmacs")
+            if thought.kept_tokens is not None:
+                sample.set_field(thought.kept_tokens[i].cpu(), "kept_tokens")
+            if stage_scores is not None:
+                sample.set_field(stage_scores[i], "stage_scores")
+        return data_samples
+
+    def stage_gmacs(self, size: Sequence[int]) -> Tensor:
+        """Cost of an image, counted once for each size and kind of gate.
+
+        Args:
+            size: (H, W) in pixels.
+
+        Returns:
+            (number of stages,) GMACs when stopping after each stage.
+        """
+        size = tuple(self.backbone.padded_size(size))
+        key = (size, *self.backbone.cost_key)
+        if key not in self._gmacs:
+            self._gmacs[key] = torch.tensor(stage_macs(self, size), dtype=torch.double) / 1e9
+        return self._gmacs[key]

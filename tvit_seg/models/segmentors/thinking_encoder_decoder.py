@@ -1,0 +1,367 @@
+"""Segmentor that trains all thinking stages jointly and lets a gate choose at inference."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine import ConfigDict
+from mmengine.structures import PixelData
+from mmseg.models import EncoderDecoder
+from mmseg.structures import SegDataSample
+from mmseg.utils import add_prefix
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from ...cost import stage_macs
+from ...registry import register
+from ...thinking import Decode, Features, Thought
+from ...weights.load import load_pretrained
+from ...weights.strict_loading import strict_loading
+from ..backbones import ThinkingBackbone
+from ..backbones.base import check_loss_weights
+from ..gates import EntropyGate, Gate
+from ..joint_batch import JointLogs, average_jointly
+from ..layers import fuse_attention
+from ..pruning import build_pruning_loss
+from .head_check import check_counts, check_head_config, check_heads
+from .image_loss import ImageLoss
+from .labels import pad_labels, require_labels
+from .postprocess import class_map, restore
+from .windows import Windows, check_pair, check_test_cfg
+
+
+@register("MODELS")
+class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
+    """mmseg's ``EncoderDecoder`` for backbones that think.
+
+    Training runs every stage and adds up their weighted losses; each is logged under its stage.
+    At inference the backbone's gate decides for each image (each window in ``slide`` mode), and the
+    result's data sample carries ``exit_stage``, ``gate_entropy``, ``windows`` and ``gmacs``.
+
+    Args:
+        backbone: Config of a thinking backbone, with its gate.
+        decode_head: Config of any mmseg decode head; it sees the full width always.
+        neck: As in mmseg.
+        auxiliary_head: As in mmseg; one or several, at every stage.
+        loss_weights: Weight of each stage's losses; None for the backbone's own.
+        image_loss: Options of :class:`ImageLoss`, which trains the class token; None freezes the
+            image-level head as it was loaded.
+        pruning_loss: Options of :class:`PruningLoss`, for a backbone that prunes tokens.
+        train_cfg: As in mmseg.
+        test_cfg: As in mmseg, plus ``window_batch_size``: how many sliding windows run at once.
+        data_preprocessor: As in mmseg.
+        pretrained: As in mmseg.
+        init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` reads weights of a whole segmentor,
+            ours, the authors' or mmseg's Segmenter.
+
+    Raises:
+        TypeError: If the backbone does not think.
+        ValueError: If heads, gate, loss weights, classes and windows do not fit together.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        decode_head: dict,
+        neck: dict | None = None,
+        auxiliary_head: dict | list | None = None,
+        loss_weights: Sequence[float] | None = None,
+        image_loss: dict | None = None,
+        pruning_loss: dict | None = None,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        data_preprocessor: dict | None = None,
+        pretrained: str | None = None,
+        init_cfg: dict | None = None,
+    ):
+        if not isinstance(backbone, Mapping):
+            raise TypeError(f"backbone={backbone!r} must be the config of a thinking backbone")
+        backbone = ConfigDict(backbone)
+        check_test_cfg(test_cfg or {})
+        gate = backbone.pop("gate", None)  # set below, where decoded pixels are at hand
+        check_head_config(decode_head)
+        check_counts("auxiliary_head", auxiliary_head)
+        super().__init__(
+            backbone,
+            decode_head,
+            neck=neck,
+            auxiliary_head=auxiliary_head,
+            train_cfg=train_cfg,
+            test_cfg=ConfigDict(test_cfg or {}),
+            data_preprocessor=data_preprocessor,
+            pretrained=pretrained,
+            init_cfg=init_cfg,
+        )
+        if not isinstance(self.backbone, ThinkingBackbone):
+            raise TypeError(
+                f"backbone {type(self.backbone).__name__} does not think; "
+                "ThinkingEncoderDecoder takes ThinkingViT or ThinkingSwin"
+            )
+        check_heads(self)
+        self.backbone.set_gate(gate, has_decode_head=True)
+        fuse_attention(self.decode_head)
+        average_jointly(self)
+        if loss_weights is not None:
+            self.backbone.loss_weights = check_loss_weights(loss_weights, self.num_stages)
+        self.image_loss = None
+        if image_loss is not None:
+            ignore = dict(ignore_index=self.decode_head.ignore_index)
+            self.image_loss = ImageLoss(**{**ignore, **image_loss})
+            self._check_image_head()
+        elif self.backbone.head is not None:
+            self.backbone.head.requires_grad_(False)  # nothing trains it; it stays as loaded
+        self.pruning_loss = build_pruning_loss(pruning_loss, self.backbone)
+        if (size := getattr(self.data_preprocessor, "size", None)) is not None:
+            check_pair("data_preprocessor size", size)
+        self._gmacs: dict[tuple, Tensor] = {}
+
+    def init_weights(self) -> None:
+        """As in mmseg; a checkpoint of the whole segmentor is converted to our names and shapes."""
+        init_cfg, self.init_cfg = self.init_cfg, None
+        with strict_loading():  # an ``init_cfg`` of a head is mmengine's to load
+            super().init_weights()
+        self.init_cfg = init_cfg
+        if init_cfg:
+            if init_cfg.get("type") != "Pretrained":
+                raise ValueError(f"init_cfg={init_cfg} must have type='Pretrained'")
+            load_pretrained(
+                self, init_cfg["checkpoint"], init_cfg.get("prefix"), init_cfg.get("ema")
+            )
+        if self.pruning_loss is not None:
+            self.pruning_loss.teacher.prepare(self.backbone)
+
+    @property
+    def num_stages(self) -> int:
+        """Number of thinking stages."""
+        return self.backbone.num_stages
+
+    @property
+    def window_batch_size(self) -> int:
+        """How many sliding windows run at once."""
+        return self.test_cfg.get("window_batch_size", 8)
+
+    # ---------------------------------------------------------------- training
+
+    def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
+        """Weighted losses of every stage, named ``stage{i}.decode.*``, ``.aux.*``, ``.image.*``.
+
+        A backbone that prunes tokens adds ``pruning.*``.
+
+        Args:
+            inputs: (B, 3, H, W).
+            data_samples: With ``gt_sem_seg``.
+        """
+        require_labels(data_samples)
+        inputs, data_samples = self._pad(inputs, data_samples)
+        losses = {}
+        outputs = self.backbone.forward_stages(inputs)
+        for output in outputs:
+            features = self._neck(output.features)
+            found = self._decode_head_forward_train(features, data_samples)
+            if self.with_auxiliary_head:
+                found.update(self._auxiliary_head_forward_train(features, data_samples))
+            if self.image_loss is not None:
+                labels = torch.cat([sample.gt_sem_seg.data for sample in data_samples])
+                found["image.loss"] = self.image_loss(output.logits, labels)
+            weighted = _scale_losses(found, self.backbone.loss_weights[output.stage])
+            losses.update(add_prefix(weighted, f"stage{output.stage}"))
+        if self.pruning_loss is not None:
+            reader = self.image_loss or self.backbone.gate
+            use_sigmoid = getattr(reader, "use_sigmoid", False)
+            found = self.pruning_loss(self.backbone, outputs, inputs, use_sigmoid)
+            losses.update(add_prefix(found, "pruning"))
+        return losses
+
+    def _pad(
+        self, inputs: Tensor, data_samples: list[SegDataSample]
+    ) -> tuple[Tensor, list[SegDataSample]]:
+        """Images with zeros and labels with ignored pixels, where patches reach over the border."""
+        height, width = inputs.shape[-2:]
+        bottom, right = (p - s for p, s in zip(self._padded(inputs), (height, width), strict=True))
+        if not bottom and not right:
+            return inputs, data_samples
+        margin = (0, right, 0, bottom)
+        labels = pad_labels(data_samples, margin, self.decode_head.ignore_index)
+        return F.pad(inputs, margin), labels
+
+    def _padded(self, inputs: Tensor) -> list[int]:
+        return self.backbone.padded_size(inputs.shape[-2:])
+
+    # --------------------------------------------------------------- inference
+
+    def think(self, images: Tensor, gate: Gate | None = None) -> Thought:
+        """Runs stages until the gate has stopped every image, and decodes what is not yet decoded.
+
+        Args:
+            images: (B, 3, H, W).
+            gate: In place of the backbone's own.
+
+        Returns:
+            The thought; its ``seg_logits`` are (B, K, H, W).
+        """
+        decode = self.decoder(images)
+        thought = self.backbone.think(images, gate, decode)
+        if thought.seg_logits is None:
+            thought.seg_logits = decode(thought.features)
+        thought.seg_logits = thought.seg_logits[..., : images.shape[-2], : images.shape[-1]]
+        return thought
+
+    def decoder(self, images: Tensor) -> Decode:
+        """The decode head for images of one size.
+
+        Args:
+            images: (B, 3, H, W).
+
+        Returns:
+            Maps features of n such images to logits (n, K, H', W') at the padded size.
+        """
+        padded = torch.Size(self._padded(images))
+
+        def decode(features: Features) -> Tensor:
+            # a torch.Size tells mmseg's heads to upsample to just this size
+            metas = [dict(img_shape=padded, pad_shape=padded)] * len(tree_leaves(features)[0])
+            return self.decode_head.predict(self._neck(features), metas, self.test_cfg)
+
+        return decode
+
+    def predict(
+        self, inputs: Tensor, data_samples: list[SegDataSample] | None = None
+    ) -> list[SegDataSample]:
+        """Segments images.
+
+        Args:
+            inputs: (B, 3, H, W).
+            data_samples: Their metainfo; the results are added to them. None makes new ones.
+
+        Returns:
+            Data samples with ``pred_sem_seg`` and ``seg_logits`` as in mmseg, and, with W windows
+            (1 in ``whole`` mode): ``exit_stage`` (W,), a scalar tensor in ``whole`` mode;
+            ``gate_entropy`` (W, number of stages) in nats, NaN where not run, (number of stages,)
+            in ``whole`` mode; ``windows`` (W, 4) top, left, bottom, right as shares of the image;
+            ``gmacs``, the multiply-accumulates spent on the image in 10^9. Where a stage was
+            pruned, ``kept_tokens`` (W, L, h, w), (L, h, w) in ``whole`` mode: which tokens survived
+            each of L prunings, NaN where the image or window stopped before; ``patch_size`` in
+            their metainfo is that of the tokens in pixels.
+        """
+        windows = self.windows(inputs)
+        seg_logits, exits, entropies, kept = self._segment(inputs, windows)
+        results = self.postprocess_result(seg_logits, data_samples)
+        costs = self.stage_gmacs(windows)[exits.cpu()]  # (B, W)
+        for i, sample in enumerate(results):
+            mine = i if self._slides else (i, 0)
+            sample.set_field(exits[mine].cpu(), "exit_stage")
+            sample.set_field(entropies[mine].cpu(), "gate_entropy")
+            sample.set_field(windows.shares(sample.metainfo), "windows")
+            sample.set_field(float(costs[i].sum()), "gmacs")
+            if kept is not None:
+                sample.set_field(kept[mine].cpu(), "kept_tokens")
+                sample.set_metainfo(dict(patch_size=self.backbone.patch_size))
+        return results
+
+    def _segment(
+        self, inputs: Tensor, windows: Windows
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Logits (B, K, H, W), and of all windows exits (B, W), entropies (B, W, stages), tokens.
+
+        The last are (B, W, L, h, w), the tokens that survived, or None.
+        """
+        canvas, exits, entropies, kept = None, [], [], []
+        for slots, crops in windows.crops(inputs, self.window_batch_size):
+            thought = self.think(crops)
+            canvas = windows.add(canvas, slots, thought.seg_logits, len(inputs))
+            exits.append(thought.exit_stage)
+            entropies.append(thought.entropy)
+            kept.append(thought.kept_tokens)
+        shape = (len(inputs), len(windows))
+        exits, entropies, kept = (
+            None if parts[0] is None else torch.cat(parts).unflatten(0, shape)
+            for parts in (exits, entropies, kept)
+        )
+        return windows.average(canvas), exits, entropies, kept
+
+    def postprocess_result(
+        self, seg_logits: Tensor, data_samples: list[SegDataSample] | None = None
+    ) -> list[SegDataSample]:
+        """As in mmseg, without copies of what keeps its size.
+
+        Args:
+            seg_logits: (B, K, H, W).
+            data_samples: Results are added to them; None makes new ones of the size given.
+        """
+        if data_samples is None:
+            data_samples = [
+                SegDataSample(metainfo=dict(ori_shape=tuple(seg_logits.shape[-2:])))
+                for _ in seg_logits
+            ]
+        for logits, sample in zip(seg_logits, data_samples, strict=True):
+            scores = restore(logits, sample.metainfo, self.align_corners)
+            if len(scores) == 1:
+                scores = scores.sigmoid()
+            labels = class_map(scores, self.decode_head.threshold)
+            sample.set_data(
+                dict(seg_logits=PixelData(data=scores), pred_sem_seg=PixelData(data=labels))
+            )
+        return data_samples
+
+    def windows(self, inputs: Tensor) -> Windows:
+        """The windows that images (B, 3, H, W) are seen through; a single one in ``whole`` mode."""
+        cfg = self.test_cfg if self._slides else {}
+        return Windows(inputs.shape[-2:], cfg.get("crop_size"), cfg.get("stride"))
+
+    def stage_gmacs(self, windows: Windows) -> Tensor:
+        """Cost of a window, counted once for each size, kind of gate and keep ratio.
+
+        Args:
+            windows: Of one size.
+
+        Returns:
+            (number of stages,) GMACs when stopping after each stage.
+        """
+        size = tuple(self.backbone.padded_size(windows.shape))
+        key = (size, *self.backbone.cost_key)
+        if key not in self._gmacs:
+            self._gmacs[key] = torch.tensor(stage_macs(self, size), dtype=torch.double) / 1e9
+        return self._gmacs[key]
+
+    def inference(self, inputs: Tensor, batch_img_metas: list[dict] | None = None) -> Tensor:
+        """Pixel logits (B, K, H, W) of images (B, 3, H, W)."""
+        return self._segment(inputs, self.windows(inputs))[0]
+
+    def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict] | None = None) -> Tensor:
+        """Pixel logits (B, K, H, W) of images (B, 3, H, W), without sliding windows."""
+        return self.think(inputs).seg_logits
+
+    def extract_feat(self, inputs: Tensor) -> Features:
+        """Feature maps of the stage where each image stopped."""
+        thought = self.backbone.think(inputs, decode=self.decoder(inputs))
+        return self._neck(thought.features)
+
+    @property
+    def _slides(self) -> bool:
+        return self.test_cfg.get("mode", "whole") == "slide"
+
+    def _neck(self, features: Features) -> Features:
+        return self.neck(features) if self.with_neck else features
+
+    def _check_image_head(self) -> None:
+        """The class token must be trained for what the gate reads from it."""
+        if self.backbone.num_classes != self.num_classes:
+            raise ValueError(
+                f"image_loss needs an image-level head over the {self.num_classes} classes of the "
+                f"decode head, but the backbone has num_classes={self.backbone.num_classes}"
+            )
+        gate = self.backbone.gate.measure
+        if isinstance(gate, EntropyGate) and gate.use_sigmoid != self.image_loss.use_sigmoid:
+            raise ValueError(
+                f"image_loss target={self.image_loss.target!r} trains a prediction that needs "
+                f"use_sigmoid={self.image_loss.use_sigmoid} in the EntropyGate"
+            )
+
+
+def _scale_losses(losses: dict, weight: float) -> dict:
+    """Losses times a weight; other entries, such as accuracies, as they are."""
+
+    def scale(value: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+        return [v * weight for v in value] if isinstance(value, list) else value * weight
+
+    return {name: scale(value) if "loss" in name else value for name, value in losses.items()}

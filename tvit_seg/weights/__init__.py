@@ -1,0 +1,1 @@
+"""Weights of any code base: reading, names, shapes, publishing. Dict in, dict out."""

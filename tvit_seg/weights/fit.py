@@ -1,0 +1,145 @@
+"""Weights in the shapes of a model: slices filled, cropped, positions resized."""
+
+import re
+from typing import TYPE_CHECKING
+
+from timm.layers import resample_abs_pos_embed, resample_patch_embed, resize_rel_pos_bias_table
+from timm.models import adapt_input_conv
+from torch import Tensor, nn
+
+from ..errors import CheckpointError
+from ..models.layers import NestedLayerNorm, NestedLinear
+
+if TYPE_CHECKING:
+    from .convert import Report
+
+
+def fit(weights: dict[str, Tensor], model: nn.Module, report: "Report") -> dict[str, Tensor]:
+    """Weights in the shapes of a model.
+
+    Args:
+        weights: Under the model's names.
+        model: Smaller weights fill the leading slices of its parameters, larger ones are cropped.
+        report: Is told what was cropped, resized or left out.
+
+    Returns:
+        What fits, as ``model.load_state_dict`` takes it.
+
+    Raises:
+        CheckpointError: A position embedding or table cannot be resized.
+    """
+    own = model.state_dict()
+    report.missing = [name for name in own if name not in weights]
+    backbone = getattr(model, "backbone", model)
+    fitted = {}
+    for name, value in weights.items():
+        if name not in own:
+            report.dropped[name] = "the model has no such parameter"
+            continue
+        target = own[name]
+        value = value.to(target.dtype)
+        if re.search(r"(^|backbone\.)pos_embed$", name):
+            value = _resize_position(name, value, backbone, report)
+        elif name.endswith("patch_embed.proj.weight") and value.shape[1:] != target.shape[1:]:
+            value = _resize_patches(value, target)
+            report.resized.append(name)
+        elif name.endswith(".relative_position_bias_table") and len(value) != len(target):
+            value = _resize_table(value, model.get_submodule(name.rpartition(".")[0]).window_size)
+            report.resized.append(name)
+        groups = _groups(model.get_submodule(name.rpartition(".")[0]))
+        if why := _mismatch(name, value, target, groups):
+            report.dropped[name] = why
+            report.missing.append(name)
+        else:
+            fitted[name] = _slice_into(name, value, target, groups, report)
+    return fitted
+
+
+def _resize_position(name: str, value: Tensor, backbone: nn.Module, report: "Report") -> Tensor:
+    grid = list(backbone.patch_embed.grid_size)
+    old = _grid(value.shape[1] - 1, grid)
+    if old == grid:
+        return value
+    report.resized.append(name)
+    return resample_abs_pos_embed(
+        value, grid, old, interpolation=backbone.interpolate_mode, antialias=False
+    )
+
+
+def _grid(num_patches: int, wanted: list[int]) -> list[int]:
+    """The grid a position embedding was made for: the wanted one if it fits, else a square."""
+    if num_patches == wanted[0] * wanted[1]:
+        return wanted
+    side = round(num_patches**0.5)
+    if side * side != num_patches:
+        raise CheckpointError(
+            f"a position embedding of {num_patches} patches is not square; "
+            f"only square ones can be resized to {wanted[0]} x {wanted[1]}"
+        )
+    return [side, side]
+
+
+def _resize_patches(weight: Tensor, target: Tensor) -> Tensor:
+    """A patch embedding (D, 3, P, P) for other image channels and another patch size."""
+    if weight.shape[2:] != target.shape[2:]:
+        weight = resample_patch_embed(weight, list(target.shape[2:]))
+    if weight.shape[1] != target.shape[1]:
+        if weight.shape[1] != 3:
+            raise CheckpointError(
+                f"a patch embedding of {weight.shape[1]} image channels cannot be made one of "
+                f"{target.shape[1]}; only that of 3 channels can"
+            )
+        weight = adapt_input_conv(target.shape[1], weight)
+    return weight
+
+
+def _resize_table(table: Tensor, window: tuple[int, int]) -> Tensor:
+    """A table (positions, heads) of relative positions for another window of attention."""
+    side = round(len(table) ** 0.5)
+    if side * side != len(table):
+        raise CheckpointError(
+            f"a table of {len(table)} relative positions is not square; only square ones can be "
+            f"resized to windows of {window[0]} x {window[1]}"
+        )
+    shape = ((2 * window[0] - 1) * (2 * window[1] - 1), table.shape[1])
+    return resize_rel_pos_bias_table(table, new_window_size=window, new_bias_shape=shape)
+
+
+def _groups(layer: nn.Module) -> tuple[int, int]:
+    """Into how many groups the rows and columns of a layer's weight fall, each cut on its own."""
+    if isinstance(layer, NestedLinear):
+        return layer.groups, layer.in_groups
+    return (layer.groups, 1) if isinstance(layer, NestedLayerNorm) else (1, 1)
+
+
+def _mismatch(name: str, value: Tensor, target: Tensor, groups: tuple[int, int]) -> str | None:
+    """Why a tensor cannot be cut or padded to the model's shape; None if it can."""
+    image_head = re.search(r"(^|backbone\.)head\.(weight|bias)$", name)
+    if image_head and value.shape[0] != target.shape[0]:
+        return f"{value.shape[0]} classes, the model has {target.shape[0]}"
+    nested = not re.search(r"^(decode_head|auxiliary_head)\.|^(backbone\.)?pruning\.", name)
+    for length, count in zip(value.shape, groups, strict=False):
+        if length % count:
+            return f"a length of {length} does not fall into {count} equal groups"
+    if value.ndim != target.ndim or (not nested and value.shape != target.shape):
+        return f"shape {tuple(value.shape)}, the model has {tuple(target.shape)}"
+    return None
+
+
+def _slice_into(
+    name: str, value: Tensor, target: Tensor, groups: tuple[int, int], report: "Report"
+) -> Tensor:
+    """The overlap of both shapes from the checkpoint, the rest as the model has it."""
+    if value.shape == target.shape:
+        return value
+    if any(new > old for new, old in zip(value.shape, target.shape, strict=True)):
+        report.cropped.append(name)
+    if any(new < old for new, old in zip(value.shape, target.shape, strict=True)):
+        report.partial.append(name)
+    result = target.clone()
+    source, goal = value, result
+    for dim in reversed(range(min(value.ndim, 2))):
+        source, goal = (x.unflatten(dim, (groups[dim], -1)) for x in (source, goal))
+    overlap = tuple(slice(min(a, b)) for a, b in zip(source.shape, goal.shape, strict=True))
+    goal[overlap] = source[overlap]
+    return result

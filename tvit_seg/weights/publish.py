@@ -1,0 +1,82 @@
+"""Weights-only files that say where they come from."""
+
+import hashlib
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .convert import ConvertedStateDict, convert_state_dict
+from .io import get_meta, get_state_dict, plain, read_checkpoint, which_weights, write_checkpoint
+
+_RECIPE = ("arch", "args", "epoch", "iter", "seed", "experiment_name", "cfg")
+
+
+def read_source(path: str | Path, ema: bool | None = None) -> tuple[ConvertedStateDict, dict]:
+    """Reads anybody's checkpoint under our names.
+
+    Args:
+        path: A local file: .pth, .bin, .safetensors, or .npz with ``param/...``.
+        ema: Whether to take averaged or raw weights, if it holds both.
+
+    Returns:
+        The weights, and what to record about them: ``source`` with ``file``, ``sha256``, ``kind``
+        and which ``weights`` were taken, the ``recipe`` as far as the file tells it, and the
+        arguments of the ``backbone`` if they were recorded.
+
+    Raises:
+        CheckpointError: The file is damaged or of an unknown kind.
+    """
+    checkpoint = read_checkpoint(path)
+    weights = convert_state_dict(get_state_dict(checkpoint, ema))
+    source = dict(
+        file=Path(path).name,
+        sha256=sha256(path),
+        kind=weights.report.source,
+        weights=which_weights(checkpoint, ema),
+    )
+    earlier = get_meta(checkpoint)
+    if "source" in earlier:
+        source["converted_from"] = earlier["source"]
+    known = dict(backbone=earlier["backbone"]) if "backbone" in earlier else {}
+    return weights, dict(source=source, recipe=_recipe({**checkpoint, **earlier}), **known)
+
+
+def write_release(weights: Mapping[str, Tensor], path: str | Path, **meta: Any) -> None:
+    """Writes weights with what is known about them, as ``.pth`` or ``.safetensors`` by the name.
+
+    Args:
+        weights: Tensors by name.
+        path: Target.
+        **meta: What to record; plain values.
+    """
+    write_checkpoint(dict(meta=meta, state_dict=dict(weights)), path)
+
+
+def sha256(path: str | Path) -> str:
+    """Checksum of a file, in hexadecimal digits.
+
+    Args:
+        path: The file.
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _recipe(known: Mapping[str, Any]) -> dict[str, Any]:
+    """How the weights were trained: an earlier record, mmengine's account or timm's."""
+    if "recipe" in known:
+        return known["recipe"]
+    found = {key: known[key] for key in _RECIPE if key in known}
+    if isinstance(found.get("args"), Namespace):
+        found["args"] = {key: _text(value) for key, value in vars(found["args"]).items()}
+    return plain(found)
+
+
+def _text(value: Any) -> Any:
+    return value if isinstance(value, (bool, int, float, str, list, tuple)) else str(value)
