@@ -1,0 +1,42 @@
+"""Checks of arguments; each message names the argument, what is allowed, and what it got."""
+
+from collections.abc import Collection
+from math import inf
+from numbers import Integral, Real
+from typing import Any
+
+from ..errors import ConfigError
+
+
+def check(fits: bool, name: str, value: Any, allowed: str) -> None:
+    """Raise ``ConfigError`` unless an argument fits.
+
+    Args:
+        fits: The condition, already evaluated.
+        name: Of the argument, as the user wrote it.
+        value: Of the argument.
+        allowed: Completes "must be ...".
+    """
+    if not fits:
+        raise ConfigError(f"{name} must be {allowed}, got {value!r}")
+
+
+def check_integer(name: str, value: Any, minimum: int = 1) -> int:
+    """Return an integer of at least ``minimum``; bools are refused."""
+    fits = isinstance(value, Integral) and not isinstance(value, bool) and value >= minimum
+    check(fits, name, value, f"an integer >= {minimum}")
+    return int(value)
+
+
+def check_number(name: str, value: Any, minimum: float = 0.0, maximum: float = inf) -> float:
+    """Return a number in ``[minimum, maximum]``; bools and NaN are refused."""
+    fits = isinstance(value, Real) and not isinstance(value, bool) and minimum <= value <= maximum
+    span = f"a number >= {minimum:g}" if maximum == inf else f"in [{minimum:g}, {maximum:g}]"
+    check(fits, name, value, span)
+    return float(value)
+
+
+def check_choice(name: str, value: Any, choices: Collection[Any]) -> Any:
+    """Return a value that is one of ``choices``."""
+    check(value in choices, name, value, f"one of {', '.join(map(repr, choices))}")
+    return value
