@@ -1,16 +1,17 @@
-"""The exit loop of ThinkingViT (https://arxiv.org/abs/2507.10800), and what it hands around.
+"""The exit loop of ThinkingViT (https://arxiv.org/abs/2507.10800) and the data it passes on.
 
-The loop stands here once. Classifier, segmentor and plain backbone all think through it.
+The loop exists once: classifier, segmentor and plain backbone all think through it.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, fields, replace
 from math import nan
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from .errors import ConfigError
 
 if TYPE_CHECKING:
     from .models.backbones.base import ThinkingBackbone
@@ -20,24 +21,28 @@ Features = tuple[Tensor | tuple[Tensor, Tensor], ...]
 """Maps (n, C, H', W') for decode heads, each paired with its class token (n, C) if asked for."""
 
 Decode = Callable[[Features], Tensor]
+"""A decode head: features of n images to logits (n, K, H, W) at the padded input size."""
+
+Rows = Tensor | bool
+"""Row numbers of some images of a batch; True for all of them, False for none."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class StageOutput:
-    """What one thinking stage says about the n images that ran it.
+    """Output of one thinking stage for the n images that ran it.
 
     Attributes:
         stage: Index of the stage, from 0.
-        num_stages: How many stages the backbone has.
+        num_stages: Number of stages of the backbone.
         tokens: All tokens after the final norm, d the width of the stage: (n, N, d) with a class
             token, (n, h, w, d) of a pyramid's last level.
         features: Maps (n, C, H', W') with C the full width; narrow ones are zero-padded to it. With
             ``output_cls_token`` each is a pair with its class token (n, C).
         logits: (n, K) image-level prediction, or None without a head.
         images: (n, 3, H, W) the images themselves.
-        decode: Maps features to pixel logits, where a decode head is at hand.
-        kept_tokens: (n, L, h, w) which spatial tokens survive each of L prunings, 1 or 0, in
-            training with a gradient to the predictors; None where the stage is not pruned.
+        seg_logits: (n, K, H, W) pixel logits at the padded input size, for gates that need them.
+        keep_mask: (n, L, h, w) spatial tokens that survive each of L prunings, 1 or 0, in training
+            with a gradient to the predictors; None where the stage is not pruned.
     """
 
     stage: int
@@ -46,20 +51,17 @@ class StageOutput:
     features: Features
     logits: Tensor | None
     images: Tensor | None = None
-    decode: Decode | None = None
-    kept_tokens: Tensor | None = None
+    seg_logits: Tensor | None = None
+    keep_mask: Tensor | None = None
 
-    @cached_property
-    def seg_logits(self) -> Tensor:
-        """(n, K, H, W) pixel logits at the padded input size, decoded when first asked for."""
-        if self.decode is None:
-            raise ValueError("there is no decode head to ask for pixel logits")
-        return self.decode(self.features)
+    def select(self, rows: Rows) -> "StageOutput":
+        """Output for some of the images; no copy where ``rows`` is True."""
+        return replace(self, **{f.name: _select(getattr(self, f.name), rows) for f in fields(self)})
 
 
 @dataclass
 class Thought:
-    """What the exit loop says about a batch of B images, each from the stage where it stopped.
+    """Result of the exit loop for a batch of B images, each from the stage where it stopped.
 
     Attributes:
         features: Maps (B, C, H', W'), with ``output_cls_token`` each paired with (B, C).
@@ -67,7 +69,7 @@ class Thought:
         entropy: (B, number of stages) as the gate measured it, in nats; NaN where not run.
         logits: (B, K) image-level prediction, or None without a head.
         seg_logits: (B, K, H, W) at the padded input size if the gate had them decoded, else None.
-        kept_tokens: (B, L, h, w) which spatial tokens survived each of L prunings, 1 or 0; NaN for
+        keep_mask: (B, L, h, w) spatial tokens that survived each of L prunings, 1 or 0; NaN for
             images that stopped before. None if no stage is pruned.
     """
 
@@ -76,7 +78,7 @@ class Thought:
     entropy: Tensor
     logits: Tensor | None
     seg_logits: Tensor | None = None
-    kept_tokens: Tensor | None = None
+    keep_mask: Tensor | None = None
 
 
 def think(
@@ -85,50 +87,72 @@ def think(
     gate: "Gate",
     decode: Decode | None = None,
 ) -> Thought:
-    """Runs thinking stages until every image has stopped; who stops costs nothing further.
+    """Run thinking stages until every image has stopped; images that stop cost nothing further.
 
     Args:
         backbone: Embeds images and runs a stage.
         images: (B, 3, H, W).
-        gate: Says who stops.
-        decode: Decode head for gates that look at pixels: features to (n, K, H, W).
+        gate: Decides which images stop.
+        decode: Decode head for gates that read pixels.
 
     Returns:
-        The thought, in the order of the batch.
+        The results in the order of the batch.
     """
     last = backbone.num_stages - 1
-    active = torch.arange(len(images))
-    embedding = tokens = None
-    shape = backbone.kept_shape(images.shape[-2:])
-    kept = shape and images.new_full((len(images), *shape), nan)
+    active = torch.arange(len(images))  # row numbers of the images that still think
     entropy = images.new_full((len(images), last + 1), nan, dtype=torch.float)
-    stopped = []
+    shape = backbone.keep_mask_shape(images.shape[-2:])
+    keep_mask = shape and images.new_full((len(images), *shape), nan)
+    exits = []
+    embedding = tokens = None
     for stage in range(last + 1):
         embedding = backbone.embed(images, stage, embedding)
         output = backbone.run_stage(stage, embedding, tokens, images.shape[-2:])
-        output.images, output.decode = images, decode
-        seen = gate.entropy(output)
-        entropy[active, stage] = seen.detach().float()
-        if output.kept_tokens is not None:
-            kept[active] = output.kept_tokens.detach().to(kept)
-        stop = torch.ones(len(active), dtype=torch.bool)
-        if stage < last:
-            stop = gate.stop(output, seen).cpu()  # the one look at the data that the host waits for
-        if stop.any() or stop.all():  # an empty batch stops too
-            stopped.append(_Stopped.select(output, active, _rows(stop)))
-        if stop.all():
+        output, uncertainty = measure(gate, output, images, decode)
+        entropy[active, stage] = uncertainty.detach().float()
+        if output.keep_mask is not None:
+            keep_mask[active] = output.keep_mask.detach().to(keep_mask)
+        stop = gate.stop(output, uncertainty) if stage < last else True
+        stopping, going = _partition(stop)
+        if stopping is not False:
+            exits.append((_select(active, stopping), output.select(stopping)))
+        if going is False:
             break
-        go = _rows(~stop)
         active, images, embedding, tokens = (
-            _select(x, go) for x in (active, images, embedding, output.tokens)
+            _select(x, going) for x in (active, images, embedding, output.tokens)
         )
-    return _gather(stopped, entropy, kept)
+    return _gather(exits, entropy, keep_mask)
+
+
+def measure(
+    gate: "Gate", output: StageOutput, images: Tensor, decode: Decode | None = None
+) -> tuple[StageOutput, Tensor]:
+    """Measure the uncertainty of images after a stage.
+
+    Args:
+        gate: Measures; pixels are decoded first if it needs them.
+        output: Of the stage, for n images.
+        images: (n, 3, H, W).
+        decode: Decode head for gates that read pixels.
+
+    Returns:
+        The output together with everything that the gate reads, and (n,) entropies in nats.
+
+    Raises:
+        ConfigError: If the gate reads pixels and there is no decode head.
+    """
+    output = replace(output, images=images)
+    if gate.needs_decode_head:
+        if decode is None:
+            raise ConfigError(f"{type(gate).__name__} reads decoded pixels and needs a decode head")
+        output = replace(output, seg_logits=decode(output.features))
+    return output, gate.entropy(output)
 
 
 class Replay:
-    """Stages that have run on all images, in place of a backbone that :func:`think` runs.
+    """Stages that have run on all images, in place of the backbone in :func:`think`.
 
-    What a gate decides then is what it would have decided, asked about the same images.
+    A gate decides on them as if the stages ran now.
 
     Args:
         outputs: Of every stage, from ``ThinkingBackbone.forward_stages``.
@@ -138,10 +162,10 @@ class Replay:
         self.outputs = outputs
         self.num_stages = len(outputs)
 
-    def kept_shape(self, size: Sequence[int]) -> tuple[int, int, int] | None:
-        """As of the backbone."""
-        shapes = (x.kept_tokens.shape[1:] for x in self.outputs if x.kept_tokens is not None)
-        return next(shapes, None)
+    def keep_mask_shape(self, size: Sequence[int]) -> tuple[int, int, int] | None:
+        """(L, h, w) of the images' keep masks; None if no stage is pruned."""
+        masks = (output.keep_mask for output in self.outputs)
+        return next((mask.shape[1:] for mask in masks if mask is not None), None)
 
     def embed(self, images: Tensor, stage: int, embedding: Tensor | None = None) -> Tensor:
         """Row numbers (n,) of the images among all."""
@@ -150,62 +174,35 @@ class Replay:
     def run_stage(
         self, stage: int, embedding: Tensor, tokens: Tensor | None, size: Sequence[int]
     ) -> StageOutput:
-        """What the stage has said about images.
-
-        Args:
-            stage: Index of the stage, from 0.
-            embedding: (n,) row numbers.
-            tokens: Not used.
-            size: Not used.
-        """
-        output = self.outputs[stage]
-        return replace(
-            output,
-            tokens=_select(output.tokens, embedding),
-            features=_select(output.features, embedding),
-            logits=_select(output.logits, embedding),
-            kept_tokens=_select(output.kept_tokens, embedding),
-        )
+        """Recorded output of a stage for the rows (n,) in ``embedding``."""
+        return self.outputs[stage].select(embedding)
 
 
-@dataclass
-class _Stopped:
-    """The images that stopped after a stage; fields as in :class:`Thought`."""
-
-    index: Tensor
-    stage: int
-    features: Features
-    logits: Tensor | None
-    seg_logits: Tensor | None
-
-    @classmethod
-    def select(cls, output: StageOutput, active: Tensor, rows: Tensor | None) -> "_Stopped":
-        return cls(
-            index=_select(active, rows),
-            stage=output.stage,
-            features=_select(output.features, rows),
-            logits=_select(output.logits, rows),
-            # there only if the gate asked for it
-            seg_logits=_select(output.__dict__.get("seg_logits"), rows),
-        )
+def _partition(stop: Tensor | bool) -> tuple[Rows, Rows]:
+    """Rows of the images that stop, and of those that go on."""
+    if isinstance(stop, Tensor):
+        stop = stop.cpu()  # the one point where the host waits for the device
+        if 0 < stop.sum() < len(stop):
+            return stop.nonzero().flatten(), (~stop).nonzero().flatten()
+        stop = bool(stop.all())
+    return stop, not stop
 
 
-def _rows(mask: Tensor) -> Tensor | None:
-    """Row numbers under a mask on the CPU; None for all, which needs no copy."""
-    return None if mask.all() else mask.nonzero().flatten()
-
-
-def _select(x: Tensor | tuple | None, rows: Tensor | None) -> Tensor | tuple | None:
-    if x is None or rows is None:
-        return x
+def _select(x: object, rows: Rows) -> object:
+    """Rows of a tensor, or of each tensor in nested tuples; anything else is returned unchanged."""
     if isinstance(x, tuple):
         return tuple(_select(part, rows) for part in x)
+    if rows is True or not isinstance(x, Tensor):
+        return x
     return x.index_select(0, rows.to(x.device, non_blocking=True))
 
 
-def _gather(stopped: list[_Stopped], entropy: Tensor, kept_tokens: Tensor | None) -> Thought:
-    """Joins what stopped after each stage, in the order of the batch."""
-    order = torch.cat([part.index for part in stopped]).argsort()
+def _gather(
+    exits: list[tuple[Tensor, StageOutput]], entropy: Tensor, keep_mask: Tensor | None
+) -> Thought:
+    """Join the images that stopped after each stage, in the order of the batch."""
+    rows, outputs = zip(*exits, strict=True)
+    order = torch.cat(rows).argsort()
 
     def join(parts: Sequence[Tensor | tuple | None]) -> Tensor | tuple | None:
         if len(parts) == 1 or parts[0] is None:
@@ -214,12 +211,13 @@ def _gather(stopped: list[_Stopped], entropy: Tensor, kept_tokens: Tensor | None
             return tuple(map(join, zip(*parts, strict=True)))
         return _select(torch.cat(parts), order)
 
-    exits = [torch.full((len(part.index),), part.stage, device=entropy.device) for part in stopped]
     return Thought(
-        features=join([part.features for part in stopped]),
-        exit_stage=join(exits),
+        features=join([output.features for output in outputs]),
+        exit_stage=join(
+            [torch.full((len(row),), output.stage, device=entropy.device) for row, output in exits]
+        ),
         entropy=entropy,
-        logits=join([part.logits for part in stopped]),
-        seg_logits=join([part.seg_logits for part in stopped]),
-        kept_tokens=kept_tokens,
+        logits=join([output.logits for output in outputs]),
+        seg_logits=join([output.seg_logits for output in outputs]),
+        keep_mask=keep_mask,
     )

@@ -58,7 +58,7 @@ def test_what_a_backbone_says():
         pruning=pruning,
     ).eval()  # fmt: skip
     thought = backbone.think(torch.randn(1, 3, 10, 12), FixedGate(1))
-    drawn = draw_kept_tokens(RED, thought.kept_tokens[0], backbone.patch_size)
+    drawn = draw_kept_tokens(RED, thought.keep_mask[0], backbone.patch_size)
     survivors = (drawn == RED[0, 0]).all(-1).reshape(10, 3, 12).sum((0, 2))
     assert survivors[0] == 120
     assert survivors[0] > survivors[1] > survivors[2] > 0

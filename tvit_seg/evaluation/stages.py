@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..models.classifiers import ThinkingClassifier
 from ..models.segmentors import ThinkingEncoderDecoder
+from ..thinking import measure
 from ..utils.stopwatch import Stopwatch
 from .mosaic import Mosaic
 
@@ -118,10 +119,13 @@ class SegmentationJudge(Judge):
             decode = model.decoder(crops)
             watch = Stopwatch(inputs.device)
             for output in model.backbone.iter_stages(crops):
-                output.images, output.decode = crops, decode
-                entropies[output.stage].append(model.backbone.gate.entropy(output).float())
+                output, entropy = measure(model.backbone.gate, output, crops, decode)
+                entropies[output.stage].append(entropy.float())
                 thinking[output.stage] += watch.lap()
-                logits[output.stage] += output.seg_logits[..., : crops.shape[-2], : crops.shape[-1]]
+                decoded = output.seg_logits
+                if decoded is None:
+                    decoded = decode(output.features)
+                logits[output.stage] += decoded[..., : crops.shape[-2], : crops.shape[-1]]
                 decoding[output.stage] += watch.lap()
         # a gate that looks at pixels has had each stage decoded in its own lap
         seconds = (thinking.cumsum() + decoding) / (len(inputs) * len(windows))
@@ -175,8 +179,8 @@ class ClassificationJudge(Judge):
         entropies, counts, seconds = [], [], []
         watch = Stopwatch(inputs.device)
         for output in self.model.backbone.iter_stages(inputs):
-            output.images = inputs
-            entropies.append(gate.entropy(output).float())
+            output, entropy = measure(gate, output, inputs)
+            entropies.append(entropy.float())
             seconds.append(watch.lap())
             best = output.logits.topk(max(topk)).indices == labels[:, None]
             hits = [best[:, :k].any(1) for k in topk]

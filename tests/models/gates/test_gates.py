@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tvit_seg import EntropyGate, FixedGate, Gate, PixelEntropyGate, RandomGate
+from tvit_seg.errors import ConfigError
 from tvit_seg.models.gates import build_gate
 from tvit_seg.models.gates.functional import pixel_entropy, sigmoid_entropy, softmax_entropy
-from tvit_seg.thinking import StageOutput
+from tvit_seg.thinking import StageOutput, measure
 
 
-def output(logits=None, images=None, stage=0, num_stages=2, decode=None):
+def output(logits=None, images=None, stage=0, num_stages=2):
     count = len(images if logits is None else logits)
     return StageOutput(
         stage=stage,
@@ -22,7 +23,6 @@ def output(logits=None, images=None, stage=0, num_stages=2, decode=None):
         features=(torch.zeros(count, 4, 1, 1),),
         logits=logits,
         images=images,
-        decode=decode,
     )
 
 
@@ -98,24 +98,24 @@ def test_pixel_gate_decodes_once():
         calls.append(len(features[0]))
         return torch.zeros(len(features[0]), 3, 4, 4)
 
-    out = output(torch.zeros(2, 3), decode=decode)
-    gate = PixelEntropyGate(2.0)
-    assert gate.stop(out, gate.entropy(out)).all()
+    gate, images = PixelEntropyGate(2.0), torch.zeros(2, 3, 8, 8)
+    out, entropy = measure(gate, output(torch.zeros(2, 3)), images, decode)
+    assert gate.stop(out, entropy).all()
     assert out.seg_logits.shape == (2, 3, 4, 4)
     assert calls == [2]
 
 
 def test_pixel_gate_without_a_decode_head():
-    with pytest.raises(ValueError, match="no decode head"):
-        PixelEntropyGate(1.0).entropy(output(torch.zeros(2, 3)))
+    with pytest.raises(ConfigError, match="needs a decode head"):
+        measure(PixelEntropyGate(1.0), output(torch.zeros(2, 3)), torch.zeros(2, 3, 8, 8))
 
 
 def test_fixed_gate_counts_from_both_ends():
     first, last = FixedGate(0), FixedGate(-1)
     for stage in range(3):
         out = output(torch.zeros(2, 3), stage=stage, num_stages=3)
-        assert first.stop(out, None).all()
-        assert last.stop(out, None).all() == (stage == 2)
+        assert first.stop(out, None) is True
+        assert last.stop(out, None) is (stage == 2)
 
 
 def test_random_gate_with_a_seed_depends_on_the_image_alone():

@@ -71,7 +71,7 @@ def test_reference(reference):
     close(second.logits, expected["logits1_pruned"], atol=1e-4)
     # theirs come in the order of their scores
     for mine, kept, theirs in zip(
-        second.tokens, second.kept_tokens[:, -1].flatten(1), expected["tokens1_pruned"], strict=True
+        second.tokens, second.keep_mask[:, -1].flatten(1), expected["tokens1_pruned"], strict=True
     ):
         mine = torch.cat((mine[:1], mine[1:][kept.bool()]))
         nearest = torch.cdist(mine, theirs).argmin(dim=1)
@@ -80,7 +80,7 @@ def test_reference(reference):
     thought = backbone.think(expected["x"])
     close(thought.logits, expected["gated_logits"], atol=1e-4)
     stopped = thought.exit_stage == 0
-    assert stopped.tolist() == thought.kept_tokens[:, 0, 0, 0].isnan().tolist()
+    assert stopped.tolist() == thought.keep_mask[:, 0, 0, 0].isnan().tolist()
     assert 0 < stopped.sum() < 4
 
 
@@ -112,7 +112,7 @@ def test_keep_ratio_one_is_no_pruning_to_the_bit(training):
         assert torch.equal(mine.tokens, other.tokens)
         assert torch.equal(mine.logits, other.logits)
         assert torch.equal(mine.features[0], other.features[0])
-        assert mine.kept_tokens is None
+        assert mine.keep_mask is None
 
 
 @torch.no_grad()
@@ -121,7 +121,7 @@ def test_keep_ratio_changes_at_test_time():
     images = torch.randn(2, 3, 32, 32)
     for ratio in (0.5, 0.9):
         backbone.pruning.keep_ratio = ratio
-        kept = backbone.think(images).kept_tokens
+        kept = backbone.think(images).keep_mask
         assert kept.sum((2, 3))[0].tolist() == [int(64 * ratio**k) for k in (1, 2, 3)]
     twin = copy.deepcopy(backbone)
     twin.pruning.keep_ratio = 0.2
@@ -135,7 +135,7 @@ def test_only_the_pruned_stage_is_pruned():
     images = torch.randn(2, 3, 32, 32)
     mine, other = backbone.think(images, FixedGate(0)), plain.think(images, FixedGate(0))
     assert torch.equal(mine.features[0], other.features[0])
-    assert mine.kept_tokens.isnan().all()
+    assert mine.keep_mask.isnan().all()
 
 
 @torch.no_grad()
@@ -144,13 +144,13 @@ def test_an_image_that_stops_has_no_survivors():
     images = torch.randn(6, 3, 32, 32)
     gate = TestPruned().median_gate(backbone, images)
     thought = backbone.think(images, gate)
-    assert thought.kept_tokens.shape == (6, 3, 8, 8)
+    assert thought.keep_mask.shape == (6, 3, 8, 8)
     stopped = thought.exit_stage == 0
-    assert thought.kept_tokens[stopped].isnan().all()
-    assert not thought.kept_tokens[~stopped].isnan().any()
+    assert thought.keep_mask[stopped].isnan().all()
+    assert not thought.keep_mask[~stopped].isnan().any()
     for i in (~stopped).nonzero().flatten().tolist():
         alone = backbone.think(images[i : i + 1], gate)
-        assert torch.equal(alone.kept_tokens[0], thought.kept_tokens[i])
+        assert torch.equal(alone.keep_mask[0], thought.keep_mask[i])
 
 
 def test_predictors_are_as_wide_as_their_stage():
@@ -160,7 +160,7 @@ def test_predictors_are_as_wide_as_their_stage():
 
 def test_a_single_stage_may_be_pruned_with_its_latest_tokens():
     backbone = build(dict(PRUNING, restore="latest"), thinking_stages=(4,))
-    assert backbone.think(torch.randn(1, 3, 32, 32)).kept_tokens.shape == (1, 3, 8, 8)
+    assert backbone.think(torch.randn(1, 3, 32, 32)).keep_mask.shape == (1, 3, 8, 8)
 
 
 @pytest.mark.parametrize(

@@ -63,10 +63,10 @@ def test_all_losses(use_sigmoid):
     weights = dict(ratio_weight=3.0, logits_weight=0.25, tokens_weight=0.125)
     losses = PruningLoss(**weights)(backbone, outputs, images, use_sigmoid)
     output = outputs[1]
-    close(losses["loss_ratio"], 3 * ratio_loss(output.kept_tokens, 0.7))
+    close(losses["loss_ratio"], 3 * ratio_loss(output.keep_mask, 0.7))
     divergence = binary_divergence if use_sigmoid else categorical_divergence
     close(losses["loss_logits"], 0.25 * divergence(output.logits, target.logits).mean())
-    kept = output.kept_tokens[:, -1].flatten().bool()
+    kept = output.keep_mask[:, -1].flatten().bool()
     mine, goal = (out.tokens[:, 1:].flatten(0, 1)[kept] for out in (output, target))
     close(losses["loss_tokens"], 0.125 * categorical_divergence(mine, goal).mean())
     sum(losses.values()).backward()

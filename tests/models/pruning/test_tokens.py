@@ -59,14 +59,14 @@ def test_position_coded_tokens_stay_at_their_places(size):
     assert torch.equal(output.tokens, coded)
     for layer in output.features:
         assert torch.equal(layer.flatten(2).transpose(1, 2), coded[:, 1:])
-    assert output.kept_tokens.sum((2, 3)).tolist() == [left[1:]] * 3
+    assert output.keep_mask.sum((2, 3)).tolist() == [left[1:]] * 3
 
 
 @torch.no_grad()
 def test_recycled_tokens_stand_where_tokens_were_pruned():
     backbone = build("recycled")
     first, second = backbone.forward_stages(torch.randn(3, 3, 32, 32))
-    kept = second.kept_tokens[:, -1:].bool().expand_as(second.features[0])
+    kept = second.keep_mask[:, -1:].bool().expand_as(second.features[0])
     assert not kept.all()
     assert torch.equal(second.features[0][~kept], first.features[0][~kept])
     assert not torch.isclose(second.features[0][kept], first.features[0][kept]).all()
@@ -91,13 +91,13 @@ def test_the_latest_representation_passes_the_final_norm():
     backbone = build("latest", locations=(0,), out_origin=True, num_classes=0)
     output = backbone.forward_stages(torch.randn(2, 3, 32, 32))[1]
     origin, final = (x.flatten(2).transpose(1, 2) for x in output.features)
-    pruned = output.kept_tokens[:, 0].flatten(1) == 0
+    pruned = output.keep_mask[:, 0].flatten(1) == 0
     close(final[pruned], backbone.norm(origin)[pruned])
 
 
 @torch.no_grad()
 def test_survivors_are_nested():
-    kept = build().forward_stages(torch.randn(4, 3, 32, 32))[1].kept_tokens
+    kept = build().forward_stages(torch.randn(4, 3, 32, 32))[1].keep_mask
     assert kept.shape == (4, 3, 8, 8)
     assert (kept[:, 1:] <= kept[:, :-1]).all()
 
@@ -110,7 +110,7 @@ def test_training_sees_what_inference_does(monkeypatch, restore, final_norm):
     backbone = build(restore, final_norm=final_norm, out_indices=(1, 3, 4))
     images = torch.randn(2, 3, 32, 32)
     hard = backbone.forward_stages(images)[1]
-    wanted = iter(hard.kept_tokens.unbind(1))
+    wanted = iter(hard.keep_mask.unbind(1))
 
     def decide(scores):
         decision = next(wanted).flatten(1)
@@ -122,7 +122,7 @@ def test_training_sees_what_inference_does(monkeypatch, restore, final_norm):
     monkeypatch.setattr(tokens_module, "hard_decision", decide)
     backbone.train()
     soft = backbone.forward_stages(images)[1]
-    assert torch.equal(soft.kept_tokens, hard.kept_tokens)
+    assert torch.equal(soft.keep_mask, hard.keep_mask)
     close(soft.tokens, hard.tokens, atol=1e-4)
     close(soft.logits, hard.logits, atol=1e-4)
     for a, b in zip(soft.features, hard.features, strict=True):
@@ -141,7 +141,7 @@ def test_training_keeps_all_tokens_and_reaches_the_predictors():
 def test_training_in_bfloat16():
     backbone = build().train().bfloat16()
     output = backbone.forward_stages(torch.randn(2, 3, 32, 32, dtype=torch.bfloat16))[1]
-    assert output.kept_tokens.dtype == torch.bfloat16
+    assert output.keep_mask.dtype == torch.bfloat16
     output.logits.sum().backward()
     assert all(p.grad.isfinite().all() for p in backbone.pruning.parameters())
 
@@ -167,7 +167,7 @@ def test_checkpointed_equals_plain(dtype):
 def test_a_stage_in_the_middle_hands_on_all_tokens():
     backbone = build(stage=1, thinking_stages=(1, 2, 4))
     outputs = backbone.forward_stages(torch.randn(2, 3, 32, 32))
-    assert [out.kept_tokens is None for out in outputs] == [True, False, True]
+    assert [out.keep_mask is None for out in outputs] == [True, False, True]
     assert [out.tokens.shape[1] for out in outputs] == [65] * 3
     thought = backbone.think(torch.randn(2, 3, 32, 32), FixedGate(2))
-    assert not thought.kept_tokens.isnan().any()
+    assert not thought.keep_mask.isnan().any()

@@ -226,7 +226,7 @@ class ThinkingBackbone(BaseModule):
         """What the cost of a stage depends on besides the image size."""
         return type(self.gate.measure), self.pruning and self.pruning.keep_ratio
 
-    def kept_shape(self, size: Sequence[int]) -> tuple[int, int, int] | None:
+    def keep_mask_shape(self, size: Sequence[int]) -> tuple[int, int, int] | None:
         """Shape (L, h, w) of what is told of an image's tokens; None if none is pruned.
 
         Args:

@@ -253,7 +253,7 @@ class ThinkingViT(ThinkingBackbone):
             tokens=tokens,
             features=tuple(self._to_feature(x, size) for x in maps),
             logits=self.classify(tokens),
-            kept_tokens=run.kept,
+            keep_mask=run.kept,
         )
 
     @property
@@ -261,9 +261,9 @@ class ThinkingViT(ThinkingBackbone):
         """The full width, once for each map."""
         return (self.embed_dims,) * (len(set(self.out_indices)) + self.out_origin)
 
-    def kept_shape(self, size: Sequence[int]) -> tuple[int, int, int] | None:
+    def keep_mask_shape(self, size: Sequence[int]) -> tuple[int, int, int] | None:
         """As in :class:`ThinkingBackbone`."""
-        return self.pruning.kept_shape(self.grid(size)) if self.pruning else None
+        return self.pruning.keep_mask_shape(self.grid(size)) if self.pruning else None
 
     def size_divisor(self) -> int:
         """The patch size; see :meth:`ThinkingBackbone.size_divisor`.

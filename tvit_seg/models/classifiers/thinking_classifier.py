@@ -238,8 +238,8 @@ class ThinkingClassifier(JointLogs, BaseModel):
             sample.set_field(exits[i].cpu(), "exit_stage")
             sample.set_field(entropies[i].cpu(), "gate_entropy")
             sample.set_field(float(costs[i]), "gmacs")
-            if thought.kept_tokens is not None:
-                sample.set_field(thought.kept_tokens[i].cpu(), "kept_tokens")
+            if thought.keep_mask is not None:
+                sample.set_field(thought.keep_mask[i].cpu(), "kept_tokens")
             if stage_scores is not None:
                 sample.set_field(stage_scores[i], "stage_scores")
         return data_samples

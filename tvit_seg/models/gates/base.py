@@ -54,15 +54,15 @@ class Gate(nn.Module, ABC):
         return softmax_entropy(output.logits)
 
     @abstractmethod
-    def stop(self, output: "StageOutput", entropy: Tensor) -> Tensor:
-        """Who stops here. Not asked after the last stage, where all do.
+    def stop(self, output: "StageOutput", entropy: Tensor) -> Tensor | bool:
+        """Decide which images stop after a stage; not called after the last one, where all do.
 
         Args:
-            output: What the stage says about n images.
+            output: Of the stage, for n images.
             entropy: (n,), from :meth:`entropy`.
 
         Returns:
-            (n,) bool.
+            (n,) bool, or a single bool for all of them where that does not depend on data.
         """
 
 

@@ -1,6 +1,5 @@
 """A gate that stops every image after the same stage."""
 
-import torch
 from torch import Tensor
 
 from ...registry import GATES
@@ -26,10 +25,9 @@ class FixedGate(Gate):
                 f"FixedGate stage={self.stage!r} must be an integer in [{-stages}, {stages - 1}]"
             )
 
-    def stop(self, output, entropy: Tensor) -> Tensor:
-        last = self.stage if self.stage >= 0 else output.num_stages + self.stage
-        # on the CPU: the decision is known without looking at the data
-        return torch.full((len(output.tokens),), output.stage >= last)
+    def stop(self, output, entropy: Tensor) -> bool:
+        # no tensor: a decision that does not depend on data can be traced and exported
+        return output.stage >= self.stage % output.num_stages
 
     def extra_repr(self) -> str:
         return f"stage={self.stage}"
@@ -46,6 +44,10 @@ class ProbeGate(FixedGate):
     def __init__(self, gate: Gate, stage: int):
         super().__init__(stage)
         self.gate = gate
+
+    @property
+    def needs_decode_head(self) -> bool:
+        return self.gate.needs_decode_head
 
     @property
     def measure(self) -> Gate:

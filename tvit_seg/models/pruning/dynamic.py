@@ -92,7 +92,7 @@ class DynamicPruning(nn.Module):
             )
         return counts
 
-    def kept_shape(self, grid: Sequence[int]) -> tuple[int, int, int] | None:
+    def keep_mask_shape(self, grid: Sequence[int]) -> tuple[int, int, int] | None:
         """Shape (L, h, w) of what is told of an image's tokens; None if none is pruned.
 
         Args:

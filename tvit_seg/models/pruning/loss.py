@@ -75,9 +75,9 @@ class PruningLoss(nn.Module):
         """
         stage, keep_ratio = backbone.pruning.stage, backbone.pruning.keep_ratio
         output = outputs[stage]
-        if output.kept_tokens is None:
+        if output.keep_mask is None:
             return {}
-        losses = dict(loss_ratio=self.ratio_weight * ratio_loss(output.kept_tokens, keep_ratio))
+        losses = dict(loss_ratio=self.ratio_weight * ratio_loss(output.keep_mask, keep_ratio))
         distils_logits = self.logits_weight and output.logits is not None
         if not distils_logits and not self.tokens_weight:
             return losses
@@ -87,7 +87,7 @@ class PruningLoss(nn.Module):
             loss = divergence(output.logits, target.logits).mean()
             losses["loss_logits"] = self.logits_weight * loss
         if self.tokens_weight:
-            kept = output.kept_tokens[:, -1].flatten(1).detach()  # (B, h w)
+            kept = output.keep_mask[:, -1].flatten(1).detach()  # (B, h w)
             loss = categorical_divergence(output.tokens[:, 1:], target.tokens[:, 1:])
             mean = (loss * kept).sum() / kept.sum().clamp(1)
             losses["loss_tokens"] = self.tokens_weight * mean * joint_share(kept.sum()).to(mean)

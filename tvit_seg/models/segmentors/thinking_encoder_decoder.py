@@ -271,7 +271,7 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
             canvas = windows.add(canvas, slots, thought.seg_logits, len(inputs))
             exits.append(thought.exit_stage)
             entropies.append(thought.entropy)
-            kept.append(thought.kept_tokens)
+            kept.append(thought.keep_mask)
         shape = (len(inputs), len(windows))
         exits, entropies, kept = (
             None if parts[0] is None else torch.cat(parts).unflatten(0, shape)
