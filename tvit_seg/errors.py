@@ -4,14 +4,7 @@ from .utils.text import printable
 
 
 class TvitSegError(Exception):
-    """Base of all errors whose message names what to mend.
-
-    Args:
-        message: May quote names out of files, of any characters and length.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
+    """Base of all errors whose message names what to mend."""
 
 
 class ConfigError(TvitSegError, ValueError):
@@ -19,7 +12,14 @@ class ConfigError(TvitSegError, ValueError):
 
 
 class CheckpointError(TvitSegError, ValueError):
-    """A file that is no checkpoint, holds more than weights, or belongs to another model."""
+    """A file that is no checkpoint, holds more than weights, or belongs to another model.
+
+    Args:
+        message: May quote names out of a file, of any characters and length.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class DataError(TvitSegError, ValueError):
