@@ -41,7 +41,10 @@ from .models.gates import BudgetGate, EntropyGate, FixedGate, Gate, PixelEntropy
 from .models.pruning import DynamicPruning
 from .models.segmentors import ThinkingEncoderDecoder, ThinkingTTAModel
 from .thinking import StageOutput, Thought
+from .utils import aliases
 from .weights.convert import convert_state_dict
+
+aliases.install()
 
 __all__ = [
     "BudgetGate",
