@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # which packages: onedl, openmmlab, or oldest (the oldest of OneDL, PyTorch and timm that work)
 STACK ?= onedl
-# which tests; MARKS="not gpu" runs the slow ones, too
-MARKS ?= not gpu and not slow
+# which tests; MARKS="not gpu" runs all that CI does
+MARKS ?= not gpu and not slow and not integration
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
