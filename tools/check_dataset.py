@@ -16,7 +16,8 @@ from prettytable import PrettyTable
 
 import tvit_seg  # noqa: F401, registers the datasets
 from tvit_seg.datasets import TimmDataset
-from tvit_seg.datasets.survey import Survey, survey_config, survey_dataset
+from tvit_seg.datasets.check import survey_config
+from tvit_seg.datasets.survey import Survey, by_kind, format_problems, survey_of
 from tvit_seg.engine.cli import ConfigOptions, friendly_errors, read_config
 from tvit_seg.errors import DataError
 from tvit_seg.visualization.survey_plot import plot_surveys
@@ -90,7 +91,7 @@ def survey(args: argparse.Namespace) -> list[Survey]:
             pipeline=[],
             lazy_init=True,
         )
-    return [survey_dataset(dataset, "data", args.workers)]
+    return [survey_of(dataset).run(args.workers)]
 
 
 def class_names(given: list[str]) -> list[str]:
@@ -119,11 +120,8 @@ def describe(found: Survey, show: int) -> str:
             f"{100 * found.ignored / whole:.2f} % of all pixels are ignored, "
             f"{100 * found.outside / whole:.2f} % have a value that is not allowed"
         )
-    for kind, texts in found.problems.items():
-        lines.append(f"{len(texts)} x {kind}")
-        lines += [f"  {text}" for text in texts[:show]]
-        if len(texts) > show:
-            lines.append(f"  ... and {len(texts) - show} more")
+    if found.problems:
+        lines.append(format_problems(found.problems, show))
     lines += [f"hint: {hint}" for hint in found.hints]
     lines += [f"remark: {remark}" for remark in found.remarks]
     return "\n".join(lines)
@@ -150,7 +148,7 @@ def as_json(found: Survey) -> dict:
         images=found.images.tolist(),
         ignored=found.ignored,
         outside=found.outside,
-        problems=found.problems,
+        problems=by_kind(found.problems),
         hints=found.hints,
         remarks=found.remarks,
     )
@@ -171,7 +169,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"drawn into {args.plot}")
         else:
             print("nothing is drawn: no sample is fine")
-    problems = sum(len(texts) for part in found for texts in part.problems.values())
+    problems = sum(len(part.problems) for part in found)
     print(f"\n{problems} problems" if problems else "\nnothing is wrong")
     if problems:
         sys.exit(1)

@@ -1,27 +1,29 @@
 """Segments pictures or a video and draws where the model thought, and how long."""
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import mmcv
 import numpy as np
 from prettytable import PrettyTable
 from tqdm import tqdm
 
 import tvit_seg  # noqa: F401, first of all: it says what is missing
 from tvit_seg import EntropyGate, ThinkingEncoderDecoder
+from tvit_seg.datasets.images import find_pictures, read_image
 from tvit_seg.engine.cli import ConfigOptions, check_device, friendly_errors, read_config
 from tvit_seg.engine.weights_arguments import add_trust_argument
-from tvit_seg.errors import CheckpointError
+from tvit_seg.errors import CheckpointError, DataError
 from tvit_seg.inference import Predictor
-from tvit_seg.utils.media import VIDEOS, Frames, VideoWriter, find_pictures, read_picture
 from tvit_seg.visualization import ThinkingVisualizer
 from tvit_seg.weights.io import trusting
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs/quickstart/thinkingvit_scenes-96x96.py"
 CHECKPOINT = ROOT / "checkpoints/quickstart.pth"
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -94,16 +96,29 @@ def draw_pictures(paths: list[Path], root: Path, out_dir: Path, draw: Callable) 
     for path in tqdm(paths, desc="pictures"):
         target = out_dir / path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not cv2.imwrite(str(target), draw(read_picture(path))):
+        if not cv2.imwrite(str(target), draw(read_image(path))):
             raise OSError(f"{target} cannot be written")
 
 
-def draw_video(frames: Frames, target: Path, draw: Callable) -> None:
+def open_video(path: Path) -> mmcv.VideoReader:
+    frames = mmcv.VideoReader(str(path))
+    if not frames.opened or not len(frames):
+        raise DataError(f"{path} cannot be read as a video")
+    return frames
+
+
+def draw_video(frames: mmcv.VideoReader, target: Path, draw: Callable) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with VideoWriter(target, frames.fps) as video:
-        bar: Iterable = tqdm(frames, desc="frames", total=len(frames))
-        for frame in bar:
-            video.write(draw(frame))
+    writer = None
+    for frame in tqdm(frames, desc="frames"):
+        drawn = draw(frame)
+        if writer is None:
+            codec, size = cv2.VideoWriter_fourcc(*"mp4v"), drawn.shape[1::-1]
+            writer = cv2.VideoWriter(str(target), codec, frames.fps or 25, size)
+            if not writer.isOpened():
+                raise OSError(f"{target} cannot be written as a video")
+        writer.write(drawn)
+    writer.release()
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -112,11 +127,11 @@ def main(argv: list[str] | None = None) -> None:
     with friendly, trusting(args.trust_checkpoint):
         if not args.input.exists():
             raise FileNotFoundError(f"{args.input} does not exist")
-        video = Frames(args.input) if args.input.suffix.lower() in VIDEOS else None
+        video = open_video(args.input) if args.input.suffix.lower() in VIDEOS else None
         if video is None:
             paths = find_pictures(args.input) if args.input.is_dir() else [args.input]
             for path in paths:
-                read_picture(path)  # bad ones end here, before work starts
+                read_image(path)  # bad ones end here, before work starts
         sketcher = Sketcher(load(args), args.opacity)
         if video is not None:
             target = args.out_dir / f"{args.input.stem}.mp4"

@@ -5,17 +5,12 @@ Importing this package registers its modules with mmengine and mmseg.
 
 __version__ = "0.1.0"
 
-import os
 import warnings
 
 from .utils.versions import check_versions
 
 try:
     check_versions()
-    # for formats that PIL does not know; OpenCV reads it once, when it is imported
-    _pixels = os.environ.get("TVIT_MAX_IMAGE_PIXELS", "89478485")
-    if _pixels.isdecimal():
-        os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", _pixels)
     with warnings.catch_warnings():
         # no compiled operator is needed here
         warnings.filterwarnings("ignore", message=".*MultiScaleDeformableAttention")

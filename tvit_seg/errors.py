@@ -23,7 +23,10 @@ class CheckpointError(TvitSegError, ValueError):
 
 
 class DataError(TvitSegError, ValueError):
-    """Data that cannot be trained on."""
+    """Data that cannot be trained on; the message may list several files, one a line."""
+
+    def __init__(self, message: str) -> None:
+        Exception.__init__(self, "\n".join(map(printable, message.split("\n"))))
 
 
 class CorruptImageError(DataError):

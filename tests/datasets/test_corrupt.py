@@ -3,7 +3,6 @@
 import pickle
 import shutil
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -121,14 +120,6 @@ def test_what_only_decoding_shows(root):
         build_guarded(settings(root))[3]
 
 
-def test_formats_whose_size_only_opencv_knows(root):
-    cv2.imwrite(str(root / "3.hdr"), np.ones((24, 32, 3), np.float32))
-    shutil.move(root / "3.hdr", root / "img_dir/train/3.jpg")
-    with pytest.raises(CorruptImageError, match=r"3\.jpg: corrupt or truncated: not an image"):
-        build_guarded(settings(root))[3]
-    assert "skipped" in build_guarded(settings(root, skip_corrupt=True))[3]["data_samples"]
-
-
 def test_formats_that_only_a_transform_knows(root):
     (root / "img_dir/train/3.jpg").write_bytes(b"\x93NUMPY" + bytes(100))
 
@@ -159,18 +150,8 @@ def test_a_folder_that_vanishes_ends_training(root):
 def test_only_corrupt_images_end_training(root):
     for path in (root / "img_dir/train").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(DataError, match=r"100 corrupt images in a row, the last one: .*0 bytes"):
+    with pytest.raises(DataError, match=r"100 corrupt images in a row, .*: not an image"):
         build_guarded(settings(root, skip_corrupt=True))[0]
-
-
-@pytest.mark.filterwarnings("ignore:Image size")
-def test_bombs_are_not_decoded(root, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
-    bomb = root / "img_dir/train/3.jpg"
-    monkeypatch.setenv("TVIT_MAX_IMAGE_PIXELS", "700")
-    monkeypatch.setattr(cv2, "imdecode", None)
-    with pytest.raises(CorruptImageError, match=f"{bomb}: 32 x 24 pixels .* more than 700"):
-        build_guarded(settings(root))[3]
 
 
 def test_good_images_are_the_same(root):
@@ -201,10 +182,10 @@ class TestCheck:
 
     def test_corrupt_images_are_listed_and_counted(self, root):
         bad = truncate(root / "img_dir/train/3.jpg")
-        with pytest.raises(DataError, match=f"1 of 8 samples:\n  {bad}"):
+        with pytest.raises(DataError, match=f"1 x image or label\n  {bad}"):
             check_config_data(self.config(root))
         for _ in range(2):  # it is not remembered as good
-            with pytest.warns(UserWarning, match=f"passes over\n1 of 8 samples:\n  {bad}"):
+            with pytest.warns(UserWarning, match=f"skips .*\n1 x image or label\n  {bad}"):
                 check_config_data(self.config(root, skip_corrupt=True))
 
     def test_other_mistakes_are_still_mistakes(self, root):
@@ -227,8 +208,8 @@ class TestCheck:
         bad = truncate(root / "train/bee/1.png")
         data = dict(type="TimmDataset", data_root=str(root), split="train")
         cfg = Config(dict(train_dataloader=dict(dataset=data)))
-        with pytest.raises(DataError, match=f"1 of 12 images are bad:\n  {bad}"):
+        with pytest.raises(DataError, match=f"1 x unreadable image\n  {bad}"):
             check_config_data(cfg)
         cfg.train_dataloader.dataset.skip_corrupt = True
-        with pytest.warns(UserWarning, match=f"passes these over: 1 of 12 images .*\n  {bad}"):
+        with pytest.warns(UserWarning, match=f"skips .*\n1 x unreadable image\n  {bad}"):
             check_config_data(cfg)

@@ -1,4 +1,4 @@
-"""All findings of a dataset at once, and its classes counted."""
+"""All problems of a dataset at once, and its classes counted."""
 
 import numpy as np
 import pytest
@@ -7,14 +7,15 @@ from mmengine.config import Config
 from PIL import Image
 
 from tvit_seg.datasets import TimmDataset
-from tvit_seg.datasets.survey import survey_config, survey_dataset
+from tvit_seg.datasets.check import survey_config
+from tvit_seg.datasets.survey import by_kind, survey_of
 
 
 def test_counts(tmp_path):
     save(tmp_path, "a", (0, 1))
     save(tmp_path, "b", (0, 0, 0, 255))
     found = survey(tmp_path)
-    assert found.problems == {}
+    assert found.problems == []
     assert found.pixels.tolist() == [40 + 60, 40, 0]
     assert found.images.tolist() == [2, 1, 0]
     assert (found.ignored, found.outside, found.read) == (20, 0, 2)
@@ -39,21 +40,25 @@ def test_everything_at_once(tmp_path):
     Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(tmp_path / "labels/colour.png")
     save(tmp_path, "broken", (7,), image=False)
     (tmp_path / "images/broken.png").write_bytes(b"\x89PNG")
+    save(tmp_path, "cut", None)
+    (tmp_path / "labels/cut.png").write_bytes((tmp_path / "labels/fine.png").read_bytes()[:50])
     save(tmp_path, "alone", None)
     save(tmp_path, "orphan", (0,), image=False)
     found = survey(tmp_path)
-    assert [path.split("/")[-1] for path in found.problems["images without label"]] == ["alone.png"]
-    assert [p.split("/")[-1] for p in found.problems["labels without image"]] == ["orphan.png"]
-    texts = found.problems["image or label"]
+    problems = by_kind(found.problems)
+    assert [path.split("/")[-1] for path in problems["images without label"]] == ["alone.png"]
+    assert [path.split("/")[-1] for path in problems["labels without image"]] == ["orphan.png"]
+    texts = problems["image or label"]
     for part in (
         "value.png: label values 9, 12 not allowed; allowed are 0-2, 255",
         "small.png: label is 5x4 (width x height)",
         "colour.png: label of shape (8, 10, 3), not single-channel",
-        "broken.png: corrupt or truncated",
-        "broken.png: label values 7 not allowed",
+        "images/broken.png: corrupt or truncated",
+        "labels/broken.png: label values 7 not allowed",
+        "labels/cut.png: corrupt or truncated",
     ):
         assert any(part in text for text in texts), part
-    assert len(texts) == 5
+    assert len(texts) == 6
     assert [pair[0].split("/")[-1] for pair in found.samples] == ["fine.png"]
     assert found.outside == 53 + 80  # two of three values in 80 pixels, and a whole label
     assert any("one class index per pixel" in hint for hint in found.hints)
@@ -61,9 +66,9 @@ def test_everything_at_once(tmp_path):
 
 def test_labels_that_start_at_one(tmp_path):
     save(tmp_path, "a", (1, 2, 3))
-    found = survey(tmp_path)
-    assert "labels run from 1 to 3, with 3 classes; with reduce_zero_label=True" in found.hints[0]
-    assert "if 0 is a class" not in found.hints[0]
+    (hint,) = survey(tmp_path).hints
+    assert "labels run from 1 to 3, with 3 classes; with reduce_zero_label=True" in hint
+    assert "if 0 is a class" not in hint
     found = survey(tmp_path, reduce_zero_label=True)
     assert not found.problems
     assert not found.hints
@@ -75,11 +80,9 @@ def test_labels_with_zero_for_other(tmp_path):
     save(tmp_path, "a", (0, 1, 2, 3, 255))
     found = survey(tmp_path)
     assert found.problems
-    assert any("labels run from 0 to 3, with 3 classes" in hint for hint in found.hints)
-    assert any("if 0 is a class as well, there are 4 classes" in hint for hint in found.hints)
-    found = survey(tmp_path, reduce_zero_label=True)
-    assert not found.problems
-    assert not found.hints
+    assert "labels run from 0 to 3, with 3 classes" in found.hints[0]
+    assert "if 0 is a class as well, there are 4 classes" in found.hints[0]
+    assert not survey(tmp_path, reduce_zero_label=True).hints
 
 
 def test_masks_of_black_and_white(tmp_path):
@@ -88,26 +91,16 @@ def test_masks_of_black_and_white(tmp_path):
     assert not survey(tmp_path, ignore_index=254).hints
 
 
-def test_labels_that_do_not(tmp_path):
-    save(tmp_path, "a", (0, 1, 2))
-    found = survey(tmp_path, reduce_zero_label=True)
-    assert "reduce_zero_label=True ignores label 0 and makes 3 the last class" in found.remarks[0]
-
-
 def test_remarks(tmp_path):
     save(tmp_path, "a", (255,))
     save(tmp_path, "b", (0, 1, 2))
     save(tmp_path, "c", None, ending=".bmp")
     found = survey(tmp_path)
-    assert found.problems == {}
-    assert any("1 *.bmp" in remark for remark in found.remarks)
-    assert any("1 labels have ignored pixels only" in remark for remark in found.remarks)
-
-
-def test_a_folder_that_is_not_there(tmp_path):
-    found = survey(tmp_path / "nowhere")
-    assert "not found" in found.problems["data"][0]
-    assert found.samples == []
+    assert not found.problems
+    assert "1 *.bmp" in found.remarks[0]
+    assert "1 labels have ignored pixels only" in found.remarks[1]
+    remarks = survey(tmp_path, reduce_zero_label=True).remarks
+    assert any("ignores label 0 and makes 3 the last class" in remark for remark in remarks)
 
 
 def test_labels_of_whole_images(tmp_path):
@@ -116,11 +109,11 @@ def test_labels_of_whole_images(tmp_path):
         for i in range(count):
             Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / f"train/{label}/{i}.png")
     (tmp_path / "train/cat/0.png").write_text("no image")
-    found = survey_dataset(TimmDataset(str(tmp_path), "train"))
+    found = survey_of(TimmDataset(str(tmp_path), "train")).run()
     assert found.classes == ("cat", "dog")
     assert found.images.tolist() == [2, 1]
     assert found.pixels is None
-    assert "cat/0.png: corrupt" in found.problems["unreadable image"][0]
+    assert "cat/0.png: corrupt" in by_kind(found.problems)["unreadable image"][0]
     assert found.shares.tolist() == pytest.approx([200 / 3, 100 / 3])
 
 
@@ -150,17 +143,18 @@ class TestConfig:
         cfg = self.cfg(tmp_path, metainfo=dict(classes=("road", "car", "tree", "pole")))
         train, val = survey_config(cfg)
         assert not train.problems
-        assert "not in both: pole, sky, tree" in val.problems["classes"][0]
-        assert "decode_head has num_classes=3" in val.problems["model"][0]
+        problems = by_kind(val.problems)
+        assert "not in both: pole, sky, tree" in problems["classes"][0]
+        assert "decode_head has num_classes=3" in problems["model"][0]
 
     def test_images_in_both(self, tmp_path):
         cfg = self.cfg(tmp_path)
         cfg.val_dataloader = cfg.train_dataloader
         assert "1 images are in train as well" in survey_config(cfg)[1].remarks
 
-    def test_the_other_part_is_read_all_the_same(self, tmp_path):
+    def test_a_missing_part(self, tmp_path):
         cfg = self.cfg(tmp_path)
         cfg.train_dataloader.dataset.data_root = str(tmp_path / "nowhere")
         train, val, *_ = survey_config(cfg)
-        assert train.problems
+        assert "not found" in by_kind(train.problems)["data"][0]
         assert val.samples

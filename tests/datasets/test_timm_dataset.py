@@ -14,7 +14,7 @@ from torchvision.datasets import ImageFolder
 
 from tvit_seg.datasets import TimmDataset, check_config_data, check_dataset
 from tvit_seg.datasets.check import require_data
-from tvit_seg.errors import DataError
+from tvit_seg.errors import ConfigError, DataError
 
 TRAIN = dict(input_size=8, is_training=True, auto_augment="rand-m9-mstd0.5-inc1")
 
@@ -89,7 +89,7 @@ def test_tar_file(root, tmp_path):
 
 
 def test_a_dataset_of_torchvision(tmp_path):
-    with pytest.raises(RuntimeError, match="not found"):  # it was asked for, not downloaded
+    with pytest.raises(DataError, match="not found"):  # it was asked for, not downloaded
         TimmDataset(str(tmp_path), name="torch/cifar10")
 
 
@@ -106,7 +106,7 @@ def test_a_dataset_without_a_reader(root, monkeypatch):
 def test_streams_are_refused(root, monkeypatch):
     source = IterableImageDataset("", reader=object())
     monkeypatch.setattr("tvit_seg.datasets.timm_dataset.create_dataset", lambda *a, **k: source)
-    with pytest.raises(ValueError, match="'wds/some' as a stream"):
+    with pytest.raises(ConfigError, match="wds/some"):
         TimmDataset(str(root), name="wds/some")
 
 
@@ -130,7 +130,7 @@ def test_an_unreadable_image_is_named(root):
     with pytest.raises(DataError, match=r"bee/2.png: corrupt or truncated"):
         TimmDataset(str(root), "train")[6]
     (root / "train" / "ant" / "0.png").write_text("text")
-    with pytest.raises(DataError, match=r"2 of 12 images are bad:\n.*ant/0.png.*not an image"):
+    with pytest.raises(DataError, match=r"2 x unreadable image\n.*ant/0.png.*not an image"):
         check_config_data(config(root))
 
 
@@ -138,13 +138,13 @@ def test_an_empty_class_folder_is_named(root):
     for path in (root / "val" / "bee").iterdir():
         path.unlink()
     for check in (check_config_data, require_data):
-        with pytest.raises(DataError, match=r"1 of 3 class folders hold no image .*val/bee"):
+        with pytest.raises(DataError, match=r"val: 1 of 3 class folders hold no image .*bee"):
             check(config(root))
 
 
 def test_a_missing_class_folder_is_named(root):
     (root / "val" / "bee").rename(root / "elsewhere")
-    with pytest.raises(DataError, match=r"num_classes=3, but .*val has 2 classes"):
+    with pytest.raises(DataError, match=r"num_classes=3, but .* has 2 classes"):
         require_data(config(root))
     (root / "val" / "fly").mkdir()
     Image.new("RGB", (4, 4)).save(root / "val" / "fly" / "0.png")
@@ -153,7 +153,7 @@ def test_a_missing_class_folder_is_named(root):
 
 
 def test_another_number_of_classes(root):
-    with pytest.raises(DataError, match=r"num_classes=10, but .*train has 3 classes"):
+    with pytest.raises(DataError, match=r"num_classes=10, but .* has 3 classes"):
         check_config_data(config(root, num_classes=10))
     with pytest.raises(DataError, match=r"\(train\) has 3 classes, but num_classes=4"):
         TimmDataset(str(root), "train", num_classes=4)
@@ -163,9 +163,9 @@ def test_another_number_of_classes(root):
     ("place", "message"),
     [
         ("nowhere", "not found: .*nowhere"),
-        ("images/train/ant/0.png", "neither a folder nor an uncompressed .tar"),
-        ("images/train", "not found: .*train/train.* has ant, bee, cow"),
-        ("images/train/ant", "has no folders"),
+        ("images/train/ant/0.png", "Found 0 images"),
+        ("images/train", "not found: .*train/train.* folders in .*: ant, bee, cow"),
+        ("images/train/ant", "folders in .*: none"),
     ],
 )
 def test_wrong_places(root, place, message):
@@ -174,12 +174,11 @@ def test_wrong_places(root, place, message):
 
 
 def test_a_folder_without_classes(root):
-    with pytest.raises(DataError, match=r"has no class folders; expected .*CLASS/IMAGE"):
+    with pytest.raises(DataError, match=r"expected .*CLASS/IMAGE"):
         TimmDataset(str(root / "train"), "ant")
 
 
 def test_a_size_that_is_none(root):
-    with pytest.raises(ValueError, match="transform input_size=None must be an integer or a list"):
-        TimmDataset(str(root), "train", transform=dict(input_size=None))
-    with pytest.raises(ValueError, match="transform interpolation='' must be 'bilinear' or"):
-        TimmDataset(str(root), "train", transform=dict(interpolation=""))
+    for name, value in (("input_size", None), ("interpolation", "")):
+        with pytest.raises(ValueError, match=name):
+            TimmDataset(str(root), "train", transform={name: value})

@@ -4,7 +4,7 @@ import numpy as np
 from mmseg.datasets import BaseSegDataset
 from PIL import Image
 
-from tvit_seg.datasets.survey import survey_dataset
+from tvit_seg.datasets.survey import survey_of
 
 SIZE = (8, 10)
 CLASSES = ("road", "car", "sky")
@@ -23,9 +23,9 @@ def save(root, name, label=(0,), image=True, size=SIZE, ending=".png"):
 
 def settings(root, **kwargs):
     prefix = dict(img_path="images", seg_map_path="labels")
-    options = dict(data_root=str(root), data_prefix=prefix, img_suffix=".png", **kwargs)
-    return dict(dict(metainfo=dict(classes=CLASSES), seg_map_suffix=".png"), **options)
+    defaults = dict(data_root=str(root), data_prefix=prefix, metainfo=dict(classes=CLASSES))
+    return dict(dict(defaults, img_suffix=".png", seg_map_suffix=".png"), **kwargs)
 
 
 def survey(root, **kwargs):
-    return survey_dataset(BaseSegDataset(**settings(root, lazy_init=True, **kwargs)))
+    return survey_of(BaseSegDataset(**settings(root, lazy_init=True, **kwargs))).run()

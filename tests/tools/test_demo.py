@@ -88,7 +88,7 @@ def test_video(demo, tmp_path):
         ("empty", [], "empty holds no picture"),
         ("bad.png", [], "bad.png: corrupt or truncated: not an image"),
         ("bad.mp4", [], "bad.mp4 cannot be read as a video"),
-        ("nothing.png", [], "nothing.png: corrupt or truncated: 0 bytes"),
+        ("nothing.png", [], "nothing.png: corrupt or truncated: not an image"),
         ("good.png", ["--device", "abacus"], "--device abacus: "),
         ("good.png", ["config.py"], "a config needs its checkpoint"),
         ("good.png", ["nowhere.py", "x.pth"], "config nowhere.py does not exist"),

@@ -6,7 +6,7 @@ from helpers.survey_data import save, settings, survey
 from mmseg.datasets import BaseSegDataset
 
 from tvit_seg.datasets import TimmDataset
-from tvit_seg.datasets.survey import Survey, survey_dataset
+from tvit_seg.datasets.survey import Survey, survey_of
 from tvit_seg.visualization.survey_plot import _paint, plot_surveys
 
 
@@ -14,7 +14,7 @@ def test_picture(tmp_path):
     for i in range(3):
         save(tmp_path, f"{i}", (0, 1, 2))
     found = survey(tmp_path)
-    plot_surveys([found, Survey("empty")], tmp_path / "new" / "plot.png", count=2)
+    plot_surveys([found, Survey(None, "empty")], tmp_path / "new" / "plot.png", count=2)
     one = cv2.imread(str(tmp_path / "new" / "plot.png")).shape
     plot_surveys([found, found], tmp_path / "plot.png")
     assert cv2.imread(str(tmp_path / "plot.png")).shape[0] > one[0]
@@ -26,7 +26,7 @@ def test_overlay_shows_what_training_sees(tmp_path):
     palette = [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
     options = settings(tmp_path, reduce_zero_label=True)
     options["metainfo"] = dict(classes=("a", "b", "c"), palette=palette)
-    found = survey_dataset(BaseSegDataset(**options, lazy_init=True))
+    found = survey_of(BaseSegDataset(**options, lazy_init=True)).run()
     drawn = _paint(found, *found.samples[0])
     assert drawn.shape == (8, 10, 3)
     red, green, _ = drawn[0, 1].tolist()
@@ -36,13 +36,13 @@ def test_overlay_shows_what_training_sees(tmp_path):
 
 def test_labels_of_whole_images(tmp_path):
     save(tmp_path / "train", "a")
-    plot_surveys([survey_dataset(TimmDataset(str(tmp_path), "train"))], tmp_path / "plot.png")
+    plot_surveys([survey_of(TimmDataset(str(tmp_path), "train")).run()], tmp_path / "plot.png")
     assert (tmp_path / "plot.png").exists()
 
 
 def test_nothing_to_draw(tmp_path):
-    with pytest.raises(ValueError, match="no sample to draw"):
-        plot_surveys([Survey("empty")], tmp_path / "plot.png")
+    with pytest.raises(ValueError, match="surveys"):
+        plot_surveys([Survey(None, "empty")], tmp_path / "plot.png")
     save(tmp_path, "a", (0,))
-    with pytest.raises(ValueError, match="count=0 must be at least 1"):
+    with pytest.raises(ValueError, match="count"):
         plot_surveys([survey(tmp_path)], tmp_path / "plot.png", count=0)

@@ -1,28 +1,25 @@
-"""Corrupt images in training: it stops and names them, or passes them over and counts."""
+"""Corrupt images in training: it stops and names them, or skips and counts them."""
 
 import copy
-import os
 from collections.abc import Iterator
 from typing import Any
 
-import cv2
 import numpy as np
+from mmengine import fileio
 from mmengine.dataset import BaseDataset, Compose
 from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
 
 from ..errors import CorruptImageError, DataError, UnknownFormatError
-from ._sample_check import decode_label, image_size, read_bytes
-from .images import reading, require_whole
+from .images import read_image, read_label, reading, require_whole
 
 _IN_A_ROW = 100
 
 
 class SkipCorrupt(Dataset):
-    """A dataset whose corrupt images are replaced by others, drawn at random.
+    """A dataset whose corrupt images are replaced by others, chosen at random.
 
-    A sample that stands in for others says so: its data sample's ``skipped`` lists what was wrong
-    with them.
+    The ``data_samples`` of a replacement lists in ``skipped`` the errors of those it replaces.
 
     Args:
         dataset: Raises :class:`CorruptImageError` for a corrupt image.
@@ -40,13 +37,10 @@ class SkipCorrupt(Dataset):
         return getattr(self.dataset, name)
 
     def __getitem__(self, index: int) -> dict:
-        """The sample, or another one.
-
-        Args:
-            index: In [0, len).
+        """Return the sample, or another one in its place.
 
         Raises:
-            DataError: If 100 in a row are corrupt, or a file is gone.
+            DataError: 100 samples in a row are corrupt, or a file is gone.
         """
         skipped: list[str] = []
         while len(skipped) < _IN_A_ROW:
@@ -63,7 +57,7 @@ class SkipCorrupt(Dataset):
 
 
 class GuardedPipeline(Compose):
-    """A dataset's transforms, run only on files that look whole and are not too large.
+    """A dataset's transforms, which raise ``CorruptImageError`` where a file is the cause.
 
     Args:
         transforms: The dataset's pipeline.
@@ -76,75 +70,77 @@ class GuardedPipeline(Compose):
         self.backend_args = backend_args
 
     def __call__(self, data: dict) -> dict | None:
-        """Runs the transforms.
-
-        Args:
-            data: Has ``img_path``, and ``seg_map_path`` where there are labels.
+        """Run the transforms on the sample of ``img_path`` and, if given, ``seg_map_path``.
 
         Raises:
-            CorruptImageError: If one of these cannot be decoded, or is too large.
-            DataError: If one is gone.
+            CorruptImageError: One of these files cannot be decoded.
+            DataError: One is gone.
         """
-        paths = {kind: data[kind] for kind in ("img_path", "seg_map_path") if data.get(kind)}
+        readers = dict(img_path=read_image, seg_map_path=read_label)
+        paths = {key: data[key] for key in readers if data.get(key)}
         for path in paths.values():
-            self._glance(path)
+            self._check_ends(path)
         try:
             return super().__call__(data)
         except Exception:
-            for kind, path in paths.items():  # is a file to blame?
-                decode = image_size if kind == "img_path" else decode_label
-                decode(path, read_bytes(path, self.backend_args))
+            for key, path in paths.items():  # raises if the file is the cause
+                readers[key](path, self.backend_args)
             raise
 
-    def _glance(self, path: str) -> None:
-        """Looks at both ends of a file."""
+    def _check_ends(self, path: str) -> None:
+        """Find truncated files without decoding."""
+        local_path = fileio.get_local_path(path, backend_args=self.backend_args)
         try:
-            if self.backend_args is None and "://" not in path:
-                with reading(path), open(path, "rb") as file:
-                    require_whole(file, path, other_formats=False)
-            else:
-                require_whole(read_bytes(path, self.backend_args), path, other_formats=False)
+            with reading(path), local_path as local, open(local, "rb") as file:
+                require_whole(file, path, decode_others=False)
         except UnknownFormatError:
-            if os.path.isfile(path) and cv2.haveImageReader(path):
-                raise  # OpenCV would decode it, whatever its size
-            # a transform may know it
+            pass  # a transform may know it
 
 
 def build_guarded(cfg: dict) -> Dataset:
-    """Builds a dataset of a training or evaluation, guarded against corrupt images.
+    """Build a dataset whose pipelines are guarded against corrupt images.
 
     Args:
-        cfg: Config of a dataset; ``skip_corrupt=True`` in it, or in one that it wraps, passes
-            corrupt images over.
+        cfg: Config of a dataset; with ``skip_corrupt=True`` in it, or in one that it wraps, corrupt
+            images are skipped.
     """
     cfg = copy.deepcopy(cfg)
     skip = pop_skip_corrupt(cfg)
     dataset = DATASETS.build(cfg)
-    for part in leaves(dataset):
+    for part in unwrap(dataset):
         if isinstance(part, BaseDataset):
             part.pipeline = GuardedPipeline(part.pipeline, getattr(part, "backend_args", None))
     return SkipCorrupt(dataset) if skip else dataset
 
 
-def leaves(dataset: Dataset) -> Iterator[Dataset]:
-    """The datasets inside of wrappers such as ``RepeatDataset`` and ``ConcatDataset``."""
+def unwrap(dataset: Dataset) -> Iterator[Dataset]:
+    """Yield the datasets inside of wrappers such as ``RepeatDataset`` and ``ConcatDataset``."""
     if hasattr(dataset, "datasets"):
         for inner in dataset.datasets:
-            yield from leaves(inner)
+            yield from unwrap(inner)
     elif hasattr(dataset, "dataset"):
-        yield from leaves(dataset.dataset)
+        yield from unwrap(dataset.dataset)
     else:
         yield dataset
 
 
+def unwrap_config(cfg: dict) -> Iterator[dict]:
+    """Yield the config of a dataset and of all that it wraps, outermost first."""
+    yield cfg
+    for inner in (cfg.get("dataset"), *(cfg.get("datasets") or ())):
+        if isinstance(inner, dict):
+            yield from unwrap_config(inner)
+
+
 def pop_skip_corrupt(cfg: dict) -> bool:
-    """Takes ``skip_corrupt`` out of the config of a dataset and of those that it wraps."""
-    inner = [cfg.get("dataset"), *(cfg.get("datasets") or [])]
-    asked = [pop_skip_corrupt(part) for part in inner if isinstance(part, dict)]
-    return bool(cfg.pop("skip_corrupt", False)) or any(asked)
+    """Remove ``skip_corrupt`` from the config of a dataset and of all that it wraps."""
+    asked = [part.pop("skip_corrupt", False) for part in unwrap_config(cfg)]
+    return any(asked)
 
 
 def skips_corrupt(loader: dict | None) -> bool:
-    """Whether the config of a dataloader asks to pass corrupt images over."""
+    """Return whether the config of a dataloader asks to skip corrupt images."""
     dataset = loader.get("dataset") if isinstance(loader, dict) else None
-    return isinstance(dataset, dict) and pop_skip_corrupt(copy.deepcopy(dataset))
+    return isinstance(dataset, dict) and any(
+        part.get("skip_corrupt") for part in unwrap_config(dataset)
+    )

@@ -11,14 +11,11 @@ from ..registry import register
 class RepeatedAugSampler(RepeatAugSampler):
     """timm's ``RepeatAugSampler`` (as in DeiT) for mmengine's dataloaders, on one process or many.
 
-    An epoch sees a ``num_repeats``-th of the images, each several times under other augmentations,
-    spread over the processes.
+    An epoch has a ``num_repeats``-th of the images, each ``num_repeats`` times under different
+    augmentations, spread over the processes.
 
     Args:
-        dataset: What to sample from.
-        shuffle: Whether the order is random.
-        seed: Of the order, the same on every process; None draws one.
-        num_repeats: How often an image is seen in an epoch.
+        seed: Of the order, the same on every process; None takes a random one.
         **kwargs: Further arguments of timm's sampler.
     """
 
@@ -38,7 +35,7 @@ class RepeatedAugSampler(RepeatAugSampler):
 
     @property
     def epoch(self) -> int:
-        """What timm's sampler seeds an epoch's order with."""
+        """Seed of the order, which timm's sampler reads here."""
         return self.seed + self._epoch
 
     @epoch.setter

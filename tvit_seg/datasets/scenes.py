@@ -20,6 +20,7 @@ from mmseg.datasets import BaseSegDataset
 from tqdm import tqdm
 
 from ..registry import register
+from ..utils.checks import check, check_integer, check_number
 
 Rng = np.random.Generator
 FORMAT_VERSION = 1
@@ -95,7 +96,7 @@ def _place(rng: Rng, radii: np.ndarray, inside: float, size: tuple[int, int]) ->
 def _layout(
     rng: Rng, difficulty: float, knobs: SimpleNamespace, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws instances (H, W) and returns them with the class of each instance (N,).
+    """Return instances (H, W) and the class of each instance (N,).
 
     Instance 0 is the background, strokes are further instances of its class.
     """
@@ -156,10 +157,10 @@ def _texture(rng: Rng, instances: np.ndarray, num: int, knobs: SimpleNamespace) 
 def render_scene(
     rng: Rng, difficulty: float, size: tuple[int, int] = (128, 128)
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws one scene; everything is determined by the generator.
+    """Render one scene; everything is determined by the generator.
 
     Args:
-        rng: Source of all chance.
+        rng: Source of all randomness.
         difficulty: From 0, one large clean object, to 1, clutter.
         size: Height and width in pixels.
 
@@ -167,10 +168,9 @@ def render_scene(
         The image (H, W, 3), uint8 BGR, and the label (H, W), uint8 indices of ``CLASSES``.
 
     Raises:
-        ValueError: If the difficulty is outside [0, 1].
+        ConfigError: The difficulty is outside [0, 1].
     """
-    if not 0 <= difficulty <= 1:
-        raise ValueError(f"difficulty must lie in [0, 1], got {difficulty}")
+    check_number("difficulty", difficulty, maximum=1)
     knobs = SimpleNamespace(**{k: a + (b - a) * difficulty for k, (a, b) in _RAMPS.items()})
     instances, labels = _layout(rng, difficulty, knobs, size)
     image = _colours(rng, labels, knobs)[instances]
@@ -184,14 +184,14 @@ def render_scene(
 
 
 def _difficulties(seed: int, split: int, num: int) -> list[float]:
-    """One difficulty from each of ``num`` equal parts of [0, 1], in random order."""
+    """Return one difficulty of each of ``num`` equal parts of [0, 1], in random order."""
     # The scene (seed, split, 0) would get the stream of (seed, split): hence the other key.
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(split,)))
     return ((rng.permutation(num) + rng.random(num)) / num).round(4).tolist()
 
 
 def _is_written(root: Path, recipe: dict) -> bool:
-    """Whether ``root`` holds these scenes already; raises FileExistsError if it holds others."""
+    """Check that ``root`` holds these scenes or nothing; raise ``FileExistsError`` if not."""
     if not root.exists() or not any(root.iterdir()):
         return False
     index = root / INDEX_FILE
@@ -211,27 +211,25 @@ def write_scenes(
     size: tuple[int, int] = (128, 128),
     seed: int = 0,
 ) -> None:
-    """Writes a data set of scenes, whole or not at all.
+    """Write a dataset of scenes, completely or not at all.
 
     Images go to ``img_dir/{train,val}``, labels to ``ann_dir/{train,val}``, and ``scenes.json``
     holds the recipe and each scene's difficulty. A folder with the same recipe is left alone.
 
     Args:
         root: Folder to create.
-        num_train: Number of scenes to train with, at least 1.
-        num_val: Number of scenes to validate with, at least 1.
+        num_train: Number of training scenes, at least 1.
+        num_val: Number of validation scenes, at least 1.
         size: Height and width in pixels, at least 32 each.
         seed: Every scene depends only on it, its split, its index, its difficulty and the size.
 
     Raises:
-        ValueError: If a number or the size is too small.
-        FileExistsError: If the folder holds something else.
+        ConfigError: A number or the size is too small.
+        FileExistsError: The folder holds something else.
     """
-    counts = (num_train, num_val)
-    if min(counts) < 1:
-        raise ValueError(f"num_train and num_val must be at least 1, got {counts}")
-    if min(size) < MIN_SIDE:
-        raise ValueError(f"size must be at least {MIN_SIDE} pixels a side, got {tuple(size)}")
+    check_integer("num_train", num_train)
+    check_integer("num_val", num_val)
+    check(min(size) >= MIN_SIDE, "size", size, f"at least {MIN_SIDE} pixels a side")
     root = Path(root).resolve()
     recipe = {"num_train": num_train, "num_val": num_val, "size": list(size), "seed": seed}
     recipe["version"] = FORMAT_VERSION
@@ -240,7 +238,7 @@ def write_scenes(
         return
 
     jobs = []
-    for split, num in enumerate(counts):
+    for split, num in enumerate((num_train, num_val)):
         jobs += [(split, i, value) for i, value in enumerate(_difficulties(seed, split, num))]
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as folder:
@@ -272,8 +270,7 @@ class SceneDataset(BaseSegDataset):
 
     Args:
         data_root: Folder of the scenes.
-        img_suffix: Suffix of images.
-        **kwargs: Passed to ``BaseSegDataset``.
+        **kwargs: Further arguments of ``BaseSegDataset``.
     """
 
     METAINFO = {"classes": CLASSES, "palette": PALETTE}
@@ -283,7 +280,7 @@ class SceneDataset(BaseSegDataset):
         super().__init__(data_root=data_root, img_suffix=img_suffix, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Lists the scenes with their difficulty; raises FileNotFoundError if there are none."""
+        """List the scenes with their difficulty."""
         index = Path(self.data_root) / INDEX_FILE
         for path in (index, Path(self.data_prefix["img_path"])):
             if not path.exists():

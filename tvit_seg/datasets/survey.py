@@ -1,62 +1,106 @@
-"""All that is wrong with a dataset, and what is in it; the check before training stops at once."""
+"""One pass over a dataset, which yields its problems while it counts its classes."""
 
+import copy
+import hashlib
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import cv2
 import numpy as np
-from mmengine.config import Config
-from mmseg.datasets import BaseSegDataset
+from mmengine import fileio
+from mmseg.datasets import BaseSegDataset, CityscapesDataset
+from mmseg.datasets.transforms import LoadAnnotations
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ..errors import DataError
-from ..utils.text import some
-from ._image_check import read_images
-from ._sample_check import inspect_sample, trained_values
-from .check import allowed_labels, check_classes, check_labels, datasets_of, unpaired, used_pairs
+from ..errors import CorruptImageError, DataError
+from ..utils.text import printable, some
+from .images import read_image, read_label
 from .timm_dataset import TimmDataset
+
+_CHECKS_VERSION = 2  # raise it when the checks change, so that remembered data is read again
+_IGNORED, _NOT_ALLOWED = -1, -2  # stand for label values that are no class
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in a dataset that must be corrected.
+
+    Attributes:
+        kind: Groups problems in a report, such as ``"images without label"``.
+        text: Names the file and what is wrong with it.
+        hint: How to correct it; may be empty.
+        corrupt: Whether a file cannot be decoded, so that ``skip_corrupt`` skips it.
+    """
+
+    kind: str
+    text: str
+    hint: str = ""
+    corrupt: bool = False
+
+
+def by_kind(problems: Iterable[Problem]) -> dict[str, list[str]]:
+    """Group the texts of problems."""
+    kinds: dict[str, list[str]] = {}
+    for problem in problems:
+        kinds.setdefault(problem.kind, []).append(problem.text)
+    return kinds
+
+
+def format_problems(problems: Iterable[Problem], most: int = 5) -> str:
+    """Return lines that list the first few problems of each kind."""
+    lines = []
+    for kind, texts in by_kind(problems).items():
+        lines += [f"{len(texts)} x {kind}", *(f"  {printable(text)}" for text in texts[:most])]
+        if len(texts) > most:
+            lines.append(f"  ... and {len(texts) - most} more")
+    return "\n".join(lines)
 
 
 @dataclass
 class Survey:
-    """What is in a dataset of K classes.
+    """Problems of a dataset and statistics of its K classes.
 
     Attributes:
-        name: How to call it.
-        dataset: What was read; None if there was nothing to read.
-        classes: Their names.
-        problems: What must be mended, each file under its kind.
-        remarks: What may be meant so.
-        hints: How to mend it.
-        samples: Paths of images (and labels) that are fine.
-        pixels: (K,) pixels of each class, in all labels that could be decoded; None where labels
-            are of whole images.
+        dataset: None if there was none to read.
+        name: Of the dataset in reports.
+        problems: What must be corrected.
+        remarks: What may be intended.
+        files: Paths of the image (and label) of each sample.
+        samples: Those without problems.
+        pixels: (K,) pixels of each class in all labels that could be decoded; None for labels of
+            whole images.
         images: (K,) images in which the class occurs.
-        read: How many labels ``images`` was counted in.
+        read: Number of labels that ``images`` was counted in.
         ignored: Pixels that training ignores.
         outside: Pixels whose value is not allowed.
+        blank: Labels of ignored pixels only.
     """
 
-    name: str
-    dataset: BaseSegDataset | TimmDataset | None = None
-    classes: tuple[str, ...] = ()
-    problems: dict[str, list[str]] = field(default_factory=dict)
+    dataset: BaseSegDataset | TimmDataset | None
+    name: str = "data"
+    problems: list[Problem] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-    hints: list[str] = field(default_factory=list)
+    files: list[tuple[str, ...]] = field(default_factory=list)
     samples: list[tuple[str, ...]] = field(default_factory=list)
     pixels: np.ndarray | None = None
     images: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     read: int = 0
     ignored: int = 0
     outside: int = 0
+    blank: list[str] = field(default_factory=list)
 
-    def add(self, kind: str, *texts: str) -> None:
-        """Notes problems of a kind; none leave no trace."""
-        if texts:
-            self.problems.setdefault(kind, []).extend(texts)
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return () if self.dataset is None else tuple(self.dataset.metainfo.get("classes") or ())
 
     @property
     def shares(self) -> np.ndarray:
@@ -64,184 +108,329 @@ class Survey:
         counts = self.images if self.pixels is None else self.pixels
         return 100 * counts / max(1, counts.sum())
 
+    @property
+    def hints(self) -> list[str]:
+        """How to correct the problems."""
+        return list(dict.fromkeys(problem.hint for problem in self.problems if problem.hint))
 
-def survey_config(cfg: Config, workers: int | None = None) -> list[Survey]:
-    """Surveys the datasets of ``train_dataloader``, ``val_dataloader`` and ``test_dataloader``.
-
-    Args:
-        cfg: Of a training; it is not changed.
-        workers: Threads that decode; by default one per CPU.
-
-    Returns:
-        One survey for each dataset; the test data only if they are others than the validation's.
-    """
-    surveys, model = [], cfg.get("model") or {}
-    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        if loader == "test_dataloader" and cfg.get(loader) == cfg.get("val_dataloader"):
-            continue
-        split = loader.removesuffix("_dataloader")
+    def run(self, workers: int | None = None) -> "Survey":
+        """Collect all problems, statistics and remarks."""
         try:
-            parts = list(datasets_of(cfg, loader))
+            for check in (self.check_files(), self.check_contents(workers)):
+                self.problems.extend(check)
         except DataError as error:
-            surveys.append(Survey(split, problems={"data": [str(error)]}))
-            continue
-        for index, part in enumerate(parts):
-            number = f" {index + 1}" if len(parts) > 1 else ""
-            survey = survey_dataset(part, f"{split}{number}", workers)
-            try:
-                if isinstance(part, TimmDataset):
-                    check_labels(part, model)
-                else:
-                    check_classes(part, model)
-            except DataError as error:
-                survey.add("model", str(error))
-            surveys.append(survey)
-    _compare(surveys)
-    return surveys
+            self.problems.append(Problem("data", str(error)))
+        self.remarks += self._find_remarks()
+        return self
+
+    def _find_remarks(self) -> Iterator[str]:
+        absent = [c for c, n in zip(self.classes, self.images, strict=False) if not n]
+        if absent and self.samples:
+            yield f"{len(absent)} classes do not occur: {some(absent, 20)}"
+
+    def check_contents(self, workers: int | None = None) -> Iterator[Problem]:
+        """Decode and count the files that ``check_files`` found; yield what is wrong with them.
+
+        Args:
+            workers: Threads that decode; by default one per CPU.
+        """
+        pool = ThreadPoolExecutor(workers or os.cpu_count())
+        try:
+            results = pool.map(self._read, range(len(self.files)))
+            delay = 0 if sys.stderr.isatty() else 2
+            bar = tqdm(results, f"checking {self.name}", len(self.files), delay=delay)
+            for paths, (problems, counts) in zip(self.files, bar, strict=True):
+                self._count(counts)
+                yield from problems
+                if not problems:
+                    self.samples.append(paths)
+                    if not counts:
+                        self.blank.append(paths[-1])
+        finally:
+            pool.shutdown(cancel_futures=True)  # if nobody wants more problems
+
+    def _count(self, counts: dict[int, int]) -> None:
+        self.read += bool(counts)
+        self.ignored += counts.pop(_IGNORED, 0)
+        self.outside += counts.pop(_NOT_ALLOWED, 0)
+        for index, count in counts.items():
+            self.images[index] += 1
+            if self.pixels is not None:
+                self.pixels[index] += count
 
 
-def survey_dataset(
-    dataset: BaseSegDataset | TimmDataset, name: str = "data", workers: int | None = None
-) -> Survey:
-    """Reads every image and label, whatever is wrong with others.
+class ImageSurvey(Survey):
+    """A survey of images with a label each."""
+
+    def check_files(self) -> Iterator[Problem]:
+        """List the files, which the dataset has checked."""
+        self.images = np.zeros(len(self.classes), int)
+        self.files = [(self.dataset.filename(i),) for i in range(len(self.dataset))]
+        yield from ()
+
+    def check_contents(self, workers: int | None = None) -> Iterator[Problem]:
+        """Decode all images, those of a tar file, which is open once, in one thread."""
+        return super().check_contents(workers if self.dataset.folder else 1)
+
+    def _read(self, index: int) -> tuple[list[Problem], dict[int, int]]:
+        try:
+            label = int(self.dataset.read(index)[1])
+        except DataError as error:
+            return [_unreadable(error, "unreadable image")], {}
+        return [], {label: 1} if self.classes else {}
+
+    def fingerprint(self) -> str | None:
+        """Hash paths, sizes and times of all files; None if a library keeps them."""
+        if self.dataset.tar is not None:
+            return _hash_files([self.dataset.tar])
+        return _hash_files(path for (path,) in self.files) if self.dataset.folder else None
+
+
+class LabelMapSurvey(Survey):
+    """A survey of images with a label map each.
 
     Args:
-        dataset: It is not changed.
-        name: How to call it.
-        workers: Threads that decode; by default one per CPU.
-
-    Returns:
-        What was found.
+        dataset: Images and label maps.
+        name: Of the dataset in reports.
+        num_classes: By default as many as the metainfo has classes.
     """
-    survey = Survey(name, dataset, tuple(dataset.metainfo.get("classes") or ()))
-    try:
-        if isinstance(dataset, TimmDataset):
-            _survey_images(survey, workers)
-        else:
-            _survey_labels(survey, workers)
-    except DataError as error:
-        survey.add("data", str(error))
-    absent = [c for c, n in zip(survey.classes, survey.images, strict=False) if not n]
-    if absent and survey.samples:
-        survey.remarks.append(f"{len(absent)} classes do not occur: {some(absent, 20)}")
-    return survey
 
+    def __init__(self, dataset: BaseSegDataset, name: str, num_classes: int | None = None):
+        super().__init__(dataset, name)
+        self.num_classes = len(self.classes) if num_classes is None else num_classes
+        self.values: set[int] = set()  # that occur in labels
 
-def _survey_images(survey: Survey, workers: int | None) -> None:
-    """Images with a label each."""
-    found = read_images(survey.dataset, workers)
-    survey.add("unreadable image", *(text for text in found if isinstance(text, str)))
-    labels = [label for label in found if isinstance(label, int)]
-    survey.images = np.bincount(labels, minlength=len(survey.classes))
-    survey.read = len(labels)
-    survey.samples = [
-        (survey.dataset.filename(i),) for i, label in enumerate(found) if isinstance(label, int)
-    ]
-
-
-def _survey_labels(survey: Survey, workers: int | None) -> None:
-    """Images with a label map each."""
-    dataset = survey.dataset
-    allowed = allowed_labels(dataset)
-    pairs, expected = used_pairs(dataset)
-    missing = unpaired(dataset, pairs, expected)
-    for kind, files in missing.items():
-        survey.add(kind, *files)
-    incomplete = {*missing["images not found"], *missing["images without label"]}
-    pairs = [pair for pair in pairs if pair[0] not in incomplete]
-    _remark_other_endings(survey, expected)
-
-    survey.pixels = np.zeros(len(survey.classes), int)
-    survey.images = np.zeros(len(survey.classes), int)
-    trained, blank, hints, values_seen = trained_values(dataset), [], {}, set()
-    inspect = partial(inspect_sample, dataset=dataset, allowed=allowed)
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        delay = 0 if sys.stderr.isatty() else 2
-        results = tqdm(pool.map(inspect, pairs), f"reading {survey.name}", len(pairs), delay=delay)
-        for pair, (problems, values) in zip(pairs, results, strict=True):
-            for found in problems:
-                survey.add("image or label", found.text)
-                hints[found.hint] = None
-            values_seen |= values.keys()
-            survey.read += bool(values)
-            seen = _classes_of(values, trained, allowed, survey)
-            if not problems:
-                survey.samples.append(pair)
-                if not seen:
-                    blank.append(pair[1])
-    survey.hints = [hint for hint in hints if hint] + _zero_label(survey, values_seen)
-    if blank:
-        survey.remarks.append(f"{len(blank)} labels have ignored pixels only, such as {blank[0]}")
-
-
-def _classes_of(
-    values: dict[int, int], trained: np.ndarray, allowed: np.ndarray, survey: Survey
-) -> set[int]:
-    """Counts the pixels of a label; returns the classes that occur."""
-    seen, ignored = set(), survey.dataset.ignore_index
-    for value, count in values.items():
-        if not 0 <= value <= 255 or not allowed[value]:
-            survey.outside += count
-        elif trained[value] != ignored and trained[value] < len(survey.classes):
-            survey.pixels[trained[value]] += count
-            seen.add(int(trained[value]))
-        else:
-            survey.ignored += count
-    survey.images[list(seen)] += 1
-    return seen
-
-
-def _zero_label(survey: Survey, values: set[int]) -> list[str]:
-    """Whether labels look as if 0 meant something else: no class, or all that is no mask."""
-    count, reduce = len(survey.classes), survey.dataset.reduce_zero_label
-    ignored = survey.dataset.ignore_index
-    if not reduce and count == max(values - {ignored}, default=None):
-        more = "" if min(values) else f"; if 0 is a class as well, there are {count + 1} classes"
-        return [
-            f"{survey.name}: labels run from {min(values)} to {count}, with {count} classes; with "
-            f"reduce_zero_label=True training sees them one less, and 0 as ignored{more}"
-        ]
-    if count > 1 and values == {0, ignored}:
-        return [
-            f"{survey.name}: labels hold 0 and {ignored} alone, and {ignored} is ignored; a mask's "
-            "foreground must be stored as 1"
-        ]
-    if reduce and 0 in values and count not in values:
-        survey.remarks.append(
-            f"reduce_zero_label=True ignores label 0 and makes {count} the last class, which does "
-            "not occur; is it meant so?"
+    @property
+    def hints(self) -> list[str]:
+        """How to correct the problems, and labels where 0 means something else."""
+        count, ignored = self.num_classes, self.dataset.ignore_index
+        first, last = (
+            min(self.values - {ignored}, default=0),
+            max(self.values - {ignored}, default=0),
         )
-    return []
+        hints = super().hints
+        if not self.dataset.reduce_zero_label and last == count > 0:
+            more = "" if first else f"; if 0 is a class as well, there are {count + 1} classes"
+            hints.append(
+                f"{self.name}: labels run from {first} to {count}, with {count} classes; with "
+                f"reduce_zero_label=True training sees them one less, and 0 as ignored{more}"
+            )
+        elif count > 1 and self.values == {0, ignored}:
+            hints.append(
+                f"{self.name}: labels hold 0 and {ignored} alone, and {ignored} is ignored; a "
+                "mask's foreground must be stored as 1"
+            )
+        return hints
+
+    def _find_remarks(self) -> Iterator[str]:
+        last, dataset = self.num_classes, self.dataset
+        folder, labels = dataset.data_prefix.get("img_path"), {label for _, label in self.files}
+        others = Counter(
+            path.suffix
+            for path in (Path(folder).glob("*") if folder else ())
+            if not path.name.endswith(dataset.img_suffix) and str(path) not in labels
+            if path.is_file()
+        )
+        if others:
+            listed = ", ".join(f"{count} *{ending}" for ending, count in others.most_common(5))
+            yield f"{folder} has files that are not read: {listed}"
+        if self.blank:
+            yield f"{len(self.blank)} labels have ignored pixels only, such as {self.blank[0]}"
+        if dataset.reduce_zero_label and 0 in self.values and last not in self.values:
+            yield (
+                f"reduce_zero_label=True ignores label 0 and makes {last} the last class, which "
+                "does not occur; is it meant so?"
+            )
+        yield from super()._find_remarks()
+
+    def check_files(self) -> Iterator[Problem]:
+        """List the files without reading them; yield those that lack their partner.
+
+        Raises:
+            DataError: A folder is missing, or there are no images or classes.
+        """
+        dataset, name = self.dataset, type(self.dataset).__name__
+        require_folders(dataset)
+        if self.num_classes < 1:
+            raise DataError(f"{name} has no classes; give metainfo=dict(classes=(...))")
+        self.meanings = _meanings(dataset, self.num_classes)
+        self.pixels, self.images = np.zeros((2, self.num_classes), int)
+        listed = dataset.load_data_list()
+        used = _used_infos(dataset) if listed else []
+        if not used:
+            why = f" (of {len(listed)} images, indices or a filter leave none)" if listed else ""
+            raise DataError(f"{name} is empty{why}; searched {searched(dataset)}")
+        exists = partial(fileio.exists, backend_args=dataset.backend_args)
+        for image, label in [(info["img_path"], info["seg_map_path"]) for info in used]:
+            found = exists(image), exists(label)
+            if all(found):
+                self.files.append((image, label))
+            if not found[0]:
+                yield Problem("images not found", image)
+            if not found[1]:
+                yield Problem("images without label", image)
+        # A name list or indices choose some samples; other files may be there as well.
+        if not _has_name_list(dataset) and dataset._indices is None:
+            expected = {info["seg_map_path"] for info in listed}
+            for label in sorted(_label_files(dataset) - expected):
+                yield Problem("labels without image", label)
+
+    def _read(self, index: int) -> tuple[list[Problem], dict[int, int]]:
+        """Return problems of a sample, and pixels of each class in its label."""
+        (image_path, label_path), arguments = self.files[index], self.dataset.backend_args
+        report = partial(Problem, "image or label")
+        problems, size = [], None
+        try:
+            size = read_image(image_path, arguments).shape[:2]
+        except DataError as error:
+            problems.append(_unreadable(error))
+        try:
+            label = read_label(label_path, arguments)
+        except DataError as error:
+            return [*problems, _unreadable(error)], {}
+        if label.ndim != 2:
+            text = f"{label_path}: label of shape {label.shape}, not single-channel"
+            hint = "a label holds one class index per pixel, as a grey or palette PNG; convert "
+            return [*problems, report(text, f"{hint}colour-coded ones")], {}
+        if size not in (None, label.shape):
+            sizes = [f"{width}x{height}" for height, width in (label.shape, size)]
+            problems.append(
+                report(
+                    f"{label_path}: label is {sizes[0]} (width x height), "
+                    f"its image {image_path} is {sizes[1]}"
+                )
+            )
+        values, pixels = np.unique(label, return_counts=True)
+        values = values.astype(int)
+        self.values.update(values.tolist())
+        in_byte = (values >= 0) & (values <= 255)  # mmseg would cut others to 8 bits
+        classes = np.where(in_byte, self.meanings[values.clip(0, 255)], _NOT_ALLOWED)
+        wrong = values[classes == _NOT_ALLOWED]
+        if len(wrong):
+            allowed = np.flatnonzero(self.meanings != _NOT_ALLOWED)
+            hint = (
+                "convert with the cityscapesscripts label ids -> trainIds (`*_labelTrainIds.png`)"
+            )
+            text = (
+                f"{label_path}: label values {_ranges(wrong)} not allowed; "
+                f"allowed are {_ranges(allowed)} ({self.dataset.ignore_index} is ignored)"
+            )
+            is_cityscapes = isinstance(self.dataset, CityscapesDataset)
+            problems.append(report(text, hint if is_cityscapes else ""))
+        return problems, {int(c): int(pixels[classes == c].sum()) for c in np.unique(classes)}
+
+    def fingerprint(self) -> str | None:
+        """Hash paths, sizes and times of all files; None if they lie in a remote store."""
+        if self.dataset.backend_args:
+            return None
+        return _hash_files((path for pair in self.files for path in pair), self.meanings.tobytes())
 
 
-def _remark_other_endings(survey: Survey, labels: set[str]) -> None:
-    """Files that lie among images but have another ending are not read, and easily missed."""
-    dataset = survey.dataset
-    folder = dataset.data_prefix.get("img_path")
-    if dataset.backend_args or not folder or not os.path.isdir(folder):
-        return
-    others = Counter(
-        os.path.splitext(entry.name)[1]
-        for entry in os.scandir(folder)
-        if entry.is_file() and not entry.name.endswith(dataset.img_suffix)
-        if entry.path not in labels
+def survey_of(dataset: Dataset, name: str = "data", num_classes: int | None = None) -> Survey:
+    """Return the survey, not yet run, that fits the kind of a dataset.
+
+    Raises:
+        TypeError: It is neither a ``BaseSegDataset`` nor a ``TimmDataset``.
+    """
+    if isinstance(dataset, TimmDataset):
+        return ImageSurvey(dataset, name)
+    if isinstance(dataset, BaseSegDataset):
+        return LabelMapSurvey(dataset, name, num_classes)
+    kind = type(dataset).__name__
+    raise TypeError(f"cannot check a {kind}: only BaseSegDataset, its subclasses and TimmDataset")
+
+
+def searched(dataset: BaseSegDataset | TimmDataset) -> str:
+    """Return where a dataset finds its files."""
+    if isinstance(dataset, TimmDataset):
+        return str(dataset.folder or dataset.tar)
+    folders = dataset.data_prefix
+    names = f", names from {dataset.ann_file}" if _has_name_list(dataset) else ""
+    return (
+        f"images {folders['img_path']}/*{dataset.img_suffix}, "
+        f"labels {folders['seg_map_path']}/*{dataset.seg_map_suffix}{names}"
     )
-    if others:
-        listed = ", ".join(f"{count} *{ending}" for ending, count in others.most_common(5))
-        survey.remarks.append(f"{folder} has files that are not read: {listed}")
 
 
-def _compare(surveys: list[Survey]) -> None:
-    """What splits must have in common, and what not."""
-    read = [survey for survey in surveys if survey.classes]
-    for one in read[1:]:
-        if one.classes != read[0].classes:
-            differing = sorted(set(one.classes) ^ set(read[0].classes))
-            why = f"not in both: {', '.join(differing)}" if differing else "in another order"
-            one.add("classes", f"other classes than in {read[0].name}, {why}")
-    seen: dict[str, str] = {}
-    for survey in surveys:
-        shared = Counter(seen[image] for image, *_ in survey.samples if image in seen)
-        for other, count in shared.items():
-            survey.remarks.append(f"{count} images are in {other} as well")
-        seen.update((image, survey.name) for image, *_ in survey.samples)
+def require_folders(dataset: BaseSegDataset) -> None:
+    """Check that the folders of a dataset exist, without listing them.
+
+    Raises:
+        DataError: One does not exist, or is not named.
+    """
+    name = type(dataset).__name__
+    needed = [dataset.data_prefix.get(key) for key in ("img_path", "seg_map_path")]
+    if None in needed:
+        raise DataError(
+            f"{name}: data_prefix must name img_path and seg_map_path, got {dataset.data_prefix}"
+        )
+    if _has_name_list(dataset):  # of whole paths, where no folder is given
+        needed = [dataset.ann_file, *filter(None, needed)]
+    for path in needed:
+        if not fileio.exists(path, backend_args=dataset.backend_args):
+            raise DataError(
+                f"{name}: not found: {path!r} (working folder {os.getcwd()}); expected layout: "
+                f"{searched(dataset)}, each label named as its image{getattr(dataset, 'HINT', '')}"
+            )
+
+
+def _has_name_list(dataset: BaseSegDataset) -> bool:
+    return bool(dataset.ann_file) and not os.path.isdir(dataset.ann_file)
+
+
+def _used_infos(dataset: BaseSegDataset) -> list[dict]:
+    """List the samples that ``filter_cfg`` and ``indices`` leave."""
+    if not dataset._fully_initialized:
+        dataset = copy.copy(dataset)
+        dataset.serialize_data = False  # mmengine fails to serialise an empty list
+        dataset.full_init()
+    return [dataset.get_data_info(i) for i in range(len(dataset))]
+
+
+def _label_files(dataset: BaseSegDataset) -> set[str]:
+    folder = dataset.data_prefix["seg_map_path"]
+    names = fileio.list_dir_or_file(
+        folder,
+        list_dir=False,
+        suffix=dataset.seg_map_suffix,
+        recursive=True,
+        backend_args=dataset.backend_args,
+    )
+    return {os.path.join(folder, name) for name in names}
+
+
+def _meanings(dataset: BaseSegDataset, num_classes: int) -> np.ndarray:
+    """Return (256,) class that mmseg's loader makes of each value in a label file."""
+    with TemporaryDirectory() as folder:
+        path = str(Path(folder) / "values.png")
+        cv2.imwrite(path, np.arange(256, dtype=np.uint8).reshape(16, 16))
+        info = dict(
+            seg_map_path=path,
+            label_map=dataset.label_map,
+            reduce_zero_label=dataset.reduce_zero_label,
+            seg_fields=[],
+        )
+        loaded = LoadAnnotations()(info)["gt_seg_map"].ravel().astype(int)
+    meanings = np.where(loaded < num_classes, loaded, _NOT_ALLOWED)
+    meanings[loaded == dataset.ignore_index] = _IGNORED
+    return meanings
+
+
+def _unreadable(error: DataError, kind: str = "image or label") -> Problem:
+    # not the exception itself, which would keep decoded arrays alive
+    return Problem(kind, str(error), corrupt=isinstance(error, CorruptImageError))
+
+
+def _ranges(values: np.ndarray, most: int = 10) -> str:
+    """Write 0, 1, 2, 255 as ``0-2, 255``."""
+    runs = np.split(values, np.flatnonzero(np.diff(values) != 1) + 1)
+    texts = [f"{run[0]}" if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    return ", ".join(texts[:most] + ["..."] * (len(texts) > most))
+
+
+def _hash_files(paths: Iterable[str], settings: bytes = b"") -> str:
+    digest = hashlib.sha256(b"%d" % _CHECKS_VERSION + settings)
+    for path in paths:
+        stat = os.stat(path)
+        digest.update(f"{os.path.abspath(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+    return digest.hexdigest()

@@ -16,8 +16,9 @@ from torchvision.transforms import PILToTensor
 from ..errors import DataError
 from ..registry import register
 from ..utils.argument_types import check_options
+from ..utils.checks import check
 from ..utils.text import some
-from .images import open_image, reading
+from .images import reading
 
 _INTERPOLATION = Literal["bilinear", "bicubic", "nearest", "box", "hamming", "lanczos", "random"]
 _CHECKED = dict(input_size=int | Sequence[int], interpolation=_INTERPOLATION)  # timm does not
@@ -40,9 +41,9 @@ class TimmDataset(Dataset):
         **kwargs: Further arguments of ``create_dataset``, e.g. ``class_map``.
 
     Raises:
-        DataError: If there is no such data, a class folder holds no image, an image lies beside or
+        DataError: There is no such data, a class folder holds no image, an image lies beside or
             deeper inside the class folders, or the number of classes is another one.
-        ValueError: If timm reads the dataset as a stream, which samplers cannot choose from.
+        ConfigError: timm reads the dataset as a stream, which samplers cannot choose from.
     """
 
     def __init__(
@@ -54,17 +55,23 @@ class TimmDataset(Dataset):
         num_classes: int | None = None,
         **kwargs,
     ):
-        self.folder, self.tar = (None, None) if name else _folder_or_tar(data_root, split)
-        if self.folder is not None:
-            _require_images(self.folder)
-        self.source = create_dataset(name, root=data_root, split=split, **kwargs)
-        if isinstance(self.source, IterableDataset):
-            raise ValueError(
-                f"timm reads {name!r} as a stream; samplers need an indexed dataset such as an "
-                "image folder, a tar file, torch/* or hfds/*"
+        root = Path(data_root)
+        self.tar = root if not name and root.is_file() else None
+        self.folder = None if name or self.tar else root / split
+        if self.folder and not self.folder.is_dir():
+            found = sorted(path.name for path in root.glob("*") if path.is_dir())
+            raise DataError(
+                f"not found: {str(self.folder if root.exists() else root)!r} (working folder "
+                f"{os.getcwd()}); folders in {data_root}: {some(found)}"
             )
-        if self.folder is not None:
-            self._require_flat()
+        try:
+            self.source = create_dataset(name, root=data_root, split=split, **kwargs)
+        except RuntimeError as error:  # no images
+            raise DataError(str(error)) from error
+        is_stream = isinstance(self.source, IterableDataset)
+        check(not is_stream, "name", name, "a dataset that timm indexes, not a stream")
+        if self.folder:
+            self._check_layout()
         classes = _classes(self.source)
         if num_classes is not None and classes and len(classes) != num_classes:
             raise DataError(
@@ -82,24 +89,21 @@ class TimmDataset(Dataset):
         return len(self.source)
 
     def __getitem__(self, index: int) -> dict:
-        """One image.
-
-        Args:
-            index: In [0, len).
+        """Return one image, transformed.
 
         Returns:
             ``inputs`` (3, H, W) uint8 RGB, ``data_samples`` with ``gt_label``.
 
         Raises:
-            CorruptImageError: If the image, which is named, cannot be decoded or is too large.
-            DataError: If it is gone.
+            CorruptImageError: The image, which is named, cannot be decoded.
+            DataError: It is gone.
         """
         image, label = self.read(index)
         sample = BaseDataElement(gt_label=torch.tensor(int(label)))
         return dict(inputs=self.transform(image), data_samples=sample)
 
     def read(self, index: int) -> tuple[Image.Image, int]:
-        """The whole image and its label, as they are stored; raises as ``__getitem__``."""
+        """Return the stored RGB image and its label; raises as ``__getitem__``."""
         reader = getattr(self.source, "reader", None)
         name = self.filename(index)
         with reading(name):
@@ -109,64 +113,37 @@ class TimmDataset(Dataset):
             # timm's own __getitem__ would take the next image in place of a broken one
             stream, label = reader[index][:2]
             with stream:
-                return open_image(stream, name).convert("RGB"), label
+                return Image.open(stream).convert("RGB"), label
 
     def filename(self, index: int) -> str:
-        """Path of an image; inside a tar file, or for other datasets, what stands for it."""
+        """Return the path of an image, or its name inside a tar file or another dataset."""
         reader = getattr(self.source, "reader", None)
         if reader is None:
             return f"{type(self.source).__name__}[{index}]"
         return str(reader.filename(index, absolute=True))
 
-    def _require_flat(self) -> None:
-        """Every image lies in its class folder itself: timm names classes by the innermost one."""
-        holding = {os.path.dirname(self.filename(index)) for index in range(len(self))}
-        for folder in map(Path, sorted(holding)):
-            if folder.parent.resolve() != self.folder.resolve():
+    def _check_layout(self) -> None:
+        """Require folder/CLASS/IMAGE.
+
+        timm names classes by the innermost folder, and an empty folder would shift all labels.
+        """
+        holding = {Path(self.filename(index)).parent for index in range(len(self))}
+        for path in sorted(holding):
+            if path.parent.resolve() != self.folder.resolve():
                 raise DataError(
-                    f"images lie in {folder}; expected {self.folder}/CLASS/IMAGE, one folder deep"
+                    f"images lie in {path}; expected {self.folder}/CLASS/IMAGE, one folder deep"
                 )
-
-
-def _folder_or_tar(data_root: str, split: str) -> tuple[Path | None, Path | None]:
-    """The image folder or the tar file, whichever is there; raises DataError if neither is."""
-    root = Path(data_root)
-    if not root.exists():
-        raise DataError(f"not found: {data_root!r} (working folder {os.getcwd()})")
-    if root.is_file():
-        if root.suffix != ".tar":
-            raise DataError(f"{data_root!r} is neither a folder nor an uncompressed .tar file")
-        return None, root
-    folder = root / split
-    if not folder.is_dir():
-        found = sorted(path.name for path in root.iterdir() if path.is_dir())
-        raise DataError(
-            f"not found: {str(folder)!r} (working folder {os.getcwd()}); {data_root} has "
-            f"{some(found) if found else 'no folders'}"
-        )
-    return folder, None
-
-
-def _require_images(folder: Path) -> None:
-    """Every class has a folder with an image: timm would skip an empty one and shift all labels."""
-    classes = sorted(path for path in folder.iterdir() if path.is_dir())
-    if not classes:
-        raise DataError(f"{folder} has no class folders; expected {folder}/CLASS/IMAGE.jpg")
-    endings = tuple(get_img_extensions())
-    empty = [str(path) for path in classes if not _has_image(path, endings)]
-    if empty:
-        raise DataError(
-            f"{len(empty)} of {len(classes)} class folders hold no image "
-            f"({', '.join(endings)}): {some(empty)}"
-        )
-
-
-def _has_image(folder: Path, endings: tuple[str, ...]) -> bool:
-    return any(path.suffix.lower() in endings for path in folder.rglob("*"))
+        names = {path.name for path in self.folder.iterdir() if path.is_dir()}
+        empty = sorted(names - {path.name for path in holding})
+        if empty:
+            raise DataError(
+                f"{self.folder}: {len(empty)} of {len(names)} class folders hold no image "
+                f"({', '.join(get_img_extensions())}): {some(empty)}"
+            )
 
 
 def _classes(source: Dataset) -> tuple[str, ...]:
-    """Names of the classes, in the order of their labels; empty where timm does not tell."""
+    """Return the names of the classes by label; none where timm does not know them."""
     reader = getattr(source, "reader", source)
     for key in ("class_to_idx", "class_name_to_idx"):
         if mapping := getattr(reader, key, None):

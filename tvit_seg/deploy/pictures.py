@@ -8,8 +8,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
 
+from ..datasets.images import find_pictures, read_image
 from ..errors import ExportError
-from ..utils.media import find_pictures, read_picture
 from ..utils.text import first_line
 
 
@@ -28,7 +28,7 @@ def load_pictures(cfg: Config, folder: Path | None, count: int) -> list[np.ndarr
         ExportError: If there is none.
     """
     if folder is not None:
-        return [read_picture(path) for path in find_pictures(folder)[:count]]
+        return [read_image(path) for path in find_pictures(folder)[:count]]
     return [picture for picture, _ in validation_set(cfg, count)]
 
 
@@ -60,6 +60,6 @@ def validation_set(cfg: Config, count: int | None = None) -> Iterator[tuple[np.n
         item = dataset[index]
         sample = item["data_samples"]
         if "img_path" in sample:
-            yield read_picture(Path(sample.img_path)), item
+            yield read_image(sample.img_path), item
         else:  # timm's datasets come as RGB, resized and cropped
             yield item["inputs"].permute(1, 2, 0).numpy()[..., ::-1].copy(), item

@@ -14,6 +14,7 @@ from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.structures import SegDataSample
 
 from ..datasets.survey import Survey
+from ..utils.checks import check, check_integer
 from .visualizer import ThinkingVisualizer
 
 _ROW = 0.24  # inches that a class takes
@@ -28,13 +29,11 @@ def plot_surveys(surveys: Sequence[Survey], path: str | Path, count: int = 4) ->
         count: Samples of each part.
 
     Raises:
-        ValueError: If there is no sample at all, or ``count`` is below 1.
+        ConfigError: There is no sample at all, or ``count`` is below 1.
     """
     surveys = [survey for survey in surveys if survey.samples]
-    if not surveys:
-        raise ValueError("there is no sample to draw")
-    if count < 1:
-        raise ValueError(f"count={count} must be at least 1")
+    check(bool(surveys), "surveys", surveys, "some with samples")
+    check_integer("count", count)
     classes = surveys[0].classes
     heights = [max(2.5, 1 + _ROW * len(classes)), *[2.6] * len(surveys)]
     figure = Figure(figsize=(12, sum(heights)), layout="constrained")
