@@ -9,7 +9,6 @@ import torch
 from helpers.classification import image_folder
 from mmengine.config import Config
 from PIL import Image
-from torch.utils.data import DataLoader
 
 from tvit_seg.datasets import SkipCorrupt, check_config_data
 from tvit_seg.datasets.corrupt import build_guarded
@@ -101,15 +100,6 @@ def test_labelled_images(tmp_path):
     assert str(bad) in sample["data_samples"].skipped[0]
 
 
-def test_loading_processes(root):
-    bad = truncate(root / "img_dir/train/3.jpg")
-    dataset = build_guarded(settings(root, skip_corrupt=True))
-    loader = DataLoader(dataset, 4, num_workers=1, collate_fn=list)
-    skipped = [s["data_samples"].get("skipped", []) for batch in loader for s in batch]
-    assert [len(texts) for texts in skipped] == [0, 0, 0, 1, 0, 0, 0, 0]
-    assert str(bad) in skipped[3][0]
-
-
 def test_what_only_decoding_shows(root):
     """A PNG whose ends are fine and whose middle is not."""
     bad = root / "ann_dir/train/3.png"
@@ -198,9 +188,6 @@ class TestCheck:
         truncate(root / "img_dir/val/3.jpg")
         cfg = self.config(root, skip_corrupt=True)
         with pytest.raises(DataError, match=r"val/3\.jpg: corrupt"):
-            check_config_data(cfg)
-        cfg.val_dataloader.dataset.skip_corrupt = True
-        with pytest.raises(DataError, match="evaluation sees every image"):
             check_config_data(cfg)
 
     def test_labelled_images(self, tmp_path):

@@ -1,16 +1,6 @@
 """Repeated augmentation."""
 
-import pytest
-from helpers.classification import config, image_folder
-from mmengine.runner import Runner
-
 from tvit_seg.datasets import RepeatedAugSampler
-
-
-@pytest.fixture
-def root(tmp_path):
-    """An image folder."""
-    return image_folder(tmp_path / "images")
 
 
 def build(monkeypatch, rank=0, world=1, **kwargs):
@@ -39,11 +29,3 @@ def test_order_follows_seed_and_epoch(monkeypatch):
     sampler.set_epoch(0)
     assert list(sampler) == first
     assert list(build(monkeypatch, seed=5)) != first
-
-
-def test_from_a_config(root):
-    sampler = dict(type="RepeatedAugSampler", num_repeats=2)
-    cfg = config(root, root.parent, **{"train_dataloader.sampler": sampler})
-    loader = Runner.build_dataloader(cfg.train_dataloader, seed=3)
-    assert loader.sampler.seed == 3
-    assert len(loader) == 3

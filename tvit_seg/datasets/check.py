@@ -58,14 +58,12 @@ def check_config_data(cfg: Config) -> None:
 
     Raises:
         DataError: As :func:`check_dataset`; or training and validation have other classes, or the
-            model another number of them, or evaluation is to skip images.
+            model another number of them.
         TypeError: A dataset is of another kind.
     """
     first = None
     for loader in ("train_dataloader", "val_dataloader"):
-        skip = skips_corrupt(cfg.get(loader))
-        if skip and loader == "val_dataloader":
-            raise DataError(f"{loader}: skip_corrupt is for training; evaluation sees every image")
+        skip = skips_corrupt(cfg.get(loader))  # the runner refuses it for evaluation
         for part in datasets_of(cfg, loader):
             survey = survey_of(part, f"{loader} ({type(part).__name__})")
             first = first or survey
@@ -75,10 +73,8 @@ def check_config_data(cfg: Config) -> None:
             fingerprint = survey.fingerprint()
             if fingerprint is None and isinstance(part, TimmDataset):
                 continue  # a library keeps the images
-            if fingerprint not in _remembered():
-                is_good = _require_contents(survey, skip)
-                if is_good and fingerprint:
-                    _remember(fingerprint, searched(part))
+            if fingerprint not in _remembered() and _require_contents(survey, skip) and fingerprint:
+                _remember(fingerprint, searched(part))
 
 
 def survey_config(cfg: Config, workers: int | None = None) -> list[Survey]:

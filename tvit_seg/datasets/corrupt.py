@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -79,22 +80,21 @@ class GuardedPipeline(Compose):
         readers = dict(img_path=read_image, seg_map_path=read_label)
         paths = {key: data[key] for key in readers if data.get(key)}
         for path in paths.values():
-            self._check_ends(path)
+            local_path = fileio.get_local_path(path, backend_args=self.backend_args)
+            # formats that PIL does not know are left to the transforms
+            with (
+                suppress(UnknownFormatError),
+                reading(path),
+                local_path as local,
+                open(local, "rb") as file,
+            ):
+                require_whole(file, path, decode_others=False)
         try:
             return super().__call__(data)
         except Exception:
             for key, path in paths.items():  # raises if the file is the cause
                 readers[key](path, self.backend_args)
             raise
-
-    def _check_ends(self, path: str) -> None:
-        """Find truncated files without decoding."""
-        local_path = fileio.get_local_path(path, backend_args=self.backend_args)
-        try:
-            with reading(path), local_path as local, open(local, "rb") as file:
-                require_whole(file, path, decode_others=False)
-        except UnknownFormatError:
-            pass  # a transform may know it
 
 
 def build_guarded(cfg: dict) -> Dataset:

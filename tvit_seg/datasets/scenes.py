@@ -8,7 +8,6 @@ class, and stray strokes, uneven light and noise are added. The class is always 
 import json
 import os
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +16,9 @@ import cv2
 import numpy as np
 from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
-from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
+from ..errors import DataError
 from ..registry import register
 from ..utils.checks import check, check_integer, check_number
 
@@ -218,8 +218,8 @@ def write_scenes(
 
     Args:
         root: Folder to create.
-        num_train: Number of training scenes, at least 1.
-        num_val: Number of validation scenes, at least 1.
+        num_train: At least 1.
+        num_val: At least 1.
         size: Height and width in pixels, at least 32 each.
         seed: Every scene depends only on it, its split, its index, its difficulty and the size.
 
@@ -231,7 +231,7 @@ def write_scenes(
     check_integer("num_val", num_val)
     check(min(size) >= MIN_SIDE, "size", size, f"at least {MIN_SIDE} pixels a side")
     root = Path(root).resolve()
-    recipe = {"num_train": num_train, "num_val": num_val, "size": list(size), "seed": seed}
+    recipe = dict(num_train=num_train, num_val=num_val, size=list(size), seed=seed)
     recipe["version"] = FORMAT_VERSION
     if _is_written(root, recipe):
         print_log(f"{root} holds these scenes already, nothing to do")
@@ -257,9 +257,7 @@ def write_scenes(
                     raise OSError(f"could not write {kind}/{key}.png in {staged}")
             return key, difficulty
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            difficulty = dict(tqdm(pool.map(write, jobs), "scenes", len(jobs)))
-        index = {"recipe": recipe, "difficulty": difficulty}
+        index = {"recipe": recipe, "difficulty": dict(thread_map(write, jobs, desc="scenes"))}
         (staged / INDEX_FILE).write_text(json.dumps(index, indent=1) + "\n")
         staged.rename(root)
 
@@ -282,9 +280,8 @@ class SceneDataset(BaseSegDataset):
     def load_data_list(self) -> list[dict]:
         """List the scenes with their difficulty."""
         index = Path(self.data_root) / INDEX_FILE
-        for path in (index, Path(self.data_prefix["img_path"])):
-            if not path.exists():
-                raise FileNotFoundError(f"{path} does not exist{self.HINT}")
+        if not index.exists():
+            raise DataError(f"{index} does not exist{self.HINT}")
         difficulty = json.loads(index.read_text())["difficulty"]
         data_list = super().load_data_list()
         for data_info in data_list:

@@ -27,6 +27,10 @@ from .timm_dataset import TimmDataset
 
 _CHECKS_VERSION = 2  # raise it when the checks change, so that remembered data is read again
 _IGNORED, _NOT_ALLOWED = -1, -2  # stand for label values that are no class
+_ONE_CHANNEL = (
+    "a label holds one class index per pixel, as a grey or palette PNG; convert colour-coded ones"
+)
+_TRAIN_IDS = "convert with the cityscapesscripts label ids -> trainIds (`*_labelTrainIds.png`)"
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,11 @@ class Survey:
         return list(dict.fromkeys(problem.hint for problem in self.problems if problem.hint))
 
     def run(self, workers: int | None = None) -> "Survey":
-        """Collect all problems, statistics and remarks."""
+        """Collect all problems, statistics and remarks.
+
+        Args:
+            workers: Threads that decode; by default one per CPU.
+        """
         try:
             for check in (self.check_files(), self.check_contents(workers)):
                 self.problems.extend(check)
@@ -129,11 +137,7 @@ class Survey:
             yield f"{len(absent)} classes do not occur: {some(absent, 20)}"
 
     def check_contents(self, workers: int | None = None) -> Iterator[Problem]:
-        """Decode and count the files that ``check_files`` found; yield what is wrong with them.
-
-        Args:
-            workers: Threads that decode; by default one per CPU.
-        """
+        """Decode and count what ``check_files`` found; yield what is wrong with it."""
         pool = ThreadPoolExecutor(workers or os.cpu_count())
         try:
             results = pool.map(self._read, range(len(self.files)))
@@ -204,12 +208,9 @@ class LabelMapSurvey(Survey):
     def hints(self) -> list[str]:
         """How to correct the problems, and labels where 0 means something else."""
         count, ignored = self.num_classes, self.dataset.ignore_index
-        first, last = (
-            min(self.values - {ignored}, default=0),
-            max(self.values - {ignored}, default=0),
-        )
-        hints = super().hints
-        if not self.dataset.reduce_zero_label and last == count > 0:
+        values, hints = self.values - {ignored} or {0}, super().hints
+        if self.values and not self.dataset.reduce_zero_label and max(values) == count:
+            first = min(values)
             more = "" if first else f"; if 0 is a class as well, there are {count + 1} classes"
             hints.append(
                 f"{self.name}: labels run from {first} to {count}, with {count} classes; with "
@@ -251,6 +252,8 @@ class LabelMapSurvey(Survey):
         """
         dataset, name = self.dataset, type(self.dataset).__name__
         require_folders(dataset)
+        if dataset.data_prefix.get("seg_map_path") is None:
+            raise DataError(f"{name}: data_prefix names no seg_map_path: {dataset.data_prefix}")
         if self.num_classes < 1:
             raise DataError(f"{name} has no classes; give metainfo=dict(classes=(...))")
         self.meanings = _meanings(dataset, self.num_classes)
@@ -262,13 +265,14 @@ class LabelMapSurvey(Survey):
             raise DataError(f"{name} is empty{why}; searched {searched(dataset)}")
         exists = partial(fileio.exists, backend_args=dataset.backend_args)
         for image, label in [(info["img_path"], info["seg_map_path"]) for info in used]:
-            found = exists(image), exists(label)
-            if all(found):
+            missing = []
+            if not exists(image):
+                missing.append(Problem("images not found", image))
+            if not exists(label):
+                missing.append(Problem("images without label", image))
+            if not missing:
                 self.files.append((image, label))
-            if not found[0]:
-                yield Problem("images not found", image)
-            if not found[1]:
-                yield Problem("images without label", image)
+            yield from missing
         # A name list or indices choose some samples; other files may be there as well.
         if not _has_name_list(dataset) and dataset._indices is None:
             expected = {info["seg_map_path"] for info in listed}
@@ -290,16 +294,11 @@ class LabelMapSurvey(Survey):
             return [*problems, _unreadable(error)], {}
         if label.ndim != 2:
             text = f"{label_path}: label of shape {label.shape}, not single-channel"
-            hint = "a label holds one class index per pixel, as a grey or palette PNG; convert "
-            return [*problems, report(text, f"{hint}colour-coded ones")], {}
+            return [*problems, report(text, _ONE_CHANNEL)], {}
         if size not in (None, label.shape):
             sizes = [f"{width}x{height}" for height, width in (label.shape, size)]
-            problems.append(
-                report(
-                    f"{label_path}: label is {sizes[0]} (width x height), "
-                    f"its image {image_path} is {sizes[1]}"
-                )
-            )
+            text = f"{label_path}: label is {sizes[0]} (width x height), its image {image_path} is "
+            problems.append(report(text + sizes[1]))
         values, pixels = np.unique(label, return_counts=True)
         values = values.astype(int)
         self.values.update(values.tolist())
@@ -308,15 +307,12 @@ class LabelMapSurvey(Survey):
         wrong = values[classes == _NOT_ALLOWED]
         if len(wrong):
             allowed = np.flatnonzero(self.meanings != _NOT_ALLOWED)
-            hint = (
-                "convert with the cityscapesscripts label ids -> trainIds (`*_labelTrainIds.png`)"
-            )
             text = (
                 f"{label_path}: label values {_ranges(wrong)} not allowed; "
                 f"allowed are {_ranges(allowed)} ({self.dataset.ignore_index} is ignored)"
             )
             is_cityscapes = isinstance(self.dataset, CityscapesDataset)
-            problems.append(report(text, hint if is_cityscapes else ""))
+            problems.append(report(text, _TRAIN_IDS if is_cityscapes else ""))
         return problems, {int(c): int(pixels[classes == c].sum()) for c in np.unique(classes)}
 
     def fingerprint(self) -> str | None:
@@ -347,8 +343,8 @@ def searched(dataset: BaseSegDataset | TimmDataset) -> str:
     folders = dataset.data_prefix
     names = f", names from {dataset.ann_file}" if _has_name_list(dataset) else ""
     return (
-        f"images {folders['img_path']}/*{dataset.img_suffix}, "
-        f"labels {folders['seg_map_path']}/*{dataset.seg_map_suffix}{names}"
+        f"images {folders.get('img_path')}/*{dataset.img_suffix}, "
+        f"labels {folders.get('seg_map_path')}/*{dataset.seg_map_suffix}{names}"
     )
 
 
@@ -356,21 +352,15 @@ def require_folders(dataset: BaseSegDataset) -> None:
     """Check that the folders of a dataset exist, without listing them.
 
     Raises:
-        DataError: One does not exist, or is not named.
+        DataError: One does not exist.
     """
-    name = type(dataset).__name__
-    needed = [dataset.data_prefix.get(key) for key in ("img_path", "seg_map_path")]
-    if None in needed:
-        raise DataError(
-            f"{name}: data_prefix must name img_path and seg_map_path, got {dataset.data_prefix}"
-        )
-    if _has_name_list(dataset):  # of whole paths, where no folder is given
-        needed = [dataset.ann_file, *filter(None, needed)]
-    for path in needed:
+    folders = dataset.data_prefix.get("img_path"), dataset.data_prefix.get("seg_map_path")
+    for path in filter(None, (dataset.ann_file, *folders)):
         if not fileio.exists(path, backend_args=dataset.backend_args):
             raise DataError(
-                f"{name}: not found: {path!r} (working folder {os.getcwd()}); expected layout: "
-                f"{searched(dataset)}, each label named as its image{getattr(dataset, 'HINT', '')}"
+                f"{type(dataset).__name__}: not found: {path!r} (working folder {os.getcwd()}); "
+                f"expected layout: {searched(dataset)}, each label named as its image"
+                f"{getattr(dataset, 'HINT', '')}"
             )
 
 
@@ -404,12 +394,8 @@ def _meanings(dataset: BaseSegDataset, num_classes: int) -> np.ndarray:
     with TemporaryDirectory() as folder:
         path = str(Path(folder) / "values.png")
         cv2.imwrite(path, np.arange(256, dtype=np.uint8).reshape(16, 16))
-        info = dict(
-            seg_map_path=path,
-            label_map=dataset.label_map,
-            reduce_zero_label=dataset.reduce_zero_label,
-            seg_fields=[],
-        )
+        info = dict(seg_map_path=path, label_map=dataset.label_map, seg_fields=[])
+        info["reduce_zero_label"] = dataset.reduce_zero_label
         loaded = LoadAnnotations()(info)["gt_seg_map"].ravel().astype(int)
     meanings = np.where(loaded < num_classes, loaded, _NOT_ALLOWED)
     meanings[loaded == dataset.ignore_index] = _IGNORED
