@@ -299,8 +299,13 @@ class LabelMapSurvey(Survey):
             sizes = [f"{width}x{height}" for height, width in (label.shape, size)]
             text = f"{label_path}: label is {sizes[0]} (width x height), its image {image_path} is "
             problems.append(report(text + sizes[1]))
-        values, pixels = np.unique(label, return_counts=True)
-        values = values.astype(int)
+        if label.dtype.itemsize == 1:  # several times as fast as np.unique
+            pixels = np.bincount(label.ravel())
+            values = np.flatnonzero(pixels)
+            pixels = pixels[values]
+        else:
+            values, pixels = np.unique(label, return_counts=True)
+            values = values.astype(int)
         self.values.update(values.tolist())
         in_byte = (values >= 0) & (values <= 255)  # mmseg would cut others to 8 bits
         classes = np.where(in_byte, self.meanings[values.clip(0, 255)], _NOT_ALLOWED)
