@@ -1,6 +1,6 @@
-"""Reads a whole dataset and says all that is wrong with it, and what is in it.
+"""Read a whole dataset; list its problems and count its classes.
 
-Exit status 1 if something must be mended.
+Exit status 1 if something must be corrected.
 """
 
 import argparse

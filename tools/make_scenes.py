@@ -1,4 +1,4 @@
-"""Writes the procedural scenes, or draws a contact sheet of them."""
+"""Write the procedural scenes, or draw a contact sheet of them."""
 
 import argparse
 

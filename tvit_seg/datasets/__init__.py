@@ -1,4 +1,4 @@
-"""Datasets of our own and the check of anybody's before training."""
+"""Datasets, and the check of any dataset before training."""
 
 from ..errors import CorruptImageError, DataError
 from .camvid import CamVidDataset

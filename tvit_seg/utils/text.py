@@ -1,4 +1,4 @@
-"""Parts of messages: lists of names, and what other errors say."""
+"""Parts of messages: lists of names, and the text of other errors."""
 
 from collections.abc import Iterable
 
@@ -20,7 +20,7 @@ def some(names: Iterable[str], most: int = 5, separator: str = ", ") -> str:
 
 
 def first_line(error: BaseException, most: int = 200) -> str:
-    """What an error says, cut to one line.
+    """The text of an error, cut to one line.
 
     Args:
         error: Its text may have many lines, or none.

@@ -1,4 +1,4 @@
-"""A dataset as a picture: how often its classes occur, and some labels over their images."""
+"""A plot of a dataset: frequencies of its classes, and some labels over their images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,11 +21,11 @@ _ROW = 0.24  # inches that a class takes
 
 
 def plot_surveys(surveys: Sequence[Survey], path: str | Path, count: int = 4) -> None:
-    """Draws a histogram of the classes, and samples of each dataset.
+    """Draw a histogram of the classes, and samples of each dataset.
 
     Args:
         surveys: Of parts of one dataset; those without samples are left out.
-        path: Picture to write; its ending says the format.
+        path: File to write; its ending names the format.
         count: Samples of each part.
 
     Raises:
@@ -64,7 +64,7 @@ def _draw_histogram(axes: Axes, surveys: Sequence[Survey], classes: Sequence[str
 
 
 def _draw_samples(axes: Sequence[Axes], survey: Survey) -> None:
-    """Evenly spaced ones."""
+    """Draw evenly spaced samples."""
     chosen = np.linspace(0, len(survey.samples) - 1, len(axes)).astype(int)
     for place, index in zip(axes, chosen, strict=True):
         sample = survey.samples[index]
