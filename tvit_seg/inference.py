@@ -12,7 +12,8 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 from .errors import CheckpointError
-from .weights.io import check_compatible, get_meta, get_state_dict, read_checkpoint
+from .weights.io import get_meta, get_state_dict, read_checkpoint
+from .weights.load import check_compatible
 
 
 class Predictor:

@@ -4,8 +4,9 @@ import pytest
 import torch
 from helpers.builders import VIT, classifier, segmentor
 
-from tvit_seg import ThinkingViT, convert_state_dict
+from tvit_seg import convert_state_dict
 from tvit_seg.errors import CheckpointError
+from tvit_seg.registry import MODELS
 from tvit_seg.weights.architecture import read_architecture
 
 KEYS = ("img_size", "patch_size", "embed_dims", "num_layers", "num_heads", "num_classes")
@@ -18,7 +19,7 @@ def test_our_own(stages):
         found = read_architecture(model.state_dict(), head_dim=8)
         assert found["thinking_stages"] == stages
         assert {key: found[key] for key in KEYS} == {key: VIT[key] for key in KEYS}
-        ThinkingViT(**found)
+        MODELS.build(found)
 
 
 @pytest.mark.parametrize("name", ["thinkingvit_1h-2h", "dynamicvit_1h-2h", "segmenter_mask_1h-2h"])
@@ -28,7 +29,7 @@ def test_references(reference, name):
     assert found["thinking_stages"] == (1, 2)
     assert found["embed_dims"] == 128
     assert found["mlp_ratio"] == (2 if name.startswith("dynamic") else 4)
-    backbone = ThinkingViT(**found)
+    backbone = MODELS.build(found)
     converted = convert_state_dict(reference(name).weights, backbone)
     assert not converted.report.missing
     assert not converted.report.cropped

@@ -10,7 +10,8 @@ from timm.models.vision_transformer import VisionTransformer
 
 from tvit_seg import FixedGate, ThinkingViT, convert_state_dict
 from tvit_seg.errors import CheckpointError
-from tvit_seg.weights.export import extract_stage, timm_to_mmseg, to_authors
+from tvit_seg.weights.convert import to_authors, to_mmseg
+from tvit_seg.weights.stage import extract_stage
 
 REFERENCES = [
     "thinkingvit_1h-2h",
@@ -94,7 +95,7 @@ def test_the_first_stage_as_an_mmseg_model():
         )
     )
     plain.eval()
-    plain.load_state_dict(timm_to_mmseg(weights))
+    plain.load_state_dict(to_mmseg(weights))
     images = torch.randn(2, 3, 32, 32)
     close(plain(images)[0], model.backbone.think(images, FixedGate(0)).features[0][:, :16])
 

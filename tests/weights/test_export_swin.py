@@ -8,7 +8,8 @@ from timm.models.swin_transformer import SwinTransformer
 
 from tvit_seg import FixedGate, ThinkingSwin, convert_state_dict
 from tvit_seg.errors import CheckpointError
-from tvit_seg.weights.export import extract_stage, timm_to_mmseg, to_authors
+from tvit_seg.weights.convert import to_authors, to_mmseg
+from tvit_seg.weights.stage import extract_stage
 
 STAGES = ((1, 2, 4), (2, 4, 8), (4, 8, 16))
 
@@ -117,7 +118,7 @@ def test_the_first_stage_as_an_mmseg_model(slicing):
         )
     )
     plain.eval()  # returns nothing
-    missing, unexpected = plain.load_state_dict(timm_to_mmseg(weights), strict=False)
+    missing, unexpected = plain.load_state_dict(to_mmseg(weights), strict=False)
     assert not unexpected
     assert all(name.endswith("relative_position_index") for name in missing)
     images = torch.randn(2, 3, 64, 64)

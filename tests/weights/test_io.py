@@ -13,7 +13,6 @@ from torch import nn
 
 from tvit_seg.errors import CheckpointError
 from tvit_seg.weights.io import (
-    check_compatible,
     get_state_dict,
     plain,
     read_checkpoint,
@@ -280,37 +279,6 @@ def test_says_which_weights(weights):
     both = {"state_dict": weights, "state_dict_ema": weights}
     assert [which_weights(both, ema) for ema in (None, True, False)] == ["raw", "averaged", "raw"]
     assert which_weights({"model": weights}, True) == "only"
-
-
-def test_check_compatible():
-    model = nn.Sequential(nn.Linear(10, 10), nn.Linear(10, 3))
-    own = model.state_dict()
-    check_compatible(model, own, "w.pth")
-    other_head = nn.Sequential(nn.Linear(10, 10), nn.Linear(10, 5)).state_dict()
-    check_compatible(model, other_head, "w.pth")
-
-    wrong = {"0.weight": torch.zeros(9, 10), "0.bias": own["0.bias"], "blocks.0": torch.zeros(1)}
-    with pytest.raises(CheckpointError) as caught:
-        check_compatible(model, wrong, "w.pth")
-    text = str(caught.value)
-    assert "w.pth is of another model: 10 of 143 parameters match" in text
-    assert "missing: 1.weight, 1.bias" in text
-    assert "unexpected: blocks.0" in text
-    assert "0.weight (9, 10) instead of (10, 10)" in text
-
-
-def test_bytes_left_over_in_the_old_format(tmp_path):
-    path = tmp_path / "old.pth"
-    weights = dict(a=torch.arange(6.0), b=torch.ones(2, 3))
-    torch.save(weights, path, _use_new_zipfile_serialization=False)
-    assert torch.equal(read_checkpoint(path)["a"], weights["a"])
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-30] + b"\0" * 16 + whole[-30:])
-    with pytest.raises(CheckpointError, match="16 bytes are left over"):
-        read_checkpoint(path)
-    path.write_bytes(whole * 2)
-    with pytest.raises(CheckpointError, match=f"{len(whole)} bytes are left over"):
-        read_checkpoint(path)
 
 
 def test_names_in_messages_are_printable_and_short(tmp_path):

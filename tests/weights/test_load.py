@@ -9,9 +9,10 @@ from helpers.builders import LINEAR, classifier, segmentor
 from helpers.contracts import close
 from safetensors.torch import save_file
 from test_convert_state_dict import build, timm_weights
+from torch import nn
 
 from tvit_seg.errors import CheckpointError
-from tvit_seg.weights.load import load_pretrained, load_weights
+from tvit_seg.weights.load import check_compatible, load_pretrained, load_weights
 
 
 def test_init_cfg_loads_a_file_and_reports(tmp_path, caplog):
@@ -101,3 +102,20 @@ def test_only_three_channels_become_others():
     weights = timm_weights(in_chans=5)
     with pytest.raises(CheckpointError, match="5 image channels cannot be made one of 3"):
         load_weights(build(), weights, "weights")
+
+
+def test_check_compatible():
+    model = nn.Sequential(nn.Linear(10, 10), nn.Linear(10, 3))
+    own = model.state_dict()
+    check_compatible(model, own, "w.pth")
+    other_head = nn.Sequential(nn.Linear(10, 10), nn.Linear(10, 5)).state_dict()
+    check_compatible(model, other_head, "w.pth")
+
+    wrong = {"0.weight": torch.zeros(9, 10), "0.bias": own["0.bias"], "blocks.0": torch.zeros(1)}
+    with pytest.raises(CheckpointError) as caught:
+        check_compatible(model, wrong, "w.pth")
+    text = str(caught.value)
+    assert "w.pth is of another model: 10 of 143 parameters match" in text
+    assert "missing: 1.weight, 1.bias" in text
+    assert "unexpected: blocks.0" in text
+    assert "0.weight (9, 10) instead of (10, 10)" in text

@@ -9,7 +9,7 @@ from timm.models.swin_transformer import SwinTransformer, checkpoint_filter_fn
 
 from tvit_seg import ThinkingEncoderDecoder, ThinkingSwin, convert_state_dict
 from tvit_seg.errors import CheckpointError
-from tvit_seg.weights.export_swin import swin_to_authors
+from tvit_seg.weights.convert import to_authors
 from tvit_seg.weights.load import load_pretrained
 
 FULL = dict(embed_dims=16, depths=(2, 2, 2), num_heads=(2, 4, 8), window_size=4)
@@ -198,7 +198,7 @@ def test_a_vit_does_not_take_swin_weights(tmp_path):
 @pytest.mark.parametrize("slicing", ["grouped", "leading"])
 def test_the_authors_slicing_is_asked_for(tmp_path, slicing, monkeypatch):
     model = build()
-    torch.save(swin_to_authors(model.state_dict()), tmp_path / "authors.pth")
+    torch.save(to_authors(model.state_dict()), tmp_path / "authors.pth")
     said = []
     monkeypatch.setattr("tvit_seg.weights.load.print_log", lambda text, **_: said.append(text))
     load_pretrained(build(slicing=slicing), str(tmp_path / "authors.pth"))

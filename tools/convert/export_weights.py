@@ -3,17 +3,17 @@
 import argparse
 import warnings
 
-from tvit_seg import ThinkingSwin
 from tvit_seg.engine.cli import friendly_errors
 from tvit_seg.engine.weights_arguments import (
     add_trust_argument,
     add_weights_arguments,
     architecture_options,
 )
-from tvit_seg.weights.architecture import backbone_class, backbone_weights
-from tvit_seg.weights.export import extract_stage, timm_to_mmseg, to_authors
+from tvit_seg.weights.convert import backbone_weights, to_authors, to_mmseg
 from tvit_seg.weights.io import trusting
+from tvit_seg.weights.names_swin import is_swin
 from tvit_seg.weights.publish import read_source, write_release
+from tvit_seg.weights.stage import extract_stage
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,7 +34,7 @@ def main() -> None:
     args = parse_args()
     with friendly_errors(), trusting(args.trust_checkpoint):
         weights, record = read_source(args.source, args.ema)
-        swin = backbone_class(weights) is ThinkingSwin
+        swin = is_swin(weights)
         recorded = record.pop("backbone", {})
         options = architecture_options(args, recorded)
         if not swin and not recorded and args.head_dim is None and args.layout != "authors":
@@ -68,7 +68,7 @@ def main() -> None:
                 )
             if args.layout == "mmseg":
                 lost.append("the classification head")
-                plain = timm_to_mmseg(plain)
+                plain = to_mmseg(plain)
             write_release(plain, args.target, model=model, lost=lost, **record)
             name = "SwinTransformer" if swin else "VisionTransformer"
             print(f"{args.target}: {name}({', '.join(f'{k}={v}' for k, v in model.items())})")

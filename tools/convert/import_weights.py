@@ -15,7 +15,9 @@ from tvit_seg.engine.weights_arguments import (
     architecture_options,
 )
 from tvit_seg.errors import CheckpointError
-from tvit_seg.weights.architecture import backbone_class, backbone_weights, read_architecture
+from tvit_seg.registry import MODELS
+from tvit_seg.weights.architecture import read_architecture
+from tvit_seg.weights.convert import backbone_weights
 from tvit_seg.weights.io import trusting
 from tvit_seg.weights.publish import read_source, write_release
 
@@ -35,10 +37,9 @@ def main() -> None:
     args = parse_args()
     with friendly_errors(), trusting(args.trust_checkpoint):
         weights, record = read_source(args.source, args.ema)
-        kind = weights.report.source
         recorded = record.pop("backbone", {})
         options = architecture_options(args, recorded)
-        backbone = read_architecture(weights, kind=kind, **options)
+        backbone = read_architecture(weights, **options)
         print(weights.report)
         inner = backbone_weights(weights)
         width = inner["patch_embed.proj.weight"].shape[0]
@@ -50,10 +51,11 @@ def main() -> None:
                     f"thinking_stages={tuple(options['thinking_stages'])} need "
                     f"{backbone['embed_dims']}"
                 )
-            cropped = convert_state_dict(inner, backbone_class(weights)(**backbone))
+            cropped = convert_state_dict(inner, MODELS.build(backbone))
             print(cropped.report)
             prefix = "" if inner.keys() == weights.keys() else "backbone."
             weights = {f"{prefix}{name}": value for name, value in cropped.items()}
+        del backbone["type"]  # the file is one of weights; whoever reads it names the model
         write_release(weights, args.target, backbone=backbone, **record)
         stages = "-".join(map(_text, backbone["thinking_stages"]))
         print(f"{args.target}: {stages}, {len(weights)} tensors, from {record['source']}")

@@ -26,8 +26,8 @@ from ..models.segmentors.head_check import check_heads
 from ..registry import register
 from ..utils.atomic import replacing
 from ..utils.text import first_line
-from ..weights.io import check_compatible, get_state_dict, read_checkpoint
-from ..weights.strict_loading import strict_loading
+from ..weights.io import get_state_dict, read_checkpoint
+from ..weights.load import check_compatible, strict_loading
 from .cli import checkpoint_folders, good_checkpoint
 from .component_errors import Components
 from .endless import require_end

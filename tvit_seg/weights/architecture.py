@@ -1,118 +1,101 @@
-"""What network weights were made for, read from their names and shapes."""
+"""The network that weights were made for, read from their names and shapes."""
 
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from numbers import Integral
+from typing import Any
 
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..models.backbones import ThinkingSwin, ThinkingViT
-from ..models.backbones.base import ThinkingBackbone
-from .architecture_swin import read_swin
-from .convert import AUTHORS_SEGMENTATION
-from .names_swin import is_swin
+from ..utils.checks import check
+from .convert import ConvertedStateDict, backbone_weights
+from .fit import square
+from .names_swin import AUTHORS_SWIN, is_swin
+from .names_vit import AUTHORS_SEGMENTATION
 
+Stages = Sequence[int] | Sequence[Sequence[int]]
 
-def backbone_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The backbone's part of weights under our names, without ``backbone.`` in front.
-
-    Args:
-        weights: Of a backbone, classifier or segmentor.
-    """
-    prefix = "backbone."
-    inner = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-    return inner or dict(weights)
-
-
-def backbone_class(weights: Mapping[str, Tensor]) -> type[ThinkingBackbone]:
-    """The kind of backbone that weights belong to.
-
-    Args:
-        weights: Under our names, of a backbone, classifier or segmentor.
-    """
-    return ThinkingSwin if is_swin(weights) else ThinkingViT
+_PATCHES = "patch_embed.proj.weight"
 
 
 def read_architecture(
     weights: Mapping[str, Tensor],
     head_dim: int = 64,
-    thinking_stages: Sequence[int] | Sequence[Sequence[int]] | None = None,
-    kind: str = "",
+    thinking_stages: Stages | None = None,
     slicing: str | None = None,
-) -> dict:
-    """The arguments of the :func:`backbone_class` that weights fit.
-
-    For Swin weights see also :func:`~tvit_seg.weights.architecture_swin.read_swin`.
+) -> dict[str, Any]:
+    """Read the config of the backbone that weights fit.
 
     Args:
-        weights: Under our names, see :func:`~tvit_seg.convert_state_dict`.
+        weights: Under our names. :func:`~tvit_seg.convert_state_dict` returns them with their
+            source: the authors' segmentation code has another norm and resizing than everyone
+            else, and their Swin another slicing.
         head_dim: Channels of a ViT's attention head, which no shape tells; 64 in all published
             models. A Swin tells its heads.
-        thinking_stages: Heads of each stage; None reads them off the recycling projections, the
-            last stage being as wide as they are. Early releases are wider than their last stage:
-            name the stages then. For a Swin the heads of each stage at each level.
-        kind: What the weights were recognised as, ``report.source`` of ``convert_state_dict``. The
-            authors' segmentation code has another norm and resizing than everyone else, and their
-            Swin another slicing.
-        slicing: How narrow stages of a Swin read its weights; None goes by ``kind``.
+        thinking_stages: Heads of each stage; for a Swin at each level. None reads a ViT's off the
+            recycling projections, the last stage being as wide as they are. Early releases are
+            wider than their last stage: name the stages then. A Swin that recycles always needs
+            them: its weights tell the last level of narrow stages only.
+        slicing: How narrow stages of a Swin read its weights; None goes by the source.
 
     Returns:
-        Keyword arguments of the backbone, without gate and drop rates. The network is as wide as
-        its last stage.
+        ``type`` and arguments of the backbone, without gate and drop rates. The network is as wide
+        as its last stage; a Swin only if that doubles its width from level to level, else as wide
+        as the weights are.
 
     Raises:
         CheckpointError: If these are no weights under our names, or heads and widths do not go
             together.
-        ValueError: If ``thinking_stages`` do not fit the kind of backbone.
+        ConfigError: If ``thinking_stages`` do not fit the kind of backbone.
     """
+    source = weights.report.source if isinstance(weights, ConvertedStateDict) else ""
     weights = backbone_weights(weights)
     if is_swin(weights):
-        return read_swin(weights, thinking_stages, slicing, kind)
-    if not all(isinstance(heads, Integral) for heads in thinking_stages or ()):
-        raise ValueError(f"thinking_stages={thinking_stages}: a ViT has one number for each stage")
-    needed = ("patch_embed.proj.weight", "pos_embed", "blocks.0.mlp.fc1.weight")
-    absent = [name for name in needed if name not in weights]
-    depth = 1 + max((int(m[1]) for m in map(_BLOCK.match, weights) if m), default=-1)
-    if absent:
-        raise CheckpointError(
-            f"no ViT weights: looked for {', '.join(needed)}; not found: {', '.join(absent)}"
-        )
-    width, channels, patch, _ = weights["patch_embed.proj.weight"].shape
-    stages = _stages(weights, width, head_dim, thinking_stages)
-    head = weights.get("head.weight")
-    own = dict(norm_cfg=dict(type="LN", eps=1e-5), interpolate_mode="bilinear")
+        slicing = slicing or ("leading" if source == AUTHORS_SWIN else "grouped")
+        return dict(type="ThinkingSwin", **_read_swin(weights, thinking_stages), slicing=slicing)
+    config = dict(type="ThinkingViT", **_read_vit(weights, head_dim, thinking_stages))
+    if source == AUTHORS_SEGMENTATION:
+        config.update(norm_cfg=dict(type="LN", eps=1e-5), interpolate_mode="bilinear")
+    return config
+
+
+def _require(weights: Mapping[str, Tensor], kind: str, *names: str) -> None:
+    if absent := [name for name in names if name not in weights]:
+        raise CheckpointError(f"no complete {kind} weights: not found: {', '.join(absent)}")
+
+
+def _read_vit(weights: Mapping[str, Tensor], head_dim: int, given: Stages | None) -> dict:
+    _require(weights, "ViT", _PATCHES, "pos_embed", "blocks.0.mlp.fc1.weight")
+    width, channels, patch, _ = weights[_PATCHES].shape
+    stages = _vit_stages(weights, width, head_dim, given)
+    side = square(weights["pos_embed"].shape[1] - 1, "a position embedding of {} patches")
     return dict(
-        img_size=_side(weights["pos_embed"].shape[1] - 1) * patch,
+        img_size=side * patch,
         patch_size=patch,
         in_channels=channels,
         embed_dims=stages[-1] * head_dim,
-        num_layers=depth,
+        num_layers=1 + max(index for (index,) in _numbers(weights, r"blocks\.(\d+)\.")),
         num_heads=stages[-1],
-        mlp_ratio=weights["blocks.0.mlp.fc1.weight"].shape[0] / width,
+        mlp_ratio=len(weights["blocks.0.mlp.fc1.weight"]) / width,
         qkv_bias="blocks.0.attn.qkv.bias" in weights,
         patch_bias="patch_embed.proj.bias" in weights,
         thinking_stages=stages,
-        num_classes=0 if head is None else head.shape[0],
-        **(own if kind == AUTHORS_SEGMENTATION else {}),
+        num_classes=len(weights.get("head.weight", ())),
     )
 
 
-_BLOCK = re.compile(r"blocks\.(\d+)\.")
-
-
-def _stages(
-    weights: Mapping[str, Tensor], width: int, head_dim: int, given: Sequence[int] | None
+def _vit_stages(
+    weights: Mapping[str, Tensor], width: int, head_dim: int, given: Stages | None
 ) -> tuple[int, ...]:
-    narrow = [
-        weights[name].shape[1]
-        for name in sorted(weights, key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
-        if re.fullmatch(r"recycle\.\d+\.proj\.weight", name)
-    ]
-    if given is None:
-        widths = [*narrow, _last_width(weights, len(narrow), width)]
+    recycling = _recycling(weights)
+    narrow = [proj.shape[1] for proj in recycling]
+    if given is None:  # the last projection of the authors' files leads to the full width
+        widths = [*narrow, len(recycling[-1]) if recycling else width]
     else:
+        single = all(isinstance(heads, Integral) for heads in given)
+        check(single, "thinking_stages", given, "one number of heads for each stage of a ViT")
         widths = [head_dim * heads for heads in given]
         if narrow and narrow != widths[:-1]:
             raise CheckpointError(
@@ -131,13 +114,95 @@ def _stages(
     return tuple(w // head_dim for w in widths)
 
 
-def _last_width(weights: Mapping[str, Tensor], count: int, width: int) -> int:
-    """Where the last recycling leads; that of the authors' files leads to the full width."""
-    return weights[f"recycle.{count - 1}.proj.weight"].shape[0] if count else width
+def _read_swin(weights: Mapping[str, Tensor], given: Stages | None) -> dict:
+    blocks = _numbers(weights, r"layers\.(\d+)\.blocks\.(\d+)\.")
+    levels = range(1 + max(level for level, _ in blocks))
+    depths = tuple(1 + max((i for at, i in blocks if at == level), default=-1) for level in levels)
+    first = [f"layers.{level}.blocks.0" for level in levels]
+    tables = [f"{block}.attn.relative_position_bias_table" for block in first]
+    norms = [f"{block}.norm1.weight" for block in first]
+    _require(weights, "Swin", _PATCHES, *norms, *tables, "layers.0.blocks.0.mlp.fc1.weight")
+    width, channels, patch, _ = weights[_PATCHES].shape
+    dims = [len(weights[name]) for name in norms]
+    if not doubles(dims) or dims[0] != width:
+        raise CheckpointError(
+            f"levels of {dims} channels after a patch embedding of {width}: "
+            "a ThinkingSwin starts with that width and doubles it from level to level"
+        )
+    full = tuple(weights[name].shape[1] for name in tables)
+    stages = _swin_stages(weights, dims, full, given)
+    last = [w // n * h for w, n, h in zip(dims, full, stages[-1], strict=True)]
+    if doubles(last):
+        width, full = last[0], stages[-1]
+    maps = [level for level in levels[:-1] if f"norm{level}.weight" in weights]
+    return dict(
+        in_channels=channels,
+        embed_dims=width,
+        patch_size=patch,
+        window_size=_window(weights),
+        mlp_ratio=len(weights["layers.0.blocks.0.mlp.fc1.weight"]) / dims[0],
+        depths=depths,
+        num_heads=full,
+        out_indices=(*maps, levels[-1]),
+        qkv_bias="layers.0.blocks.0.attn.qkv.bias" in weights,
+        thinking_stages=stages,
+        num_classes=len(weights.get("head.weight", ())),
+    )
 
 
-def _side(num_patches: int) -> int:
-    side = round(num_patches**0.5)
-    if side * side != num_patches:
-        raise CheckpointError(f"a position embedding of {num_patches} patches is not square")
-    return side
+def doubles(dims: Sequence[int]) -> bool:
+    """Tell whether widths are twice as large from level to level, as those of a plain Swin."""
+    return all(dim == dims[0] * 2**level for level, dim in enumerate(dims))
+
+
+def _swin_stages(
+    weights: Mapping[str, Tensor], dims: Sequence[int], full: Sequence[int], given: Stages | None
+) -> tuple[tuple[int, ...], ...]:
+    """Heads of each stage at each level, checked against the recycling weights."""
+    found = [(proj.shape[1], len(proj)) for proj in _recycling(weights)]
+    if given is None and found:
+        heads = [narrow * full[-1] // dims[-1] for narrow, _ in found]
+        raise CheckpointError(
+            f"{len(found) + 1} thinking stages, and weights do not tell the heads of narrow stages "
+            f"at each level: name thinking_stages, such as 3,3,6,12 3,6,12,24. Full width is "
+            f"{','.join(map(str, full))}, the stages before the last have "
+            f"{', '.join(map(str, heads))} heads at the last level"
+        )
+    given = given or (full,)
+    fits = all(isinstance(heads, Sequence) and len(heads) == len(full) for heads in given)
+    check(fits, "thinking_stages", given, f"for each stage the heads of its {len(full)} levels")
+    wanted = [
+        (narrow[-1] * dims[-1] // full[-1], wide[0] * dims[0] // full[0])
+        for narrow, wide in pairwise(given)
+    ]
+    if found and found != wanted:
+        raise CheckpointError(
+            f"thinking_stages={given} recycle from and to widths {wanted}, the weights from and "
+            f"to {found}"
+        )
+    return tuple(map(tuple, given))
+
+
+def _window(weights: Mapping[str, Tensor]) -> int:
+    """The window that tables of relative positions belong to."""
+    tables = (v for k, v in weights.items() if k.endswith(".relative_position_bias_table"))
+    lengths = sorted(set(map(len, tables)))
+    sides = {square(length, "a table of {} relative positions") for length in lengths}
+    if len(sides) > 1 or not sides.isdisjoint(range(0, max(sides) + 1, 2)):
+        raise CheckpointError(
+            f"tables of {', '.join(map(str, lengths))} relative positions: a ThinkingSwin has one "
+            "square window for all levels, w x w tokens with (2 w - 1)^2 relative positions"
+        )
+    return (sides.pop() + 1) // 2
+
+
+def _recycling(weights: Mapping[str, Tensor]) -> list[Tensor]:
+    """The projections of recycled tokens, from narrow to wide."""
+    indices = _numbers(weights, r"recycle\.(\d+)\.proj\.weight$")
+    return [weights[f"recycle.{index}.proj.weight"] for (index,) in indices]
+
+
+def _numbers(names: Mapping[str, Tensor], pattern: str) -> list[tuple[int, ...]]:
+    """The numbers in names that match, ascending."""
+    matches = (re.match(pattern, name) for name in names)
+    return sorted({tuple(map(int, match.groups())) for match in matches if match})

@@ -1,89 +1,56 @@
-"""Everybody's weights under our names and in our shapes.
+"""Everybody's weights under our names and in our shapes, and back under others' names.
 
-Our names are timm's (``blocks.N.attn.qkv``, ...) plus ``recycle.I.{proj,scale}`` and
-``pruning.predictors.K``; decode heads keep mmseg's. Read are checkpoints of the authors
-(classification, segmentation, DynamicViT), DeiT and timm ViTs, mmseg ViTs, Swin transformers
-(``checkpoint_swin.py`` has their names), and our own.
+Read are checkpoints of the authors (classification, segmentation, DynamicViT), DeiT and timm ViTs,
+mmseg ViTs, Swin transformers, and our own; :mod:`.names_vit` and :mod:`.names_swin` have their
+names.
 """
 
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from ..utils.text import some
-from .entries import check_entries
+from . import names_swin, names_vit
 from .fit import fit
 from .io import get_state_dict
-from .names_swin import SIGNS as SWIN_SIGNS
-from .names_swin import is_swin, rename_swin
+from .names_swin import is_swin
 
-AUTHORS_SEGMENTATION = "authors' segmentation weights"
-
-# names that only this family has, as a pattern and to read; to be tried in this order
 _SIGNS = {
     "our weights": (r"(^|\.)recycle\.\d+\.scale$", "recycle.N.scale"),
-    **SWIN_SIGNS,
-    AUTHORS_SEGMENTATION: (r"^encoder\._thinking_", "encoder._thinking_*"),
-    "authors' ThinkingViT weights": (
-        r"^(alpha\.\d+|proj_layer\d*\..*)$",
-        "alpha.N or proj_layer*.weight",
-    ),
-    "mmseg ViT weights": (r"(^|\.)layers\.\d+\.ln1\.weight$", "layers.N.ln1.weight"),
-    "distilled DeiT weights": (r"(^|\.)dist_token$", "dist_token"),
-    "timm ViT weights": (
-        r"(^|(?<!\d)\.)blocks\.\d+\.attn\.qkv\.weight$",
-        "blocks.N.attn.qkv.weight",
-    ),
+    **names_swin.SIGNS,
+    **names_vit.SIGNS,
 }
 
-# timm's name of a block's parts <-> mmseg's
-BLOCK_NAMES = {
-    "norm1.": "ln1.",
-    "norm2.": "ln2.",
-    "attn.qkv.": "attn.attn.in_proj_",
-    "attn.proj.": "attn.attn.out_proj.",
-    "mlp.fc1.": "ffn.layers.0.0.",
-    "mlp.fc2.": "ffn.layers.1.",
-}
+_HEAD = re.compile(r"(decode|auxiliary)_head\.")
+_COMPUTED = (".relative_position_index", ".attn_mask")
 
-_AUTHORS_BACKBONE = [
-    (r"^(?:_thinking_)?alphas?\.(\d+)$", r"recycle.\1.scale"),
-    (r"^_thinking_proj_layers\.(\d+)\.", r"recycle.\1.proj."),
-    (r"^score_predictor\.", "pruning.predictors."),
-    (r"^proj_layer(\d*)\.", lambda m: f"recycle.{int(m[1] or 1) - 1}.proj."),
+_RANKS = [
+    (r"(cls_token|pos_embed)", 3),
+    (r"patch_embed\.proj\.weight", 4),
+    (r"recycle\.\d+\.upsample\.weight", 4),
+    (r"recycle\.\d+\.proj\.weight", 2, 4),  # of a ViT, of a Swin
+    (r".*\.relative_position_bias_table", 2),
+    (r".*(attn\.(qkv|proj)|mlp\.fc[12]|downsample\.reduction)\.weight", 2),
+    (r"head\.weight", 2),
+    (r"(.*\.)?norm\d?\.(weight|bias)", 1),
+    (r"recycle\.\d+\.scale", 1),
+    (r".*\.bias", 1),
 ]
-_MMSEG_BACKBONE = [
-    (r"^patch_embed\.projection\.", "patch_embed.proj."),
-    (r"^ln1\.", "norm."),
-    (r"^layers\.(\d+)\.", r"blocks.\1."),
-    *(
-        (rf"^(blocks\.\d+\.){re.escape(mmseg)}", rf"\1{timm}")
-        for timm, mmseg in BLOCK_NAMES.items()
-    ),
-]
-_AUTHORS_HEAD = [
-    (r"^proj_dec\.", "dec_proj."),
-    (r"^proj_(patch|classes)$", r"\1_proj.weight"),
-    (r"^head\.", "conv_seg."),
-    (r"^blocks\.(\d+)\.", r"layers.\1."),
-    *(
-        (rf"^(layers\.\d+\.){re.escape(timm)}", rf"\1{mmseg}")
-        for timm, mmseg in BLOCK_NAMES.items()
-    ),
-]
+"""Names in a backbone, and how many dimensions they may have."""
 
 
 @dataclass
 class Report:
-    """What became of a checkpoint's tensors.
+    """Account of a checkpoint's tensors.
 
     Attributes:
-        source: What the checkpoint was recognised as.
+        source: The recognised kind of checkpoint.
         loaded: Names that got values, in part or whole.
         cropped: Those of them that were larger than the model's.
         partial: Those of them that fill only a leading slice of the model's.
@@ -114,48 +81,124 @@ class Report:
 
 
 class ConvertedStateDict(OrderedDict):
-    """A state dict that says in ``report`` how it came about."""
+    """A state dict with an account of its conversion in ``report``."""
 
     report: Report
 
 
 def convert_state_dict(
-    state_dict: Mapping, model: nn.Module | None = None, prefix: str | None = None
+    state_dict: Mapping[str, Any],
+    model: nn.Module | None = None,
+    prefix: str | None = None,
+    ema: bool | None = None,
 ) -> ConvertedStateDict:
-    """Gives weights of the authors, DeiT, timm, Microsoft or mmseg our names, and a model's shapes.
+    """Give weights of the authors, DeiT, timm, Microsoft or mmseg our names, and a model's shapes.
 
     Args:
-        state_dict: The weights, or a checkpoint that holds them under ``state_dict`` or ``model``.
+        state_dict: The weights, or a checkpoint that holds them, see
+            :func:`~tvit_seg.weights.io.get_state_dict`.
         model: A thinking backbone or segmentor to fit the weights to: smaller ones fill the leading
             slices of its parameters, larger ones are cropped, the position embedding and
             tables of relative positions are resized. None only renames.
         prefix: Only the entries whose names start so, without it.
+        ema: Whether to take averaged or raw weights of a checkpoint that holds both.
 
     Returns:
-        Weights for ``model.load_state_dict``; ``report`` says what was recognised, cropped, left
+        Weights for ``model.load_state_dict``; ``report`` lists what was recognised, cropped, left
         out. Authors' segmentation checkpoints give ``backbone.*`` and ``decode_head.*`` names
         unless ``model`` is a backbone.
 
     Raises:
-        CheckpointError: If the names are of no known kind, or nothing fits the model.
+        CheckpointError: If the names are of no known kind, an entry has a shape or type that no
+            model has, or nothing fits the model.
     """
-    weights = get_state_dict(state_dict)
+    weights = get_state_dict(state_dict, ema)
     if prefix:
         prefix = prefix.rstrip(".") + "."
         weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
     report = Report(source=_recognise(weights))
-    if is_swin(weights):
-        converted = rename_swin(weights, report.dropped)
-    else:
-        converted = _rename_vit(weights, report)
+    converted = _to_ours(weights, report)
+    _drop_distillation(converted, report)
+    converted = _fold_layer_scale(converted)
     _drop_scalars(converted, report)
-    check_entries(converted)
+    _check_entries(converted)
     if model is not None:
         converted = fit(_address(converted, model, report), model, report)
     result = ConvertedStateDict(converted)
     result.report = report
     report.loaded = list(result)
     return result
+
+
+def backbone_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take the backbone's part of weights under our names, without ``backbone.`` in front.
+
+    Args:
+        weights: Of a backbone, classifier or segmentor.
+    """
+    prefix = "backbone."
+    inner = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    return inner or dict(weights)
+
+
+def to_authors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give weights the layout of the authors' code, the reverse of :func:`convert_state_dict`.
+
+    Args:
+        weights: Ours, of a backbone or classifier (gives their ThinkingViT or ThinkingSwin layout)
+            or of a ViT segmentor with a Segmenter head (gives ``encoder.*`` and ``decoder.*``).
+
+    Returns:
+        Weights under the authors' names. Their classification model projects recycled tokens to the
+        full width: rows that it never uses are 0. Their Swin has no norms for the maps of lower
+        levels: those are left out.
+
+    Raises:
+        CheckpointError: If their code has no place for a weight.
+    """
+    if any(map(_HEAD.match, weights)):
+        return dict(_authors_segmentor(weights))
+    weights = backbone_weights(weights)
+    if is_swin(weights):
+        table = names_swin.AUTHORS
+        kept = {k: v for k, v in weights.items() if not re.match(r"norm\d+\.", k)}
+        return {_rename(name, table, back=True): value for name, value in kept.items()}
+    width = len(weights["norm.weight"])
+    theirs = {}
+    for name, value in weights.items():
+        if re.match(r"recycle\.\d+\.proj\.", name):
+            value = torch.cat((value, value.new_zeros(width - len(value), *value.shape[1:])))
+        theirs[_rename(name, names_vit.AUTHORS, back=True)] = value
+    return theirs
+
+
+def to_mmseg(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give a plain ViT's or Swin's weights the names of mmseg's model.
+
+    Args:
+        weights: Under timm's names, a Swin's with or without the norms of maps. The classification
+            head is left out: mmseg's models have none.
+    """
+    swin = is_swin(weights)
+    table = [*names_swin.MMSEG, names_swin.last_norm(weights)] if swin else names_vit.MMSEG
+    theirs = {}
+    for name, value in weights.items():
+        if swin and ".downsample." in name:
+            value = _unfold(value)
+        if not name.startswith("head."):
+            theirs[_rename(name, table, back=True)] = value
+    return theirs
+
+
+def _rename(name: str, table: Sequence[tuple[str, str]], back: bool = False) -> str:
+    """A name by the first row of (ours, theirs) that it starts with, to ours or back."""
+    for ours, theirs in table:
+        old, new = (ours, theirs) if back else (theirs, ours)
+        if match := re.match(re.escape(old).replace(r"\#", r"(\d+)"), name):
+            for number in match.groups():
+                new = new.replace("#", number, 1)
+            return new + name[match.end() :]
+    return name
 
 
 def _recognise(weights: Mapping[str, Tensor]) -> str:
@@ -169,31 +212,85 @@ def _recognise(weights: Mapping[str, Tensor]) -> str:
     )
 
 
-def _rename_vit(weights: Mapping[str, Tensor], report: Report) -> dict[str, Tensor]:
+def _to_ours(weights: Mapping[str, Tensor], report: Report) -> dict[str, Tensor]:
     """Our names; for a segmentor with ``backbone.`` and ``decode_head.`` in front."""
-    renamed = {}
+    table = names_swin.everybody(weights) if is_swin(weights) else names_vit.EVERYBODY
+    ours = {}
     for name, value in weights.items():
+        if name.endswith(_COMPUTED):
+            report.dropped[name] = "computed, not learned"
+            continue
         name = re.sub(r"^encoder\.", "backbone.", name)
         name = re.sub(r"^decoder\.", "decode_head.", name)
+        if _HEAD.match(name):
+            if report.source == names_vit.AUTHORS_SEGMENTATION:
+                name, value = _our_head(name, value)
+            ours[name] = value
+            continue
+        prefix = "backbone." if name.startswith("backbone.") else ""
+        renamed = _rename(name.removeprefix(prefix), table)
+        if ".downsample." in renamed and report.source == names_swin.MMSEG_SWIN:
+            value = _fold(value)
+        ours[prefix + renamed] = value
+    return ours
+
+
+def _our_head(name: str, value: Tensor) -> tuple[str, Tensor]:
+    """An entry of the authors' decoder, ``decode_head.`` in front, as mmseg's heads have it."""
+    name = name.removeprefix("decode_head.")
+    if name in ("proj_patch", "proj_classes"):  # used as x @ W
+        value = value.T.contiguous()
+    elif name == "head.weight":  # a linear layer, for mmseg a 1 x 1 convolution
+        value = value[..., None, None]
+    return f"decode_head.{_rename(name, names_vit.AUTHORS_DECODER)}", value
+
+
+def _authors_segmentor(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    known = tuple(f"decode_head.{ours.partition('#')[0]}" for ours, _ in names_vit.AUTHORS_DECODER)
+    for name in filter(_HEAD.match, weights):
+        if is_swin(weights) or not name.startswith(known):
+            raise CheckpointError(
+                f"the authors' code has no place for {name}: its segmentors are ViTs with "
+                "Segmenter's linear or mask head"
+            )
+    for name, value in weights.items():
         part, _, rest = name.partition(".")
         if part == "backbone":
-            renamed[f"backbone.{_apply(_AUTHORS_BACKBONE + _MMSEG_BACKBONE, rest)}"] = value
-        elif part == "decode_head":
-            authors = report.source == AUTHORS_SEGMENTATION
-            rest, value = _head_entry(rest, value) if authors else (rest, value)
-            renamed[f"decode_head.{rest}"] = value
-        else:
-            renamed[_apply(_AUTHORS_BACKBONE + _MMSEG_BACKBONE, name)] = value
-    for name in list(renamed):
-        if "dist" in name and re.search(r"(dist_token$|head_dist\.)", name):
-            report.dropped[name] = "distillation"
-            del renamed[name]
-            if name.endswith("dist_token"):  # its position follows the class token's
-                key = name.replace("dist_token", "pos_embed")
-                if key not in renamed:
-                    raise CheckpointError(f"weights with a {name} but without a {key}")
-                renamed[key] = torch.cat((renamed[key][:, :1], renamed[key][:, 2:]), dim=1)
-    return _fold_layer_scale(renamed)
+            yield f"encoder.{_rename(rest, names_vit.AUTHORS_ENCODER, back=True)}", value
+            continue
+        theirs = _rename(rest, names_vit.AUTHORS_DECODER, back=True)
+        if theirs in ("proj_patch", "proj_classes"):  # used as x @ W
+            value = value.T.contiguous()
+        elif theirs == "head.weight":  # a linear layer, for mmseg a 1 x 1 convolution
+            value = value.flatten(1)
+        yield f"decoder.{theirs}", value
+
+
+def _fold(value: Tensor) -> Tensor:
+    """Input columns (..., 4 C) in the order of patches that timm merges.
+
+    That is columns of the 2 x 2 patches, then rows, then channels; mmseg's ``nn.Unfold`` has
+    channels, then rows, then columns.
+    """
+    return value.unflatten(-1, (-1, 2, 2)).transpose(-1, -3).flatten(-3)
+
+
+def _unfold(value: Tensor) -> Tensor:
+    """The reverse of :func:`_fold`."""
+    return value.unflatten(-1, (2, 2, -1)).transpose(-1, -3).flatten(-3)
+
+
+def _drop_distillation(weights: dict[str, Tensor], report: Report) -> None:
+    for name in list(weights):
+        if not re.search(r"(dist_token$|head_dist\.)", name):
+            continue
+        report.dropped[name] = "distillation"
+        del weights[name]
+        if name.endswith("dist_token"):  # its position follows the class token's
+            key = name.replace("dist_token", "pos_embed")
+            if key not in weights:
+                raise CheckpointError(f"weights with a {name} but without a {key}")
+            weights[key] = torch.cat((weights[key][:, :1], weights[key][:, 2:]), dim=1)
 
 
 def _fold_layer_scale(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -217,20 +314,25 @@ def _drop_scalars(weights: dict[str, Tensor], report: Report) -> None:
             del weights[name]
 
 
-def _apply(table: list, name: str) -> str:
-    for pattern, replacement in table:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-def _head_entry(name: str, value: Tensor) -> tuple[str, Tensor]:
-    """An entry of the authors' decoder as mmseg's heads have it."""
-    renamed = _apply(_AUTHORS_HEAD, name)
-    if name in ("proj_patch", "proj_classes"):  # used as x @ W
-        value = value.T.contiguous()
-    elif name == "head.weight":  # a linear layer, for mmseg a 1 x 1 convolution
-        value = value[..., None, None]
-    return renamed, value
+def _check_entries(weights: Mapping[str, Tensor]) -> None:
+    """Refuse what no backbone can have; heads of segmentors are many and pass."""
+    for name, value in weights.items():
+        if _HEAD.match(name):
+            continue
+        inner = name.removeprefix("backbone.")
+        ranks = next((r for pattern, *r in _RANKS if re.fullmatch(pattern, inner)), None)
+        rows = weights.get(re.sub(r"\.bias$", ".weight", name), value)
+        shape = tuple(value.shape)
+        if value.is_complex() or (ranks and not value.is_floating_point()):
+            raise CheckpointError(f"{name} must be of floating-point numbers, got {value.dtype}")
+        if (ranks and value.ndim not in ranks) or not value.numel():
+            needed = " or ".join(map(str, ranks)) if ranks else "any number of"
+            raise CheckpointError(f"{name} must have {needed} dimensions, none 0, got {shape}")
+        if rows.shape[:1] != value.shape[:1]:
+            raise CheckpointError(
+                f"{name} must have an entry for each row of its weight, got shapes {shape} and "
+                f"{tuple(rows.shape)}"
+            )
 
 
 def _address(weights: dict[str, Tensor], model: nn.Module, report: Report) -> dict[str, Tensor]:

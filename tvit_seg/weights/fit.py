@@ -8,22 +8,23 @@ from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from ..models.layers import NestedLayerNorm, NestedLinear
 
 if TYPE_CHECKING:
     from .convert import Report
 
 
 def fit(weights: dict[str, Tensor], model: nn.Module, report: "Report") -> dict[str, Tensor]:
-    """Weights in the shapes of a model.
+    """Bring weights into the shapes of a model.
 
     Args:
         weights: Under the model's names.
         model: Smaller weights fill the leading slices of its parameters, larger ones are cropped.
-        report: Is told what was cropped, resized or left out.
+            Rows and columns of a layer with ``weight_groups`` fall into as many equal groups, each
+            cut or filled on its own.
+        report: Receives the names that were cropped, resized or left out.
 
     Returns:
-        What fits, as ``model.load_state_dict`` takes it.
+        The weights that fit, for ``model.load_state_dict``.
 
     Raises:
         CheckpointError: A position embedding or table cannot be resized.
@@ -36,7 +37,7 @@ def fit(weights: dict[str, Tensor], model: nn.Module, report: "Report") -> dict[
         if name not in own:
             report.dropped[name] = "the model has no such parameter"
             continue
-        target = own[name]
+        target, layer = own[name], model.get_submodule(name.rpartition(".")[0])
         value = value.to(target.dtype)
         if re.search(r"(^|backbone\.)pos_embed$", name):
             value = _resize_position(name, value, backbone, report)
@@ -44,9 +45,9 @@ def fit(weights: dict[str, Tensor], model: nn.Module, report: "Report") -> dict[
             value = _resize_patches(value, target)
             report.resized.append(name)
         elif name.endswith(".relative_position_bias_table") and len(value) != len(target):
-            value = _resize_table(value, model.get_submodule(name.rpartition(".")[0]).window_size)
+            value = _resize_table(value, layer.window_size)
             report.resized.append(name)
-        groups = _groups(model.get_submodule(name.rpartition(".")[0]))
+        groups = getattr(layer, "weight_groups", (1, 1))
         if why := _mismatch(name, value, target, groups):
             report.dropped[name] = why
             report.missing.append(name)
@@ -70,13 +71,23 @@ def _grid(num_patches: int, wanted: list[int]) -> list[int]:
     """The grid a position embedding was made for: the wanted one if it fits, else a square."""
     if num_patches == wanted[0] * wanted[1]:
         return wanted
-    side = round(num_patches**0.5)
-    if side * side != num_patches:
-        raise CheckpointError(
-            f"a position embedding of {num_patches} patches is not square; "
-            f"only square ones can be resized to {wanted[0]} x {wanted[1]}"
-        )
-    return [side, side]
+    return [square(num_patches, "a position embedding of {} patches")] * 2
+
+
+def square(count: int, what: str) -> int:
+    """Compute the side of a square grid; only such can be resized.
+
+    Args:
+        count: Of its cells.
+        what: Begins the error message, with ``{}`` for the count.
+
+    Raises:
+        CheckpointError: The grid is no square.
+    """
+    side = round(count**0.5)
+    if side * side != count:
+        raise CheckpointError(f"{what.format(count)} is not square")
+    return side
 
 
 def _resize_patches(weight: Tensor, target: Tensor) -> Tensor:
@@ -95,21 +106,9 @@ def _resize_patches(weight: Tensor, target: Tensor) -> Tensor:
 
 def _resize_table(table: Tensor, window: tuple[int, int]) -> Tensor:
     """A table (positions, heads) of relative positions for another window of attention."""
-    side = round(len(table) ** 0.5)
-    if side * side != len(table):
-        raise CheckpointError(
-            f"a table of {len(table)} relative positions is not square; only square ones can be "
-            f"resized to windows of {window[0]} x {window[1]}"
-        )
+    square(len(table), "a table of {} relative positions")
     shape = ((2 * window[0] - 1) * (2 * window[1] - 1), table.shape[1])
     return resize_rel_pos_bias_table(table, new_window_size=window, new_bias_shape=shape)
-
-
-def _groups(layer: nn.Module) -> tuple[int, int]:
-    """Into how many groups the rows and columns of a layer's weight fall, each cut on its own."""
-    if isinstance(layer, NestedLinear):
-        return layer.groups, layer.in_groups
-    return (layer.groups, 1) if isinstance(layer, NestedLayerNorm) else (1, 1)
 
 
 def _mismatch(name: str, value: Tensor, target: Tensor, groups: tuple[int, int]) -> str | None:

@@ -3,6 +3,7 @@
 import json
 import pickle
 import warnings
+import zipfile
 from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -15,20 +16,19 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from ..errors import CheckpointError
 from ..utils.atomic import replacing
-from ..utils.text import first_line, printable, some
-from .limits import check_content, check_file, is_archive
-from .pickle_walk import find_foreign
+from ..utils.text import first_line, some
 
 _METADATA = "tvit_seg"
-"""Under which a ``.safetensors`` file keeps, as JSON, what a checkpoint holds besides weights."""
+"""Key of a ``.safetensors`` file's metadata for the JSON of all that is not weights."""
 
 _RAW = ("state_dict", "model", "student")
 _AVERAGED = ("state_dict_ema", "model_ema", "teacher")
-"""Where checkpoints keep their weights and the moving average of them."""
+"""Keys of the weights and of their moving average."""
 
 _PLAIN = (bool, int, float, complex, str)
 _KEPT = (Tensor, torch.dtype, torch.device, torch.Size)
@@ -38,7 +38,7 @@ _TRUSTED: ContextVar[bool] = ContextVar("trusted", default=False)
 
 @contextmanager
 def trusting(trust: bool = True) -> Iterator[None]:
-    """Within it, code in checkpoints runs, with a warning; there is no other way to run it.
+    """Let code in checkpoints run, with a warning; there is no other way to run it.
 
     Args:
         trust: False changes nothing.
@@ -51,7 +51,7 @@ def trusting(trust: bool = True) -> Iterator[None]:
 
 
 def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """Reads a local checkpoint without running any code out of it.
+    """Read a local checkpoint without running any code out of it.
 
     Args:
         path: A ``.safetensors`` file, an ``.npz`` of arrays, or a file written by ``torch.save``,
@@ -59,15 +59,14 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
         map_location: As in ``torch.load``; a device for ``.safetensors``.
 
     Returns:
-        What the file holds. Of a ``.safetensors`` file by :func:`write_checkpoint` the same as was
-        written, of others the tensors; of an ``.npz`` the arrays ``param/...`` under
-        ``state_dict``, or all if there are none.
+        The content. Of a ``.safetensors`` file by :func:`write_checkpoint` the same as was written,
+        of others the tensors; of an ``.npz`` the arrays ``param/...`` under ``state_dict``, or all
+        if there are none.
 
     Raises:
         FileNotFoundError: There is no such file.
         CheckpointError: The path is a URL, or the file is damaged, is no checkpoint, holds more
-            than weights (unless :func:`trusting`), asks for more memory than its size justifies, or
-            its weights are NaN or infinite.
+            than weights (unless :func:`trusting`), or its weights are NaN or infinite.
     """
     if "://" in str(path):
         raise CheckpointError(
@@ -77,93 +76,109 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"checkpoint {path} does not exist")
-    if path.is_dir():
-        raise CheckpointError(f"checkpoint {path} is a folder; name a file in it")
-    if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} is no regular file")  # reading may not end
+    if not path.is_file():  # reading a pipe may not end
+        raise CheckpointError(f"checkpoint {path} is no regular file")
 
     path.open("rb").close()  # a file that may not be read has its own error
+    read = {".safetensors": _read_safetensors, ".npz": _read_arrays}.get(path.suffix, _read_pickle)
     try:
-        checkpoint, held = _read(path, map_location)
-        if not isinstance(checkpoint, dict):
-            kind = type(checkpoint).__name__
-            raise CheckpointError(f"checkpoint {path} holds a {kind}; a dict of weights is needed")
-        check_content(checkpoint, path, held)
+        checkpoint = read(path, map_location)
+        bad = list(non_finite(checkpoint))
     except (MemoryError, torch.OutOfMemoryError, CheckpointError):
         raise
     except Exception as error:  # a damaged pickle raises almost anything, KeyError to OSError
-        raise _broken(path, error) from error
+        cause = first_line(error)
+        if isinstance(error, pickle.UnpicklingError):  # torch's text advises to load it unsafely
+            cause = "its pickle is damaged or holds more than weights"
+        size = path.stat().st_size
+        raise CheckpointError(
+            f"checkpoint {path} ({size} bytes) is truncated or not a checkpoint: {cause}"
+        ) from error
+    if not isinstance(checkpoint, dict):
+        kind = type(checkpoint).__name__
+        raise CheckpointError(f"checkpoint {path} holds a {kind}; a dict of weights is needed")
+    if bad:
+        raise CheckpointError(
+            f"checkpoint {path}: {len(bad)} tensors hold NaN or infinity ({some(bad, 3)})"
+        )
     return checkpoint
 
 
-def _read(path: Path, map_location: Any) -> tuple[Any, int]:
-    """What a file holds, and how many bytes that was."""
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path, map_location), path.stat().st_size
-    held = check_file(path)
-    if path.suffix == ".npz":
-        return _read_arrays(path), held
-    foreign = find_foreign(path)
-    if foreign is None:
-        return _load(path, map_location), held
-    if not _TRUSTED.get():
-        raise CheckpointError(
-            f"checkpoint {path} holds {foreign}, which is more than weights; it was not executed"
-        )
-    foreign = printable(foreign)
-    warnings.warn(f"checkpoint {path} holds {foreign}; it is trusted: its code runs", stacklevel=4)
-    return torch.load(path, map_location=map_location, weights_only=False), held
+def _read_pickle(path: Path, map_location: Any) -> Any:
+    archive = zipfile.is_zipfile(path)
+    if archive:
+        _check_sums(path)
+    with safe_globals([Namespace]):  # timm saves its command line's arguments
+        try:
+            return torch.load(path, map_location=map_location, weights_only=True)
+        except pickle.UnpicklingError:
+            # only archives list the classes that they name
+            foreign = sorted(get_unsafe_globals_in_checkpoint(path)) if archive else []
+            if foreign and not _TRUSTED.get():
+                raise CheckpointError(
+                    f"checkpoint {path} holds {some(foreign)}, which is more than weights; "
+                    "it was not executed"
+                ) from None
+            if not _TRUSTED.get():
+                raise
+    warnings.warn(f"checkpoint {path} is trusted: its code runs", stacklevel=3)
+    return torch.load(path, map_location=map_location, weights_only=False)
 
 
-def _load(path: Path, map_location: Any) -> Any:
-    """As ``torch.load``; a file of its old format, which has no checksums, must end where it does.
-
-    Bytes that were put in shift the weights, and leave some over.
-    """
-    safe = torch.serialization.safe_globals([Namespace])  # a mere bag of attributes
-    with path.open("rb") as file, safe:
-        found = torch.load(file, map_location=map_location, weights_only=True)
-        left = path.stat().st_size - file.tell()
-    if left and not is_archive(path):
-        raise ValueError(f"{left} bytes are left over")
-    return found
+def _check_sums(path: Path) -> None:
+    """Compare the checksums of an archive, which torch does not."""
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"{damaged} has a wrong checksum")
 
 
 def _read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:
     weights = load_file(path, device=str(map_location))
     with safe_open(path, framework="pt") as file:
         rest = (file.metadata() or {}).get(_METADATA)
-    if rest is None:
-        return weights
-    known = json.loads(rest)
-    if not isinstance(known, dict):
-        raise CheckpointError(f"checkpoint {path}: {_METADATA} is no dict")
-    return {**known, "state_dict": weights}
+    return weights if rest is None else {**json.loads(rest), "state_dict": weights}
 
 
-def _read_arrays(path: Path) -> dict[str, Any]:
-    if not is_archive(path):
-        raise ValueError("no archive of arrays")
+def _read_arrays(path: Path, map_location: Any) -> dict[str, Any]:
+    _check_sums(path)
     with np.load(path, allow_pickle=False) as file:
-        arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+        arrays = {k: torch.from_numpy(file[k]).to(map_location) for k in file.files}
     weights = {k.removeprefix("param/"): v for k, v in arrays.items() if k.startswith("param/")}
     return {"state_dict": weights or arrays}
 
 
-def _broken(path: Path, error: Exception) -> CheckpointError:
-    cause = first_line(error)
-    if isinstance(error, OSError):
-        cause = "incomplete archive"
-    if isinstance(error, pickle.UnpicklingError):
-        cause = "unreadable pickle"  # torch's own text advises to load it unsafely
-    size = path.stat().st_size
-    if "can't allocate memory" in cause:
-        return CheckpointError(f"checkpoint {path} ({size} bytes) asks for too much memory")
-    return CheckpointError(f"{path} ({size} bytes) is truncated or not a checkpoint: {cause}")
+def is_finite(x: Tensor) -> bool:
+    """Tell whether no element is NaN or infinite."""
+    if not (x.is_floating_point() or x.is_complex()):
+        return True
+    return bool(torch.isfinite(x.float() if x.element_size() == 1 else x).all())
+
+
+def non_finite(content: Any, name: str = "") -> Iterator[str]:
+    """Find tensors that hold NaN or infinity.
+
+    Args:
+        content: A tensor, or nested dicts, lists and tuples; other values are passed over.
+        name: Path of the content itself.
+
+    Yields:
+        Paths of such tensors, as ``state_dict.head.weight``.
+    """
+    if isinstance(content, Tensor):
+        if not is_finite(content):
+            yield name
+        return
+    items: Any = ()
+    if isinstance(content, Mapping):
+        items = content.items()
+    elif isinstance(content, (list, tuple)):
+        items = enumerate(content)
+    for key, value in items:
+        yield from non_finite(value, f"{name}.{key}" if name else str(key))
 
 
 def get_state_dict(checkpoint: Mapping[str, Any], ema: bool | None = None) -> dict[str, Tensor]:
-    """Finds the weights in a checkpoint.
+    """Find the weights in a checkpoint.
 
     Raw weights lie under ``state_dict``, ``model`` or ``student``, their moving average under
     ``state_dict_ema``, ``model_ema`` or ``teacher``. mmengine's ``EMAHook`` saves the average as
@@ -171,9 +186,9 @@ def get_state_dict(checkpoint: Mapping[str, Any], ema: bool | None = None) -> di
     itself is taken. The prefix ``module.`` of wrapped models is stripped.
 
     Args:
-        checkpoint: What :func:`read_checkpoint` returned.
-        ema: Whether to take averaged weights or raw ones, if the file has both; None takes what
-            stands under ``state_dict`` or the first that is there.
+        checkpoint: As :func:`read_checkpoint` returns it.
+        ema: Whether to take averaged weights or raw ones, if the file has both; None takes
+            ``state_dict`` or the first that is there.
 
     Returns:
         Tensors by parameter or buffer name.
@@ -186,100 +201,89 @@ def get_state_dict(checkpoint: Mapping[str, Any], ema: bool | None = None) -> di
         raw, averaged = ("ema_state_dict",), ("state_dict",)
         ema = True if ema is None else ema
     keys = averaged + raw if ema else raw + averaged
-    for candidate in [*map(checkpoint.get, keys), checkpoint]:
-        if _is_weights(candidate):
-            break
-    else:
+    found = next(filter(_is_weights, [*map(checkpoint.get, keys), checkpoint]), None)
+    if found is None:
         raise CheckpointError(
             f"no weights found under {', '.join(keys)} or at the top; "
             f"the checkpoint has the keys {some(map(str, checkpoint))}"
         )
-    if any(name.startswith("module.") for name in candidate):
+    if any(name.startswith("module.") for name in found):
         # mmengine's average counts its steps beside the module
-        candidate = {name: value for name, value in candidate.items() if name != "steps"}
-        return {name.removeprefix("module."): value for name, value in candidate.items()}
-    return candidate
-
-
-def get_meta(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a checkpoint says about itself under ``meta``.
-
-    Args:
-        checkpoint: What :func:`read_checkpoint` returned.
-
-    Raises:
-        CheckpointError: ``meta`` is no dict.
-    """
-    meta = checkpoint.get("meta")
-    if meta is not None and not isinstance(meta, Mapping):
-        raise CheckpointError(f"meta is a {type(meta).__name__}, a dict is needed")
-    return meta or {}
+        return {k.removeprefix("module."): v for k, v in found.items() if k != "steps"}
+    return found
 
 
 def which_weights(checkpoint: Mapping[str, Any], ema: bool | None = None) -> str:
-    """Says which weights :func:`get_state_dict` takes: ``averaged``, ``raw``, or the ``only`` ones.
-
-    Args:
-        checkpoint: What :func:`read_checkpoint` returned.
-        ema: As there.
-    """
+    """Name the weights that :func:`get_state_dict` takes: ``averaged``, ``raw``, or ``only``."""
     swapped = "ema_state_dict" in checkpoint
     if not swapped and not any(checkpoint.get(key) for key in _AVERAGED):
         return "only"
     return "averaged" if (swapped if ema is None else ema) else "raw"
 
 
-def _is_weights(obj: Any) -> bool:
+def get_meta(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a checkpoint's ``meta``, an empty dict if there is none.
+
+    Raises:
+        CheckpointError: ``meta`` is no dict.
+    """
+    meta = checkpoint.get("meta") or {}
+    if not isinstance(meta, Mapping):
+        raise CheckpointError(f"meta must be a dict, got a {type(meta).__name__}")
+    return meta
+
+
+def _is_weights(value: Any) -> bool:
     return (
-        isinstance(obj, Mapping)
-        and bool(obj)
-        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in obj.items())
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
     )
 
 
-def plain(obj: Any, name: str = "checkpoint") -> Any:
-    """Copies nested containers as what weights-only loading reads back.
+def plain(value: Any, name: str = "checkpoint") -> Any:
+    """Copy nested containers as weights-only loading reads them back.
 
     NumPy scalars become Python numbers, NumPy arrays nested lists, subclasses of ``dict``,
     ``list``, ``tuple`` and of the Python scalars their plain kind. Tensors are not copied.
 
     Args:
-        obj: The value.
-        name: How to call it in an error message.
+        value: Any of these.
+        name: Of the value, for error messages.
 
     Returns:
         The plain value.
 
     Raises:
-        TypeError: Something else is in there; the message says where.
+        TypeError: Something else is in there; the message names its place.
     """
-    if obj is None or isinstance(obj, _KEPT):
-        return obj
-    if isinstance(obj, (np.generic, np.ndarray)):
-        return plain(obj.tolist(), name)
+    if value is None or isinstance(value, _KEPT):
+        return value
+    if isinstance(value, (np.generic, np.ndarray)):
+        return plain(value.tolist(), name)
     for kind in _PLAIN:
-        if isinstance(obj, kind):
-            return obj if type(obj) is kind else kind(obj)
-    if isinstance(obj, Mapping):
-        items = {plain(key, name): plain(value, f"{name}[{key!r}]") for key, value in obj.items()}
-        if odd := [repr(key) for key in items if not isinstance(key, (str, int, type(None)))]:
-            raise TypeError(f"{name} has the keys {some(odd)}; texts and whole numbers are read")
-        if not hasattr(obj, "_metadata"):
+        if isinstance(value, kind):
+            return kind(value)
+    if isinstance(value, Mapping):
+        items = {plain(key, name): plain(part, f"{name}[{key!r}]") for key, part in value.items()}
+        if wrong := [repr(key) for key in items if not isinstance(key, (str, int, type(None)))]:
+            raise TypeError(f"keys of {name} must be strings or integers, got {some(wrong)}")
+        if not hasattr(value, "_metadata"):
             return items
         weights = OrderedDict(items)
-        weights._metadata = obj._metadata  # versions of the layers in a model's state dict
+        weights._metadata = value._metadata  # versions of the layers in a model's state dict
         return weights
-    if isinstance(obj, (list, tuple)):
-        kind = list if isinstance(obj, list) else tuple
-        return kind(plain(value, f"{name}[{i}]") for i, value in enumerate(obj))
+    if isinstance(value, (list, tuple)):
+        kind = list if isinstance(value, list) else tuple
+        return kind(plain(part, f"{name}[{i}]") for i, part in enumerate(value))
     raise TypeError(
-        f"{name} is a {type(obj).__module__}.{type(obj).__qualname__}; a checkpoint may hold "
-        "tensors, numbers, strings, None, lists, tuples and dicts only"
+        f"{name} must be of tensors, numbers, strings, None, lists, tuples and dicts, "
+        f"got a {type(value).__module__}.{type(value).__qualname__}"
     )
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
-    """Writes a checkpoint so that at any moment either the old or the new file is complete.
+    """Write a checkpoint so that at any moment either the old or the new file is complete.
 
     Args:
         checkpoint: Made plain before it is written, see :func:`plain`.
@@ -288,59 +292,23 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
 
     Raises:
         TypeError: The checkpoint holds something that weights-only loading would refuse.
-        ValueError: A ``.safetensors`` file is to hold more than weights and plain values.
+        CheckpointError: A ``.safetensors`` file is to hold more than weights and plain values.
     """
     checkpoint = plain(checkpoint)
-    if Path(path).suffix == ".safetensors" and not _is_weights(checkpoint.get("state_dict")):
-        raise ValueError(f"{path}: there are no weights under state_dict; write a .pth file")
-    with replacing(path) as temporary:
-        if Path(path).suffix == ".safetensors":
-            rest = {key: value for key, value in checkpoint.items() if key != "state_dict"}
-            weights = {name: x.clone() for name, x in checkpoint["state_dict"].items()}  # unshared
-            try:
-                metadata = {"format": "pt", _METADATA: json.dumps(rest)}
-            except TypeError as error:
-                raise ValueError(f"{path}: {error}; write a .pth file") from error
-            save_file(weights, temporary, metadata=metadata)
-        else:
+    if Path(path).suffix != ".safetensors":
+        with replacing(path) as temporary:
             torch.save(checkpoint, temporary)
-
-
-def check_compatible(
-    model: nn.Module, state_dict: Mapping[str, Tensor], path: str | Path, shapes: bool = False
-) -> None:
-    """Refuses weights of another architecture.
-
-    Args:
-        model: The model that is to take the weights.
-        state_dict: Weights by name.
-        path: Where they come from, for the message.
-        shapes: Whether every parameter that is there must have the same shape.
-
-    Raises:
-        CheckpointError: Fewer than half of the model's parameters, counted in elements, are there
-            under the same name and in the same shape; or one has another shape.
-    """
-    parameters = dict(model.named_parameters())
-    own = parameters | dict(model.named_buffers())
-    missing = [name for name in parameters if name not in state_dict]
-    unexpected = [name for name in state_dict if name not in own]
-    differing = {
-        name: f"{name} {tuple(state_dict[name].shape)} instead of {tuple(value.shape)}"
-        for name, value in parameters.items()
-        if name in state_dict and state_dict[name].shape != value.shape
-    }
-    total = sum(value.numel() for value in parameters.values())
-    lost = sum(parameters[name].numel() for name in [*missing, *differing])
-    if shapes and differing and 2 * lost <= total:
-        raise CheckpointError(
-            f"checkpoint {path} is of a model with other sizes (another number of classes, another "
-            f"img_size?): {some(differing.values())}"
-        )
-    if 2 * lost <= total:
         return
-    raise CheckpointError(
-        f"checkpoint {path} is of another model: {total - lost} of {total} parameters match; "
-        f"missing: {some(missing)}; unexpected: {some(unexpected)}; "
-        f"of another shape: {some(differing.values())}"
-    )
+    weights = checkpoint.pop("state_dict", None)
+    try:
+        rest = json.dumps(checkpoint) if _is_weights(weights) else None
+    except TypeError:  # a tensor outside the weights
+        rest = None
+    if rest is None:
+        raise CheckpointError(
+            f"{path} must hold weights under state_dict, and else what JSON can hold; "
+            "write a .pth file"
+        )
+    unshared = {name: x.clone() for name, x in weights.items()}
+    with replacing(path) as temporary:
+        save_file(unshared, temporary, metadata={"format": "pt", _METADATA: rest})

@@ -1,74 +1,69 @@
 """Anybody's weights into a model: read safely, converted, and only if they fit."""
 
 import logging
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from mmengine.logging import print_log
-from torch import nn
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor, nn
 
 from ..errors import CheckpointError
+from ..utils.text import some
 from .convert import ConvertedStateDict, Report, convert_state_dict
-from .io import get_state_dict, read_checkpoint, which_weights
+from .io import read_checkpoint, which_weights
 from .names_swin import AUTHORS_SWIN
 
 
 def load_pretrained(
     model: nn.Module, path: str, prefix: str | None = None, ema: bool | None = None
 ) -> Report:
-    """Loads a checkpoint file into a backbone or segmentor and logs what was read.
+    """Load a checkpoint file into a backbone or segmentor and log the account of it.
 
     Args:
         model: A thinking backbone or segmentor.
-        path: A local file: .pth, .bin or .safetensors.
+        path: A local file: .pth, .bin, .safetensors or .npz.
         prefix: Only the entries whose names start so.
         ema: Whether to take averaged or raw weights of a checkpoint that holds both; None takes
             what it holds as ``state_dict``.
 
-    Returns:
-        The report.
-
     Raises:
         CheckpointError: If the file is damaged, holds code, is of an unknown kind, or fits less
-            than half of the model's tensors. Tensors are counted, since a narrow model fills a part
-            of each.
+            than half of the model's parameters.
     """
     return load_weights(model, read_checkpoint(path), path, prefix, ema)
 
 
 def load_weights(
     model: nn.Module,
-    checkpoint: Mapping,
+    checkpoint: Mapping[str, Any],
     name: str,
     prefix: str | None = None,
     ema: bool | None = None,
 ) -> Report:
-    """The same for a checkpoint that was read already.
+    """Load a checkpoint that was read already; see :func:`load_pretrained`.
 
     Args:
         model: A thinking backbone or segmentor.
         checkpoint: Weights, or a dict that holds them.
-        name: How to call it in the log and in errors.
+        name: Of the checkpoint, for the log and errors.
         prefix: As in :func:`load_pretrained`.
-        ema: As there.
-
-    Returns:
-        The report.
+        ema: The same.
 
     Raises:
-        CheckpointError: If it is of an unknown kind or fits less than half of the model's tensors.
+        CheckpointError: If it is of an unknown kind or fits less than half of the parameters.
     """
     try:
-        converted = convert_state_dict(get_state_dict(checkpoint, ema), model, prefix)
+        converted = convert_state_dict(checkpoint, model, prefix, ema)
     except CheckpointError as error:
         raise CheckpointError(f"{name}: {error}") from error
     report = converted.report
     if (which := which_weights(checkpoint, ema)) != "only":
         report.source += f" ({which})"
-    total = len(model.state_dict())
-    if len(converted) < total / 2:
-        raise CheckpointError(
-            f"{name} fits {len(converted)} of the model's {total} tensors, less than half: {report}"
-        )
+    _require_half(model, converted.keys(), name, str(report))
     model.load_state_dict(converted, strict=False)
     print_log(f"Loaded {name}: {report}", logger="current")
     slicing = getattr(getattr(model, "backbone", model), "slicing", None)
@@ -82,7 +77,59 @@ def load_weights(
     return report
 
 
-def _slicing(checkpoint: Mapping, converted: ConvertedStateDict) -> str | None:
+def check_compatible(
+    model: nn.Module, state_dict: Mapping[str, Tensor], path: str | Path, shapes: bool = False
+) -> None:
+    """Refuse weights of another architecture, which are to be loaded unchanged.
+
+    Args:
+        model: The model that is to take the weights.
+        state_dict: Weights by name.
+        path: Of their file, for the message.
+        shapes: Whether every parameter that is there must have the same shape.
+
+    Raises:
+        CheckpointError: Less than half of the parameters are there under the same name and in the
+            same shape; or one has another shape.
+    """
+    parameters = dict(model.named_parameters())
+    own = parameters | dict(model.named_buffers())
+    missing = [name for name in parameters if name not in state_dict]
+    unexpected = [name for name in state_dict if name not in own]
+    differing = {
+        name: f"{name} {tuple(state_dict[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in parameters.items()
+        if name in state_dict and state_dict[name].shape != value.shape
+    }
+    _require_half(
+        model,
+        parameters.keys() - {*missing, *differing},
+        f"checkpoint {path}",
+        f"missing: {some(missing)}; unexpected: {some(unexpected)}; "
+        f"of another shape: {some(differing.values())}",
+    )
+    if shapes and differing:
+        raise CheckpointError(
+            f"checkpoint {path} is of a model with other sizes (another number of classes, another "
+            f"img_size?): {some(differing.values())}"
+        )
+
+
+def _require_half(model: nn.Module, fitting: Collection[str], name: str, details: str) -> None:
+    """Refuse weights of which less than half of the parameters get values, in part or whole.
+
+    Parameters are counted, not elements: a narrow model's weights fill a part of each.
+    """
+    parameters = dict(model.named_parameters())
+    count = sum(parameter in fitting for parameter in parameters)
+    if 2 * count < len(parameters):
+        raise CheckpointError(
+            f"{name} is of another model: {count} of {len(parameters)} parameters fit, "
+            f"less than half; {details}"
+        )
+
+
+def _slicing(checkpoint: Mapping[str, Any], converted: ConvertedStateDict) -> str | None:
     """How narrow stages of a Swin read the weights, if there are such stages and it is known."""
     if not any("recycle." in name for name in converted):
         return None
@@ -91,3 +138,18 @@ def _slicing(checkpoint: Mapping, converted: ConvertedStateDict) -> str | None:
     meta = checkpoint.get("meta")
     recorded = meta.get("backbone") if isinstance(meta, Mapping) else None
     return recorded.get("slicing") if isinstance(recorded, Mapping) else None
+
+
+@contextmanager
+def strict_loading() -> Iterator[None]:
+    """Make mmengine's own loading functions read local files only, without running code."""
+
+    def load_from_strict(filename: str, map_location: Any = None) -> dict[str, Any]:
+        return read_checkpoint(filename)
+
+    schemes = CheckpointLoader._schemes
+    CheckpointLoader._schemes = OrderedDict.fromkeys(schemes, load_from_strict)
+    try:
+        yield
+    finally:
+        CheckpointLoader._schemes = schemes

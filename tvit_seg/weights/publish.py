@@ -1,4 +1,4 @@
-"""Weights-only files that say where they come from."""
+"""Weights-only files with a record of their origin."""
 
 import hashlib
 from argparse import Namespace
@@ -9,28 +9,28 @@ from typing import Any
 from torch import Tensor
 
 from .convert import ConvertedStateDict, convert_state_dict
-from .io import get_meta, get_state_dict, plain, read_checkpoint, which_weights, write_checkpoint
+from .io import get_meta, plain, read_checkpoint, which_weights, write_checkpoint
 
 _RECIPE = ("arch", "args", "epoch", "iter", "seed", "experiment_name", "cfg")
 
 
 def read_source(path: str | Path, ema: bool | None = None) -> tuple[ConvertedStateDict, dict]:
-    """Reads anybody's checkpoint under our names.
+    """Read anybody's checkpoint under our names.
 
     Args:
         path: A local file: .pth, .bin, .safetensors, or .npz with ``param/...``.
         ema: Whether to take averaged or raw weights, if it holds both.
 
     Returns:
-        The weights, and what to record about them: ``source`` with ``file``, ``sha256``, ``kind``
-        and which ``weights`` were taken, the ``recipe`` as far as the file tells it, and the
+        The weights, and a record of them: ``source`` with ``file``, ``sha256``, ``kind``
+        and which ``weights`` were taken, the ``recipe`` as far as the file has it, and the
         arguments of the ``backbone`` if they were recorded.
 
     Raises:
         CheckpointError: The file is damaged or of an unknown kind.
     """
     checkpoint = read_checkpoint(path)
-    weights = convert_state_dict(get_state_dict(checkpoint, ema))
+    weights = convert_state_dict(checkpoint, ema=ema)
     source = dict(
         file=Path(path).name,
         sha256=sha256(path),
@@ -45,22 +45,18 @@ def read_source(path: str | Path, ema: bool | None = None) -> tuple[ConvertedSta
 
 
 def write_release(weights: Mapping[str, Tensor], path: str | Path, **meta: Any) -> None:
-    """Writes weights with what is known about them, as ``.pth`` or ``.safetensors`` by the name.
+    """Write weights with a record of their origin, as ``.pth`` or ``.safetensors`` by the name.
 
     Args:
         weights: Tensors by name.
         path: Target.
-        **meta: What to record; plain values.
+        **meta: The record; plain values.
     """
     write_checkpoint(dict(meta=meta, state_dict=dict(weights)), path)
 
 
 def sha256(path: str | Path) -> str:
-    """Checksum of a file, in hexadecimal digits.
-
-    Args:
-        path: The file.
-    """
+    """Compute the checksum of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

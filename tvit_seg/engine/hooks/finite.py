@@ -7,7 +7,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ...errors import CheckpointError, DivergedError
-from ...weights.limits import is_finite, survey
+from ...utils.text import some
+from ...weights.io import is_finite, non_finite
 from ..cli import checkpoint_folders, good_checkpoint
 
 
@@ -52,13 +53,10 @@ class FiniteHook(Hook):
         Raises:
             DivergedError: If one is not finite; names the first few.
         """
-        tensors = survey(checkpoint)[1]
-        bad = [str(place) for place, value in tensors if not is_finite(value)]
-        if bad:
+        if bad := list(non_finite(checkpoint)):
             raise DivergedError(
                 f"iteration {checkpoint['meta']['iter']}: {len(bad)} tensors hold NaN or infinity "
-                f"({', '.join(bad[:3])}{', ...' * (len(bad) > 3)}), no checkpoint is written; "
-                f"{_last_good(runner)}"
+                f"({some(bad, 3)}), no checkpoint is written; {_last_good(runner)}"
             )
 
 

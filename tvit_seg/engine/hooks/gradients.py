@@ -8,7 +8,7 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch import nn
 
-from ...weights.limits import is_finite
+from ...weights.io import is_finite
 
 _KEY = "accumulated_gradients"
 

@@ -53,6 +53,11 @@ class NestedLinear(nn.Linear):
         self.groups = groups
         self.in_groups = in_groups
 
+    @property
+    def weight_groups(self) -> tuple[int, int]:
+        """Groups of the rows and of the columns, for weights that are fitted to this layer."""
+        return self.groups, self.in_groups
+
     def forward(self, x: Tensor, out_features: int | None = None) -> Tensor:
         """Applies the slice that fits the input.
 
@@ -102,6 +107,11 @@ class NestedLayerNorm(nn.LayerNorm):
     def __init__(self, normalized_shape: int, groups: int = 1, **kwargs):
         super().__init__(normalized_shape, **kwargs)
         self.groups = groups
+
+    @property
+    def weight_groups(self) -> tuple[int, int]:
+        """Groups of the channels, for weights that are fitted to this layer."""
+        return self.groups, 1
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalises over the d channels of the input.

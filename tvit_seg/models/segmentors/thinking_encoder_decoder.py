@@ -15,8 +15,7 @@ from torch.utils._pytree import tree_leaves
 from ...cost import stage_macs
 from ...registry import register
 from ...thinking import Decode, Features, Thought
-from ...weights.load import load_pretrained
-from ...weights.strict_loading import strict_loading
+from ...weights.load import load_pretrained, strict_loading
 from ..backbones import ThinkingBackbone
 from ..backbones.base import check_loss_weights
 from ..gates import EntropyGate, Gate
