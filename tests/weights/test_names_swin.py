@@ -1,29 +1,14 @@
-"""Everybody's Swin weights under our names and in our shapes."""
+"""Swins of other code bases under our names, and ours under theirs."""
 
 import pytest
 import timm
 import torch
-from helpers.contracts import close
+from helpers.sources import SWIN, same, swin, timm_swin
 from mmseg.registry import MODELS
-from timm.models.swin_transformer import SwinTransformer, checkpoint_filter_fn
 
 from tvit_seg import ThinkingEncoderDecoder, ThinkingSwin, convert_state_dict
 from tvit_seg.errors import CheckpointError
 from tvit_seg.weights.convert import to_authors
-from tvit_seg.weights.load import load_pretrained
-
-FULL = dict(embed_dims=16, depths=(2, 2, 2), num_heads=(2, 4, 8), window_size=4)
-
-
-def build(**kwargs):
-    options = dict(thinking_stages=((1, 2, 4), (2, 4, 8)), num_classes=10)
-    return ThinkingSwin(**{**FULL, **options, **kwargs}).eval()
-
-
-def timm_model(width=16, heads=(2, 4, 8), **kwargs):
-    options = dict(img_size=64, depths=(2, 2, 2), window_size=4, num_classes=10)
-    options.update(embed_dim=width, num_heads=heads, **kwargs)
-    return SwinTransformer(**options).eval()
 
 
 def early_names(weights):
@@ -38,22 +23,12 @@ def early_names(weights):
     return early
 
 
-def test_own_weights_pass_unchanged():
-    backbone = build()
-    converted = convert_state_dict(backbone.state_dict(), backbone)
-    assert converted.report.source == "our weights"
-    assert not converted.report.missing
-    assert not converted.report.dropped
-    for name, value in backbone.state_dict().items():
-        assert torch.equal(converted[name], value)
-
-
 @pytest.mark.parametrize("wrap", ["model", None])
 def test_both_layouts_of_timm(wrap):
-    weights = timm_model().state_dict()
+    weights = timm_swin().state_dict()
     early = early_names(weights)
-    now = convert_state_dict(weights, build())
-    then = convert_state_dict({wrap: early} if wrap else early, build())
+    now = convert_state_dict(weights, swin())
+    then = convert_state_dict({wrap: early} if wrap else early, swin())
     assert now.report.source == then.report.source == "timm Swin weights"
     assert not now.report.dropped
     assert set(then.report.dropped.values()) == {"computed, not learned"}
@@ -89,11 +64,11 @@ def test_mmseg_segmentor_weights():
     levels = dict(strides=(4, 2, 2), out_indices=(0, 1, 2))
     theirs = MODELS.build(
         dict(
-            type="EncoderDecoder", backbone=dict(type="SwinTransformer", **levels, **FULL), **heads
+            type="EncoderDecoder", backbone=dict(type="SwinTransformer", **levels, **SWIN), **heads
         )
     )
     ours = ThinkingEncoderDecoder(
-        backbone=dict(type="ThinkingSwin", thinking_stages=((2, 4, 8),), **FULL), **heads
+        backbone=dict(type="ThinkingSwin", thinking_stages=((2, 4, 8),), **SWIN), **heads
     )
     converted = convert_state_dict(theirs.state_dict(), ours)
     assert set(converted.report.dropped.values()) == {"computed, not learned"}
@@ -102,30 +77,14 @@ def test_mmseg_segmentor_weights():
     ours.backbone.load_state_dict(alone, strict=True)
 
 
-@pytest.mark.parametrize("slicing", ["grouped", "leading"])
-@torch.no_grad()
-def test_larger_is_cropped_to_the_same_narrow_stage(slicing):
-    wide = build(
-        embed_dims=32, num_heads=(4, 8, 16), thinking_stages=((1, 2, 4), (4, 8, 16)),
-        slicing=slicing,
-    )  # fmt: skip
-    backbone = build(slicing=slicing)
-    converted = convert_state_dict(wide.state_dict(), backbone)
-    assert "layers.1.downsample.reduction.weight" in converted.report.cropped
-    assert not converted.report.dropped
-    backbone.load_state_dict(converted)
-    images = torch.randn(1, 3, 64, 64)
-    close(backbone.forward_stages(images)[0].logits, wide.forward_stages(images)[0].logits)
-
-
 def test_authors_names_of_more_stages():
-    weights = timm_model().state_dict()
+    weights = timm_swin().state_dict()
     weights.update({f"alpha.{i}": torch.ones(1) for i in range(3)})
     for suffix, width in (("", 32), ("2", 48)):
         weights[f"proj_layer{suffix}.upsample.weight"] = torch.randn(width, 1, 4, 4)
         weights[f"proj_layer{suffix}.proj.weight"] = torch.randn(16, width, 1, 1)
         weights[f"proj_layer{suffix}.proj.bias"] = torch.randn(16)
-    backbone = build(thinking_stages=((2, 4, 4), (2, 4, 6), (2, 4, 8)))
+    backbone = swin(thinking_stages=((2, 4, 4), (2, 4, 6), (2, 4, 8)))
     converted = convert_state_dict(weights, backbone)
     assert converted.report.source == "authors' ThinkingSwin weights"
     assert converted.report.dropped == {
@@ -137,82 +96,31 @@ def test_authors_names_of_more_stages():
     assert {name[:6] for name in converted.report.missing} == {"norm0.", "norm1."}
 
 
-@torch.no_grad()
-def test_tables_are_resized_for_another_window():
-    """As timm does; a bias that rises with the offset still does."""
-    weights = timm_model().state_dict()
-    name = "layers.0.blocks.0.attn.relative_position_bias_table"
-    offsets = torch.meshgrid(torch.arange(-3.0, 4), torch.arange(-3.0, 4), indexing="ij")
-    weights[name] = torch.stack(offsets, dim=-1).flatten(0, 1)
-    backbone = build(window_size=7)
-    converted = convert_state_dict(weights, backbone)
-    tables = [name for name in weights if name.endswith("bias_table")]
-    assert sorted(converted.report.resized) == sorted(tables)
-    expected = checkpoint_filter_fn(weights, timm_model(img_size=224, window_size=7))
-    assert all(torch.equal(converted[name], expected[name]) for name in tables)
-    rows = converted[name].unflatten(0, (13, 13))[:, 6, 0]
-    assert (rows.diff() > -1e-5).all()
-    assert (rows[4:9].diff() > 0.5).all()
-    backbone.load_state_dict(converted, strict=False)
-    assert torch.isfinite(backbone(torch.randn(1, 3, 64, 64))[-1]).all()
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+def test_ours_to_the_authors_and_back(prefix):
+    stages = ((1, 2, 4), (2, 3, 4), (2, 4, 8))
+    model = swin(thinking_stages=stages, out_indices=-1)
+    theirs = to_authors({prefix + k: v for k, v in model.state_dict().items()})
+    assert {"head.fc.weight", "alpha.1", "proj_layer.proj.bias", "proj_layer2.upsample.weight"} < (
+        theirs.keys()
+    )
+    assert not any("recycle" in name or name.startswith("backbone") for name in theirs)
+    same(convert_state_dict(theirs), model.state_dict())
 
 
-def test_a_table_that_is_no_square():
-    weights = timm_model().state_dict()
-    weights["layers.0.blocks.0.attn.relative_position_bias_table"] = torch.zeros(7 * 5, 2)
-    with pytest.raises(CheckpointError, match="table of 35 relative positions is not square"):
-        convert_state_dict(weights, build())
+def test_norms_of_lower_maps_have_no_place():
+    model = swin()
+    back = convert_state_dict(to_authors(model.state_dict()), model)
+    assert back.report.missing == ["norm0.weight", "norm0.bias", "norm1.weight", "norm1.bias"]
 
 
-def test_image_head_of_other_classes_is_left_random():
-    converted = convert_state_dict(timm_model(num_classes=1000).state_dict(), build())
-    assert converted.report.dropped["head.weight"] == "1000 classes, the model has 10"
+def test_the_authors_to_ours_and_back(reference):
+    theirs = reference("thinkingswin").weights
+    same(to_authors(convert_state_dict(theirs)), theirs)
 
 
-def test_init_cfg_loads_a_file(tmp_path):
-    path = tmp_path / "swin.pth"
-    weights = timm_model().state_dict()
-    weights["norm.weight"] += 1
-    torch.save({"model": early_names(weights)}, path)
-    backbone = build(init_cfg=dict(type="Pretrained", checkpoint=str(path)))
-    backbone.init_weights()
-    assert "timm Swin weights" in str(load_pretrained(backbone, str(path)))
-    assert torch.equal(backbone.norm.weight, weights["norm.weight"])
-
-
-def test_second_version_is_refused():
-    with torch.device("meta"):
-        weights = timm.create_model("swinv2_tiny_window8_256", pretrained=False).state_dict()
-    with pytest.raises(CheckpointError, match="unknown kind"):
-        convert_state_dict(weights, build())
-
-
-def test_a_vit_does_not_take_swin_weights(tmp_path):
-    path = tmp_path / "swin.pth"
-    torch.save(timm_model().state_dict(), path)
-    vit = MODELS.build(dict(type="ThinkingViT", num_layers=2, embed_dims=32, thinking_stages=(1,)))
-    with pytest.raises(CheckpointError, match="less than half"):
-        load_pretrained(vit, str(path))
-
-
-@pytest.mark.parametrize("slicing", ["grouped", "leading"])
-def test_the_authors_slicing_is_asked_for(tmp_path, slicing, monkeypatch):
-    model = build()
-    torch.save(to_authors(model.state_dict()), tmp_path / "authors.pth")
-    said = []
-    monkeypatch.setattr("tvit_seg.weights.load.print_log", lambda text, **_: said.append(text))
-    load_pretrained(build(slicing=slicing), str(tmp_path / "authors.pth"))
-    warned = any("needs slicing='leading'" in text for text in said)
-    assert warned == (slicing == "grouped")
-
-
-@pytest.mark.parametrize("recorded", ["grouped", "leading"])
-@pytest.mark.parametrize("slicing", ["grouped", "leading"])
-def test_a_recorded_slicing_is_asked_for(tmp_path, slicing, recorded, monkeypatch):
-    meta = dict(backbone=dict(slicing=recorded))
-    torch.save(dict(meta=meta, state_dict=build().state_dict()), tmp_path / "ours.pth")
-    said = []
-    monkeypatch.setattr("tvit_seg.weights.load.print_log", lambda text, **_: said.append(text))
-    load_pretrained(build(slicing=slicing), str(tmp_path / "ours.pth"))
-    warned = any(f"needs slicing={recorded!r}" in text for text in said)
-    assert warned == (slicing != recorded)
+def test_heads_have_no_place():
+    weights = {f"backbone.{k}": v for k, v in swin().state_dict().items()}
+    weights["decode_head.conv_seg.weight"] = torch.zeros(1)
+    with pytest.raises(CheckpointError, match=r"no place for decode_head\.conv_seg\.weight"):
+        to_authors(weights)

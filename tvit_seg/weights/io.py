@@ -88,7 +88,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
         raise
     except Exception as error:  # a damaged pickle raises almost anything, KeyError to OSError
         cause = first_line(error)
-        if isinstance(error, pickle.UnpicklingError):  # torch's text advises to load it unsafely
+        if "weights_only" in str(error):  # torch's text advises to load it unsafely
             cause = "its pickle is damaged or holds more than weights"
         size = path.stat().st_size
         raise CheckpointError(
@@ -267,7 +267,7 @@ def plain(value: Any, name: str = "checkpoint") -> Any:
     if isinstance(value, Mapping):
         items = {plain(key, name): plain(part, f"{name}[{key!r}]") for key, part in value.items()}
         if wrong := [repr(key) for key in items if not isinstance(key, (str, int, type(None)))]:
-            raise TypeError(f"keys of {name} must be strings or integers, got {some(wrong)}")
+            raise TypeError(f"{name} must have strings or integers as keys, got {some(wrong)}")
         if not hasattr(value, "_metadata"):
             return items
         weights = OrderedDict(items)

@@ -1,20 +1,24 @@
-"""Swins back to the authors' layout, and single stages as plain timm models."""
+"""Single thinking stages as plain models of timm and mmseg."""
 
 import pytest
+import timm
 import torch
+from helpers.builders import classifier, segmentor
 from helpers.contracts import close
+from helpers.sources import same
 from mmseg.registry import MODELS
 from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
 
-from tvit_seg import FixedGate, ThinkingSwin, convert_state_dict
+from tvit_seg import FixedGate, ThinkingSwin, ThinkingViT, convert_state_dict
 from tvit_seg.errors import CheckpointError
-from tvit_seg.weights.convert import to_authors, to_mmseg
+from tvit_seg.weights.convert import to_mmseg
 from tvit_seg.weights.stage import extract_stage
 
 STAGES = ((1, 2, 4), (2, 4, 8), (4, 8, 16))
 
 
-def build(**kwargs):
+def swin(**kwargs):
     options = dict(embed_dims=32, depths=(2, 2, 2), window_size=4)
     model = ThinkingSwin(**{**options, "thinking_stages": STAGES, "num_classes": 10, **kwargs})
     for weight in model.parameters():  # biases and norms too
@@ -22,45 +26,69 @@ def build(**kwargs):
     return model.eval()
 
 
-def same(a, b):
-    assert a.keys() == b.keys()
-    for name in a:
-        assert torch.equal(a[name], b[name]), name
+@torch.no_grad()
+def test_the_first_stage_as_a_timm_model():
+    model = classifier()
+    weights, options = extract_stage(model.state_dict(), 0, head_dim=8)
+    plain = VisionTransformer(**options).eval()
+    plain.load_state_dict(weights)
+    assert options["embed_dim"] == 16
+    images = torch.randn(3, 3, 32, 32)
+    close(plain(images), model.think(images, FixedGate(0)).logits)
 
 
-@pytest.mark.parametrize("prefix", ["", "backbone."])
-def test_ours_to_theirs_and_back(prefix):
-    model = build(out_indices=-1)
-    theirs = to_authors({prefix + k: v for k, v in model.state_dict().items()})
-    assert {"head.fc.weight", "alpha.1", "proj_layer.proj.bias", "proj_layer2.upsample.weight"} < (
-        theirs.keys()
+@torch.no_grad()
+def test_a_later_stage_lacks_recycled_tokens_only():
+    model = classifier()
+    weights, options = extract_stage(model.state_dict(), 1, head_dim=8)
+    plain = VisionTransformer(**options).eval()
+    plain.load_state_dict(weights)
+    images = torch.randn(3, 3, 32, 32)
+    assert (plain(images) - model(images)).abs().max() > 1e-3
+    model.backbone.recycle[0].scale.zero_()
+    close(plain(images), model(images))
+
+
+@torch.no_grad()
+def test_the_first_stage_as_an_mmseg_model():
+    model = segmentor()
+    weights, options = extract_stage(model.state_dict(), 0, head_dim=8)
+    plain = MODELS.build(
+        dict(
+            type="mmseg.VisionTransformer",
+            img_size=(32, 32),
+            patch_size=8,
+            patch_bias=True,
+            embed_dims=options["embed_dim"],
+            num_layers=options["depth"],
+            num_heads=options["num_heads"],
+            final_norm=True,
+        )
     )
-    assert not any("recycle" in name or name.startswith("backbone") for name in theirs)
-    same(convert_state_dict(theirs), model.state_dict())
+    plain.eval()
+    plain.load_state_dict(to_mmseg(weights))
+    images = torch.randn(2, 3, 32, 32)
+    close(plain(images)[0], model.backbone.think(images, FixedGate(0)).features[0][:, :16])
 
 
-def test_norms_of_lower_maps_have_no_place():
-    model = build()
-    back = convert_state_dict(to_authors(model.state_dict()), model)
-    assert back.report.missing == ["norm0.weight", "norm0.bias", "norm1.weight", "norm1.bias"]
-
-
-def test_theirs_to_ours_and_back(reference):
-    theirs = reference("thinkingswin").weights
-    same(to_authors(convert_state_dict(theirs)), theirs)
-
-
-def test_heads_have_no_place():
-    weights = {f"backbone.{k}": v for k, v in build().state_dict().items()}
-    weights["decode_head.conv_seg.weight"] = torch.zeros(1)
-    with pytest.raises(CheckpointError, match=r"no place for decode_head\.conv_seg\.weight"):
-        to_authors(weights)
+@torch.no_grad()
+def test_timms_deit_tiny_is_the_first_stage_of_3h_6h(tmp_path):
+    tiny = timm.create_model("deit_tiny_patch16_224", pretrained=False).eval()
+    torch.nn.init.normal_(tiny.head.weight)
+    torch.save({"model": tiny.state_dict()}, tmp_path / "deit_tiny.pth")
+    pretrained = dict(type="Pretrained", checkpoint=str(tmp_path / "deit_tiny.pth"))
+    model = ThinkingViT(thinking_stages=(3, 6), num_classes=1000, init_cfg=pretrained).eval()
+    model.init_weights()
+    images = torch.randn(2, 3, 224, 224)
+    close(model.think(images, FixedGate(0)).logits, tiny(images))
+    weights, _ = extract_stage(model.state_dict(), 0)
+    same(weights, dict(tiny.state_dict()))
 
 
 @pytest.mark.parametrize("slicing", ["grouped", "leading"])
 @torch.no_grad()
-def test_the_first_stage_as_a_timm_model(slicing):
-    model = build(slicing=slicing)
+def test_swin_the_first_stage_as_a_timm_model(slicing):
+    model = swin(slicing=slicing)
     weights, options = extract_stage(model.state_dict(), 0, thinking_stages=STAGES, slicing=slicing)
     assert options["embed_dim"] == 8
     assert options["img_size"] == 64
@@ -72,8 +100,8 @@ def test_the_first_stage_as_a_timm_model(slicing):
 
 @pytest.mark.parametrize("stage", [1, 2])
 @torch.no_grad()
-def test_a_later_stage_lacks_recycled_tokens_only(stage):
-    model = build()
+def test_swin_a_later_stage_lacks_recycled_tokens_only(stage):
+    model = swin()
     weights, options = extract_stage(model.state_dict(), stage, thinking_stages=STAGES)
     plain = SwinTransformer(**options).eval()
     plain.load_state_dict(weights)
@@ -86,11 +114,11 @@ def test_a_later_stage_lacks_recycled_tokens_only(stage):
 
 
 @torch.no_grad()
-def test_timms_swin_is_the_first_stage_of_a_wider_one():
+def test_swin_timms_swin_is_the_first_stage_of_a_wider_one():
     options = dict(img_size=64, depths=(2, 2, 2), window_size=4, num_classes=10)
     theirs = SwinTransformer(embed_dim=16, num_heads=(2, 4, 8), **options).eval()
     stages = ((2, 4, 8), (4, 8, 16))
-    model = build(thinking_stages=stages)
+    model = swin(thinking_stages=stages)
     model.load_state_dict(convert_state_dict(theirs.state_dict(), model), strict=False)
     weights, found = extract_stage(model.state_dict(), 0, thinking_stages=stages)
     same(weights, dict(theirs.state_dict()))
@@ -103,8 +131,8 @@ def test_timms_swin_is_the_first_stage_of_a_wider_one():
 
 @pytest.mark.parametrize("slicing", ["grouped", "leading"])
 @torch.no_grad()
-def test_the_first_stage_as_an_mmseg_model(slicing):
-    model = build(slicing=slicing, always_partition=True)
+def test_swin_the_first_stage_as_an_mmseg_model(slicing):
+    model = swin(slicing=slicing, always_partition=True)
     weights, options = extract_stage(
         model.state_dict(), 0, thinking_stages=STAGES, slicing=slicing, maps=True
     )
@@ -127,12 +155,12 @@ def test_the_first_stage_as_an_mmseg_model(slicing):
         close(theirs, ours[:, : theirs.shape[1]])
 
 
-def test_bad_input():
-    weights = build().state_dict()
-    with pytest.raises(ValueError, match=r"stage=3 must lie in \[0, 2\]"):
+def test_refused_stages():
+    weights = swin().state_dict()
+    with pytest.raises(ValueError, match=r"stage must be in \[0, 2\]"):
         extract_stage(weights, 3, thinking_stages=STAGES)
     with pytest.raises(CheckpointError, match="name thinking_stages"):
         extract_stage(weights, 0)
-    weights = build(thinking_stages=((2, 2, 4), (2, 4, 8), (4, 8, 16))).state_dict()
+    weights = swin(thinking_stages=((2, 2, 4), (2, 4, 8), (4, 8, 16))).state_dict()
     with pytest.raises(CheckpointError, match=r"stage 0 has levels of \[16, 16, 32\] channels"):
         extract_stage(weights, 0, thinking_stages=((2, 2, 4), (2, 4, 8), (4, 8, 16)))

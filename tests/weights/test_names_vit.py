@@ -1,127 +1,43 @@
-"""Everybody's weights under our names and in our shapes."""
+"""ViTs of other code bases under our names, and ours under theirs."""
 
 import pytest
-import timm
 import torch
+from helpers.builders import LINEAR, MASK, classifier, segmentor
 from helpers.contracts import close
+from helpers.sources import same, timm_vit, vit
 from mmseg.registry import MODELS
 
 from tvit_seg import ThinkingEncoderDecoder, ThinkingViT, convert_state_dict
 from tvit_seg.errors import CheckpointError
+from tvit_seg.weights.convert import to_authors
 from tvit_seg.weights.io import get_state_dict
 
-SMALL = dict(img_size=64, num_layers=2, num_heads=4, embed_dims=64, num_classes=10)
-
-
-def build(**kwargs):
-    return ThinkingViT(**{**SMALL, "thinking_stages": (2, 4), **kwargs}).eval()
-
-
-def timm_weights(width=64, heads=4, size=64, classes=10, **kwargs):
-    model = timm.models.vision_transformer.VisionTransformer(
-        img_size=size, embed_dim=width, depth=2, num_heads=heads, num_classes=classes, **kwargs
-    )
-    return model.state_dict()
-
-
-def authors_weights(reference, width=128):
-    """The reference model's weights, grown to an early release's surplus width and scalars."""
-    weights = dict(reference("thinkingvit_1h-2h").weights)
-    for i in range(1, 12):
-        weights[f"alpha.{i}"] = torch.ones(1)
-    return weights
-
-
-def test_own_weights_pass_unchanged():
-    backbone = build()
-    converted = convert_state_dict(backbone.state_dict(), backbone)
-    assert converted.report.source == "our weights"
-    assert not converted.report.missing
-    assert not converted.report.dropped
-    for name, value in backbone.state_dict().items():
-        assert torch.equal(converted[name], value)
-
-
-def test_smaller_fills_leading_slices():
-    narrow, backbone = timm_weights(32, 2), build()
-    before = {name: value.clone() for name, value in backbone.state_dict().items()}
-    converted = convert_state_dict(narrow, backbone)
-    qkv = converted["blocks.1.attn.qkv.weight"]
-    for part in range(3):
-        rows = slice(64 * part, 64 * part + 32)
-        assert torch.equal(qkv[rows, :32], narrow["blocks.1.attn.qkv.weight"][32 * part :][:32])
-        assert torch.equal(qkv[rows, 32:], before["blocks.1.attn.qkv.weight"][rows, 32:])
-    assert torch.equal(converted["norm.weight"][:32], narrow["norm.weight"])
-    assert "blocks.1.attn.qkv.weight" in converted.report.partial
-    assert not converted.report.cropped
-
-
-@torch.no_grad()
-def test_larger_is_cropped_to_the_same_narrow_stage():
-    wide = ThinkingViT(
-        **{**SMALL, "embed_dims": 128, "num_heads": 8, "thinking_stages": (2, 8)}
-    ).eval()
-    backbone = build()
-    converted = convert_state_dict(wide.state_dict(), backbone)
-    assert "pos_embed" in converted.report.cropped
-    backbone.load_state_dict(converted)
-    images = torch.randn(1, 3, 64, 64)
-    close(backbone.forward_stages(images)[0].logits, wide.forward_stages(images)[0].logits)
+REFERENCES = [
+    "thinkingvit_1h-2h",
+    "dynamicvit_1h-2h",
+    "segmenter_linear_1h-2h",
+    "segmenter_mask_1h-2h",
+]
 
 
 def test_surplus_scalars_of_early_releases_are_dropped(reference):
-    converted = convert_state_dict(authors_weights(reference))
+    weights = reference("thinkingvit_1h-2h").weights
+    weights |= {f"alpha.{i}": torch.ones(1) for i in range(1, 12)}
+    converted = convert_state_dict(weights)
     assert "recycle.0.scale" in converted
     assert "recycle.1.scale" not in converted
     assert "recycle.11.scale" in converted.report.dropped
 
 
-@torch.no_grad()
-def test_position_embedding_is_resized():
-    backbone = build(img_size=(32, 96))
-    converted = convert_state_dict(timm_weights(size=64), backbone)
-    assert converted.report.resized == ["pos_embed"]
-    assert converted["pos_embed"].shape == (1, 1 + 2 * 6, 64)
-
-
-def test_patch_embedding_is_resized():
-    converted = convert_state_dict(timm_weights(), build(patch_size=8, img_size=32))
-    assert "patch_embed.proj.weight" in converted.report.resized
-    assert converted["patch_embed.proj.weight"].shape == (64, 3, 8, 8)
-
-
 def test_distilled_deit_loses_its_second_token():
-    weights = timm_weights()
+    weights = timm_vit().state_dict()
     weights["dist_token"] = torch.randn(1, 1, 64)
     weights["head_dist.weight"] = torch.randn(10, 64)
     weights["pos_embed"] = torch.randn(1, 18, 64)
-    converted = convert_state_dict(weights, build())
+    converted = convert_state_dict(weights, vit())
     assert converted.report.source == "distilled DeiT weights"
     assert torch.equal(converted["pos_embed"][:, 1:], weights["pos_embed"][:, 2:])
     assert set(converted.report.dropped) == {"dist_token", "head_dist.weight"}
-
-
-def test_image_head_of_other_classes_is_left_random():
-    converted = convert_state_dict(timm_weights(classes=1000), build())
-    assert converted.report.dropped == {
-        "head.weight": "1000 classes, the model has 10",
-        "head.bias": "1000 classes, the model has 10",
-    }
-    assert "head.weight" in converted.report.missing
-
-
-@pytest.mark.parametrize("wrap", ["state_dict", "model", None])
-@pytest.mark.parametrize("module", ["module.", ""])
-def test_wrapped_checkpoints(wrap, module):
-    weights = {f"{module}{name}": value for name, value in timm_weights().items()}
-    converted = convert_state_dict({wrap: weights} if wrap else weights, build())
-    assert len(converted) == len(timm_weights())
-
-
-def test_prefix():
-    weights = {f"teacher.{name}": value for name, value in timm_weights().items()}
-    weights["student.norm.weight"] = torch.zeros(1)
-    assert set(convert_state_dict(weights, prefix="teacher")) == set(timm_weights())
 
 
 @pytest.mark.parametrize("kind", ["mask", "linear"])
@@ -231,28 +147,50 @@ def test_mmseg_segmentor_weights():
     ours.load_state_dict(converted, strict=True)
 
 
-def test_a_position_embedding_that_is_no_square():
-    weights = timm_weights()
-    weights["pos_embed"] = torch.zeros(1, 1 + 7, 64)
-    with pytest.raises(CheckpointError, match="7 patches is not square"):
-        convert_state_dict(weights, build())
-
-
 @torch.no_grad()
 def test_layer_scale_of_dino_is_folded():
-    weights = timm_weights(init_values=0.1, classes=0)
+    weights = timm_vit(init_values=0.1, num_classes=0).state_dict()
     for name in list(weights):
         if name.endswith("gamma"):
             weights[name] = torch.rand_like(weights[name])
     teacher = {f"backbone.{name}": value for name, value in weights.items()}
     teacher["head.mlp.0.weight"] = torch.zeros(3, 3)
-    backbone = build(num_classes=0, thinking_stages=(4,))
+    backbone = vit(num_classes=0, thinking_stages=(4,))
     converted = convert_state_dict(get_state_dict({"teacher": teacher, "epoch": 1}), backbone)
     assert list(converted.report.dropped) == ["head.mlp.0.weight"]
     backbone.load_state_dict(converted)
-    theirs = timm.models.vision_transformer.VisionTransformer(
-        img_size=64, embed_dim=64, depth=2, num_heads=4, num_classes=0, init_values=0.1
-    ).eval()
+    theirs = timm_vit(init_values=0.1, num_classes=0)
     theirs.load_state_dict(weights)
     images = torch.randn(2, 3, 64, 64)
     close(backbone.forward_stages(images)[0].tokens, theirs.forward_features(images))
+
+
+@pytest.mark.parametrize("stages", [(2, 4), (1, 2, 4)])
+@pytest.mark.parametrize("head", [None, LINEAR, MASK], ids=["classifier", "linear", "mask"])
+def test_ours_to_the_authors_and_back(stages, head):
+    backbone = dict(thinking_stages=stages)
+    model = segmentor(head=head, backbone=backbone) if head else classifier(backbone=backbone)
+    theirs = to_authors(model.state_dict())
+    assert not any("recycle" in name or name.startswith("backbone") for name in theirs)
+    same(convert_state_dict(theirs, model), model.state_dict())
+    if head is None:  # as their model declares it
+        assert theirs["proj_layer.weight"].shape == (32, 8 * stages[0])
+
+
+@pytest.mark.parametrize(
+    "name",
+    REFERENCES,
+)
+def test_the_authors_to_ours_and_back(reference, name):
+    theirs = reference(name).weights
+    back = to_authors(convert_state_dict(theirs))
+    used = {k: v for k, v in theirs.items() if k in back}
+    assert set(theirs) - set(used) <= {"alpha.1", "alpha.2", "alpha.3"}  # scalars of no stage
+    same(back, used)
+
+
+def test_other_heads_have_no_place():
+    weights = {"decode_head.convs.0.weight": torch.zeros(1)}
+    weights |= {f"backbone.{k}": v for k, v in classifier().backbone.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"no place for decode_head\.convs\.0\.weight"):
+        to_authors(weights)
