@@ -12,6 +12,8 @@ from tvit_seg.weights.io import (
     write_checkpoint,
 )
 
+_KEPT = ("dataset_meta", "backbone")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -21,7 +23,8 @@ def main() -> None:
     args = parser.parse_args()
     with friendly_errors(), trusting(args.trust_checkpoint):
         checkpoint = read_checkpoint(args.source)
-        meta = {"dataset_meta": get_meta(checkpoint).get("dataset_meta", {})}
+        known = get_meta(checkpoint)
+        meta = {"dataset_meta": {}} | {key: known[key] for key in _KEPT if key in known}
         write_checkpoint({"meta": meta, "state_dict": get_state_dict(checkpoint)}, args.target)
 
 

@@ -162,7 +162,7 @@ def test_trust_is_the_only_way(craft, monkeypatch, name):
     with trusting(False), pytest.raises(CheckpointError):
         read_checkpoint(path)
     assert not marker.exists()
-    with trusting(), pytest.warns(UserWarning, match="is trusted: its code runs"):
+    with trusting(), pytest.warns(UserWarning, match="it is trusted: its code runs"):
         read_checkpoint(path)
     assert marker.exists()
 

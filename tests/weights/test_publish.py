@@ -4,11 +4,13 @@ import hashlib
 
 import pytest
 import torch
+from helpers.builders import VIT, segmentor
 from helpers.classification import config, image_folder
+from helpers.sources import swin
 
 from tvit_seg.engine import ThinkingRunner
 from tvit_seg.weights.io import read_checkpoint
-from tvit_seg.weights.publish import read_source, sha256, write_release
+from tvit_seg.weights.publish import read_source, record_backbone, sha256, write_release
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,10 @@ def test_a_training_of_ours(trained):
     assert record["recipe"]["epoch"] == 2
     assert record["recipe"]["iter"] == 6
     assert "ThinkingClassifier" in record["recipe"]["cfg"]
+    backbone = runner.model.backbone
+    heads = record["backbone"]["num_heads"]
+    assert record["backbone"]["embed_dims"] // heads == backbone.blocks[0].attn.head_dim
+    assert record["backbone"]["thinking_stages"] == backbone.thinking_stages
 
 
 @pytest.mark.parametrize("name", ["release.pth", "release.safetensors"])
@@ -49,6 +55,16 @@ def test_a_release_loads_everywhere(trained, tmp_path, name):
     again, _ = read_source(tmp_path / name)
     for key, value in weights.items():
         assert torch.equal(again[key], value)
+
+
+def test_what_weights_do_not_tell():
+    assert record_backbone(segmentor()) == dict(
+        embed_dims=32, thinking_stages=(2, 4), num_heads=VIT["num_heads"]
+    )
+    assert record_backbone(swin(slicing="leading")) == dict(
+        embed_dims=16, thinking_stages=((1, 2, 4), (2, 4, 8)), slicing="leading"
+    )
+    assert record_backbone(torch.nn.Linear(1, 1)) == {}
 
 
 def test_checksum(tmp_path):

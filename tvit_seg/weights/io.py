@@ -114,14 +114,12 @@ def _read_pickle(path: Path, map_location: Any) -> Any:
         except pickle.UnpicklingError:
             # only archives list the classes that they name
             foreign = sorted(get_unsafe_globals_in_checkpoint(path)) if archive else []
-            if foreign and not _TRUSTED.get():
-                raise CheckpointError(
-                    f"checkpoint {path} holds {some(foreign)}, which is more than weights; "
-                    "it was not executed"
-                ) from None
-            if not _TRUSTED.get():
+            if not (foreign or _TRUSTED.get()):
                 raise
-    warnings.warn(f"checkpoint {path} is trusted: its code runs", stacklevel=3)
+    found = f"checkpoint {path} holds {some(foreign) if foreign else 'more than weights'}"
+    if not _TRUSTED.get():
+        raise CheckpointError(f"{found}, which is more than weights; it was not executed")
+    warnings.warn(f"{found}; it is trusted: its code runs", stacklevel=3)
     return torch.load(path, map_location=map_location, weights_only=False)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .convert import ConvertedStateDict, convert_state_dict
 from .io import get_meta, plain, read_checkpoint, which_weights, write_checkpoint
@@ -53,6 +53,27 @@ def write_release(weights: Mapping[str, Tensor], path: str | Path, **meta: Any) 
         **meta: The record; plain values.
     """
     write_checkpoint(dict(meta=meta, state_dict=dict(weights)), path)
+
+
+def record_backbone(model: nn.Module) -> dict[str, Any]:
+    """Record what a thinking backbone's weights do not tell: its heads, and a Swin's slicing.
+
+    Args:
+        model: A backbone, or a model that has one.
+
+    Returns:
+        Arguments of the backbone; empty if it does not think.
+    """
+    backbone = getattr(model, "backbone", model)
+    names = ("embed_dims", "thinking_stages", "slicing")
+    known = {name: getattr(backbone, name) for name in names if hasattr(backbone, name)}
+    if "thinking_stages" not in known:
+        return {}
+    if "slicing" not in known:  # a ViT, whose heads all have one width
+        known["num_heads"] = (
+            known["embed_dims"] * known["thinking_stages"][0] // backbone.stage_dims[0]
+        )
+    return known
 
 
 def sha256(path: str | Path) -> str:

@@ -9,7 +9,6 @@ from helpers.contracts import close
 from mmengine import ConfigDict
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
-from tvit_seg.weights.strict_loading import strict_loading
 
 from tvit_seg import (
     BudgetGate,
@@ -22,6 +21,7 @@ from tvit_seg import (
 )
 from tvit_seg.errors import CheckpointError
 from tvit_seg.models.segmentors.thinking_encoder_decoder import _scale_losses
+from tvit_seg.weights.load import strict_loading
 
 AUXILIARY = dict(type="FCNHead", num_convs=1, in_channels=32, channels=8, num_classes=5, in_index=0)
 

@@ -3,9 +3,11 @@
 from typing import Any
 
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from ...weights.io import plain
+from ...weights.publish import record_backbone
 
 
 class PlainCheckpointHook(Hook):
@@ -13,7 +15,8 @@ class PlainCheckpointHook(Hook):
 
     Runs last, after the hooks that add to the checkpoint. Log curves (``log_scalars``) are left
     out: after a resume the smoothed values of the log start anew. So are functions in the state
-    of a parameter scheduler, which building the scheduler restores.
+    of a parameter scheduler, which building the scheduler restores. Adds what weights do not tell
+    about the backbone, the width of its heads.
     """
 
     priority = "LOWEST"
@@ -30,6 +33,8 @@ class PlainCheckpointHook(Hook):
         checkpoint["message_hub"] = {**hub, "log_scalars": {}, "resumed_keys": kept}
         if "param_schedulers" in checkpoint:
             checkpoint["param_schedulers"] = _without_functions(checkpoint["param_schedulers"])
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        checkpoint["meta"]["backbone"] = record_backbone(model)
         checkpoint.update(plain(checkpoint))
 
 
