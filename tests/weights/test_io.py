@@ -83,6 +83,16 @@ def test_a_flipped_bit_in_an_archive(tmp_path, name):
         read_checkpoint(tmp_path / name)
 
 
+def test_inserted_bytes_in_the_legacy_format(tmp_path, weights):
+    """It has no checksums; the weights behind the bytes would be shifted."""
+    path = tmp_path / "w.pth"
+    save(weights, path, legacy=True)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-30] + b"\0" * 16 + whole[-30:])
+    with pytest.raises(CheckpointError, match="bytes are left over"):
+        read_checkpoint(path)
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz"])
 @pytest.mark.parametrize("content", [b"<html>not found</html>", b"\x00" * 64, b"\xff" * 999])
 def test_other_files(tmp_path, content, suffix):

@@ -108,9 +108,12 @@ def _read_pickle(path: Path, map_location: Any) -> Any:
     archive = zipfile.is_zipfile(path)
     if archive:
         _check_sums(path)
-    with safe_globals([Namespace]):  # timm saves its command line's arguments
+    with path.open("rb") as file, safe_globals([Namespace]):  # timm saves its arguments in one
         try:
-            return torch.load(path, map_location=map_location, weights_only=True)
+            content = torch.load(file, map_location=map_location, weights_only=True)
+            if not archive and file.read(1):  # inserted bytes, which shift the weights
+                raise EOFError("bytes are left over")
+            return content
         except pickle.UnpicklingError:
             # only archives list the classes that they name
             foreign = sorted(get_unsafe_globals_in_checkpoint(path)) if archive else []
