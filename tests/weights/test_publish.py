@@ -24,6 +24,7 @@ def trained(tmp_path_factory):
     return runner, folder / "epoch_2.pth"
 
 
+@pytest.mark.integration
 def test_a_training_of_ours(trained):
     runner, path = trained
     raw, record = read_source(path, ema=False)
@@ -43,6 +44,7 @@ def test_a_training_of_ours(trained):
     assert record["backbone"]["thinking_stages"] == backbone.thinking_stages
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["release.pth", "release.safetensors"])
 def test_a_release_loads_everywhere(trained, tmp_path, name):
     runner, path = trained

@@ -224,7 +224,9 @@ def _to_ours(weights: Mapping[str, Tensor], report: Report) -> dict[str, Tensor]
         name = re.sub(r"^decoder\.", "decode_head.", name)
         if _HEAD.match(name):
             if report.source == names_vit.AUTHORS_SEGMENTATION:
-                name, value = _our_head(name, value)
+                theirs = name.removeprefix("decode_head.")
+                value = _head_value(theirs, value)
+                name = f"decode_head.{_rename(theirs, names_vit.AUTHORS_DECODER)}"
             ours[name] = value
             continue
         prefix = "backbone." if name.startswith("backbone.") else ""
@@ -235,14 +237,13 @@ def _to_ours(weights: Mapping[str, Tensor], report: Report) -> dict[str, Tensor]
     return ours
 
 
-def _our_head(name: str, value: Tensor) -> tuple[str, Tensor]:
-    """An entry of the authors' decoder, ``decode_head.`` in front, as mmseg's heads have it."""
-    name = name.removeprefix("decode_head.")
-    if name in ("proj_patch", "proj_classes"):  # used as x @ W
-        value = value.T.contiguous()
-    elif name == "head.weight":  # a linear layer, for mmseg a 1 x 1 convolution
-        value = value[..., None, None]
-    return f"decode_head.{_rename(name, names_vit.AUTHORS_DECODER)}", value
+def _head_value(theirs: str, value: Tensor, back: bool = False) -> Tensor:
+    """An entry of the authors' decoder as mmseg's heads have it, or back."""
+    if theirs in ("proj_patch", "proj_classes"):  # used as x @ W
+        return value.T.contiguous()
+    if theirs == "head.weight":  # a linear layer, for mmseg a 1 x 1 convolution
+        return value.flatten(1) if back else value[..., None, None]
+    return value
 
 
 def _authors_segmentor(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -259,11 +260,7 @@ def _authors_segmentor(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Ten
             yield f"encoder.{_rename(rest, names_vit.AUTHORS_ENCODER, back=True)}", value
             continue
         theirs = _rename(rest, names_vit.AUTHORS_DECODER, back=True)
-        if theirs in ("proj_patch", "proj_classes"):  # used as x @ W
-            value = value.T.contiguous()
-        elif theirs == "head.weight":  # a linear layer, for mmseg a 1 x 1 convolution
-            value = value.flatten(1)
-        yield f"decoder.{theirs}", value
+        yield f"decoder.{theirs}", _head_value(theirs, value, back=True)
 
 
 def _fold(value: Tensor) -> Tensor:
