@@ -42,7 +42,7 @@ def assert_thinks_alike(host, model, images):
     [
         ("EntropyGate", {}, False),
         ("EntropyGate", dict(head=MASK), True),
-        ("PixelEntropyGate", {}, 1),
+        ("PixelEntropyGate", {}, True),
     ],
 )
 def test_thinks_as_the_segmentor(gate, options, any_size):
