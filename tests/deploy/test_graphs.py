@@ -53,27 +53,6 @@ def test_chain_equals_the_model(kind):
             torch.testing.assert_close(tensors["seg_logits"], wanted)
 
 
-@pytest.mark.parametrize("kind", ["swin", "pruned", "classifier"])
-@pytest.mark.parametrize("stage", [0, 1])
-@torch.no_grad()
-def test_one_stage_in_one_graph(kind, stage):
-    model, images = MODELS[kind](), torch.randn(2, 3, 40, 48)
-    wanted = model.backbone.forward_stages(images)[stage].logits
-    graphs = build_graphs(model, images, stage)
-    assert list(graphs) == ["model"]
-    for chain in (graphs, cut(graphs, images)):
-        torch.testing.assert_close(run_chain(chain, images)["logits"], wanted)
-
-
-def test_inputs():
-    images = torch.randn(2, 3, 40, 48)
-    graphs = build_graphs(MODELS["three stages"](), images)
-    assert graphs["stage0"].inputs == ("images",)
-    assert graphs["stage2"].inputs == ("embedding", "tokens_1")
-    graphs = build_graphs(MODELS["three stages"](), images, any_size=True)
-    assert graphs["stage1"].inputs == ("embedding", "tokens_0", "images")
-
-
 @pytest.mark.parametrize(("stage", "count"), [(0, 1), (-1, 2)])
 def test_a_fixed_gate_ends_the_chain(stage, count):
     graphs = build_graphs(segmentor(FixedGate(stage)), torch.randn(2, 3, 32, 32))

@@ -1,12 +1,10 @@
-from math import inf
-
 import cv2
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers.builders import MASK, SLIDE, classifier, segmentor
-from helpers.deployment import CFG, GATE, ModuleHost, noise
+from helpers.deployment import CFG, GATE, PRUNING, ModuleHost, noise
 from mmengine.config import Config
 
 from tvit_seg import FixedGate
@@ -68,30 +66,10 @@ def test_thinks_as_the_classifier():
     assert all(result.labels.shape == () for result in host(noise(2)))
 
 
-def test_batch_mates_change_nothing():
-    model = segmentor(GATE)
-    images = torch.randn(6, 3, *SIZE)
-    stop_half(model, images)
-    host = ModuleHost(model, SIZE)
-    together = host.think(images.numpy())
-    for i, image in enumerate(images):
-        alone = host.think(image[None].numpy())
-        assert alone["exit_stage"][0] == together["exit_stage"][i]
-        np.testing.assert_allclose(alone["seg_logits"][0], together["seg_logits"][i], atol=1e-5)
-
-
-def test_threshold_may_change():
-    host = ModuleHost(segmentor(GATE), SIZE)
-    images = np.random.default_rng(0).standard_normal((3, 3, *SIZE)).astype(np.float32)
-    for threshold, stage in ((inf, 0), (0.0, 1)):
-        host.threshold = threshold
-        assert set(host.think(images)["exit_stage"]) == {stage}
-
-
 @pytest.mark.parametrize("stage", [0, 1])
 @torch.no_grad()
 def test_a_single_graph(stage):
-    model = segmentor(GATE)
+    model = segmentor(GATE, backbone=dict(pruning=PRUNING))
     images = torch.randn(3, 3, *SIZE)
     found = ModuleHost(model, SIZE, stage=stage).think(images.numpy())
     wanted = model.think(images, FixedGate(stage)).seg_logits
@@ -172,7 +150,7 @@ def test_resize_as_opencv(size):
 
 
 @pytest.mark.parametrize("keep_ratio", [False, True])
-@pytest.mark.parametrize("size", [(360, 480), (300, 100), (99, 1234)])
+@pytest.mark.parametrize("size", [(360, 480), (99, 1234)])
 def test_sizes_as_mmcv(size, keep_ratio):
     from mmseg.datasets.transforms import Resize
 

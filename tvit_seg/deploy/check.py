@@ -22,26 +22,18 @@ TOLERANCE = 1e-3
 def check_graphs(
     runs: dict[str, Callable[[Arrays], Arrays]], graphs: dict[str, Graph], batches: Sequence[Tensor]
 ) -> float:
-    """Compare every output of every graph.
+    """Return the largest difference of any output; raise ExportError above the tolerance.
 
     Args:
         runs: Written graphs, opened.
         graphs: The modules that they were written from, in the order in which they run.
         batches: Images (n, 3, H, W), some with other n (and sizes) than graphs were traced on.
-
-    Returns:
-        The largest difference.
-
-    Raises:
-        ExportError: If a graph accepts one number of images only, or differs.
     """
     largest = 0.0
     for images in batches:
         size = f"{' x '.join(map(str, images.shape[-2:]))} pixels"
-        hint = ""
-        if images.shape[-2:] != batches[0].shape[-2:]:
-            hint = f", on images of {size} where it was traced on others: something in it depends "
-            hint += "on the image size, so export for one (--size)"
+        traced = images.shape[-2:] == batches[0].shape[-2:]
+        hint = "" if traced else f", on images of {size}, a new size: export for one (--size)"
         tensors = {"images": images}
         for name, graph in graphs.items():
             inputs = {key: tensors[key] for key in graph.inputs}
@@ -49,10 +41,8 @@ def check_graphs(
             try:
                 found = runs[name]({key: x.numpy() for key, x in inputs.items()})
             except Exception as error:  # each runtime has classes of its own
-                raise ExportError(
-                    f"{name} does not run on {len(images)} images of {size}, so the number or the "
-                    f"size of images is a constant in it: {first_line(error)}"
-                ) from error
+                message = f"{name} does not run on {len(images)} images of {size}"
+                raise ExportError(f"{message}: {first_line(error)}") from error
             for key, x in wanted.items():
                 if found[key].shape != tuple(x.shape):
                     raise ExportError(constant_batch(f"{name} ({key})", len(found[key])))
@@ -64,22 +54,16 @@ def check_graphs(
 def check_host(
     host: ThinkingHost, model: nn.Module, batches: Sequence[Tensor], stage: int | None = None
 ) -> float:
-    """Compare the host loop with the model's own: exit stages and predictions.
+    """Return the largest difference of predictions; raise ExportError if these or exits differ.
 
-    Besides the gate's own threshold it is tried with those at which all images stop, none, and half
-    of the first batch.
+    Besides the gate's own threshold it tries those at which all images stop, none, and half of the
+    first batch.
 
     Args:
         host: On the written graphs.
-        model: The model.
+        model: The exported model.
         batches: Images (n, 3, H, W).
         stage: Exit stage of a single graph; None where there is a gate.
-
-    Returns:
-        The largest difference.
-
-    Raises:
-        ExportError: If exit stages or predictions differ.
     """
     gate = getattr(model, "backbone", model).gate if stage is None else FixedGate(stage)
     own, largest = host.threshold, 0.0

@@ -37,14 +37,7 @@ def load_images(cfg: Config, folder: Path | None, count: int) -> list[np.ndarray
 
 
 def validation_set(cfg: Config, count: int | None = None) -> Iterator[tuple[np.ndarray, dict]]:
-    """Iterate over the first images of a config's validation set, or all.
-
-    Yields:
-        (H, W, 3) uint8 BGR as stored, and the dataset's item: ``inputs``, ``data_samples``.
-
-    Raises:
-        ExportError: If there is none.
-    """
+    """Iterate over the validation set: (H, W, 3) uint8 BGR as stored, and the dataset's item."""
     init_default_scope(cfg.get("default_scope", "mmseg"))
     try:
         if not cfg.get("val_dataloader"):
@@ -73,17 +66,14 @@ def evaluate(
     count: int | None = None,
     stage: int | None = None,
 ) -> dict[str, float]:
-    """Mean IoU of a segmentor, or accuracy of a classifier, in per cent.
+    """Mean IoU of a segmentor, or accuracy of a classifier, in per cent, by name.
 
     Args:
-        model: The model, in evaluation mode; it gets images from the config's pipeline.
+        model: In evaluation mode, for ``PyTorch``; it gets images from the config's pipeline.
         cfg: Its config.
         hosts: Exports of it, by name; they get images as stored.
         count: Number of images; None for all.
         stage: Exit stage of single graphs, and then of the model; None where there is a gate.
-
-    Returns:
-        Per cent, under ``PyTorch`` and the names given.
     """
     score = _areas if isinstance(model, EncoderDecoder) else _hits
     scores = {name: [] for name in ("PyTorch", *hosts)}
@@ -129,22 +119,16 @@ def time_host(
     threads: int | None = None,
     warmup: int = 2,
 ) -> str:
-    """Time the host loop on a batch of which all images stop early, half of them, or none.
+    """Table of times of the host loop on a batch of which all images stop, half of them, or none.
 
     Args:
         folder: From :func:`~tvit_seg.deploy.export`, with a gate that has a threshold.
         model: The exported model, which is timed as well.
         images: (H, W, 3) uint8 BGR, repeated if there are too few.
         batch: Number of images.
-        rounds: Rounds that count.
+        rounds: Rounds that count, after ``warmup`` others.
         threads: For onnxruntime and PyTorch; None for their own choice.
-        warmup: Rounds before them.
-
-    Returns:
-        A table: medians, ratios of times and of costs to those where all images think.
-
-    Raises:
-        ExportError: If there are no thresholds to compare.
+        warmup: Rounds that do not count.
     """
     if threads is not None:
         torch.set_num_threads(threads)

@@ -30,21 +30,18 @@ def export(
     stage: int | None = None,
     format: str = "onnx",
 ) -> dict:
-    """Write a model's graphs and ``manifest.json``, and check them on real images.
+    """Write a model's graphs and ``manifest.json``, check them, and return the manifest.
 
     Args:
         model: A thinking segmentor or classifier, in evaluation mode, on the CPU.
         cfg: Its config.
-        folder: Folder to write; made if needed.
+        folder: The folder to write.
         images: At least one real image (H, W, 3) uint8 BGR to check with.
         size: (H, W) in pixels that the graphs are for; None for the window of sliding inference,
             else for the size of the first image after the test pipeline.
         any_size: Whether the graphs shall accept images of any size.
         stage: Stage where all images exit, for a single graph in place of a gated chain.
         format: ``onnx`` or ``pt2`` (``torch.export``).
-
-    Returns:
-        The manifest.
 
     Raises:
         ConfigError: If an argument is out of range.
@@ -60,9 +57,10 @@ def export(
     if format == "onnx":
         require_onnx()
     manifest = describe(model, cfg, _size_divisor(backbone) if any_size else 1)
-    if size is None:
-        slide, preprocessing = manifest["slide"], manifest["preprocessing"]
-        size = slide["crop_size"] if slide else prepare(images[0], preprocessing).shape[-2:]
+    if size is None and manifest["slide"]:
+        size = manifest["slide"]["crop_size"]
+    elif size is None:
+        size = prepare(images[0], manifest["preprocessing"]).shape[-2:]
     if not any_size:
         fix_size(manifest, size)
     batches = _batches(manifest, images, size)

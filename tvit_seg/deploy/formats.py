@@ -3,6 +3,7 @@
 import inspect
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -54,12 +55,8 @@ def trace(
         name: Of the graph, for messages.
         graph: In evaluation mode.
         example: Inputs for at least two images: exporters take one for a constant.
-        other: Inputs for images of another size, if the graph is for any; axes that differ from
-            ``example`` stay open.
+        other: Inputs of another size, if the graph is for any; axes that differ stay open.
         divisor: Open heights and widths of images are multiples of it, in pixels.
-
-    Raises:
-        ExportError: If the exporter fails, or an open axis became a constant.
     """
     batch = Dim("batch", max=_MAX_BATCH)  # torch 2.6 excludes a bound that it chooses itself
     shapes = {key: {0: batch} for key in graph.inputs}
@@ -78,8 +75,14 @@ def trace(
     except ExportError:
         raise
     except Exception as error:  # the exporter has a class for each cause, none of them public
-        count = len(next(iter(inputs.values())))
-        raise ExportError(_explain(name, str(error), count, first_line(error))) from error
+        message = f"{name} cannot be exported: {first_line(error)}"
+        constants = re.search(r"Constraints violated \((.*?)\)", str(error))
+        if constants and "batch" in constants[1].split(", "):
+            message = constant_batch(name, len(next(iter(inputs.values()))))
+        elif constants:
+            message = f"{name} accepts images of one size only: {constants[1]} became constants, "
+            message += "so export for one (--size)"
+        raise ExportError(message) from error
 
 
 def constant_batch(name: str, count: int) -> str:
@@ -88,18 +91,6 @@ def constant_batch(name: str, count: int) -> str:
         f"{name} accepts batches of {count} images only. A layer uses the number of images as a "
         "Python number, such as len(x), int(x.shape[0]) or a comparison with it: use x.shape[0] "
         "itself, or -1 in a reshape"
-    )
-
-
-def _explain(name: str, message: str, count: int, summary: str) -> str:
-    if "Constraints violated" not in message:
-        return f"{name} cannot be exported: {summary}"
-    constants = message.partition("Constraints violated (")[2].partition(")")[0].split(", ")
-    if "batch" in constants:
-        return constant_batch(name, count)
-    return (
-        f"{name} accepts images of one size only: {', '.join(constants)} became constants, since "
-        "something in it depends on the image size, so export for one (--size)"
     )
 
 
@@ -116,36 +107,18 @@ def require_onnx() -> None:
 def write_pt2(
     program: ExportedProgram, inputs: Tensors, outputs: Sequence[str], path: Path
 ) -> None:
-    """Write a program for ``torch.export.load(path).module(check_guards=False)``.
-
-    The arguments are those of :func:`write_onnx`; the program itself takes and returns dicts.
-    """
+    """Write a program for ``torch.export.load(path).module(check_guards=False)``."""
     torch.export.save(program, path)
 
 
 def write_onnx(
     program: ExportedProgram, inputs: Tensors, outputs: Sequence[str], path: Path
 ) -> None:
-    """Write a program as one ONNX file, weights included.
-
-    Args:
-        program: A traced graph.
-        inputs: Its example inputs; axis 0 is called ``batch`` in the file.
-        outputs: Names for the outputs, in order.
-        path: The file.
-
-    Raises:
-        ExportError: If the exporter fails.
-    """
+    """Write a program as one ONNX file, weights included, with names for its tensors."""
     try:
         with _quiet():
-            written = torch.onnx.export(
-                program,
-                input_names=list(inputs),
-                output_names=list(outputs),
-                dynamo=True,
-                verbose=False,
-            )
+            names = dict(input_names=list(inputs), output_names=list(outputs))
+            written = torch.onnx.export(program, **names, dynamo=True, verbose=False)
     except Exception as error:  # the exporter wraps any error in classes of its own
         reason = first_line(error.__cause__ or error)
         raise ExportError(f"{path.name}: not possible in ONNX: {reason}") from error
@@ -180,13 +153,6 @@ def quantize(folder: str | Path, target: str | Path) -> None:
     """Write a folder of ONNX graphs anew, with matrix products in int8.
 
     Weights are quantised by channel, activations at run time.
-
-    Args:
-        folder: From :func:`~tvit_seg.deploy.export`.
-        target: The folder to write.
-
-    Raises:
-        ExportError: If the graphs are not ONNX.
     """
     folder, target = Path(folder), Path(target)
     manifest = json.loads((folder / "manifest.json").read_text())

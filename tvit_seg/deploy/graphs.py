@@ -24,12 +24,7 @@ Size = Sequence[int]
 
 
 class Graph(nn.Module):
-    """A function from named tensors to named tensors.
-
-    Args:
-        inputs: Names of the tensors that it takes.
-        size: (H, W) of the images in pixels; None for any.
-    """
+    """A function from named tensors to named tensors, for images of ``size`` (H, W) or any."""
 
     def __init__(self, inputs: Sequence[str], size: Size | None):
         super().__init__()
@@ -48,14 +43,7 @@ class StageGraph(Graph):
     Stage 0 takes ``images`` and outputs ``embedding``, at the width of the last exported stage;
     stage i > 0 takes that and ``tokens_{i-1}``. Each outputs ``tokens_{i}``, ``features_0`` and so
     on, with an image-level head ``logits``, and with a gate that reads no pixels ``entropy``.
-
-    Args:
-        backbone: The backbone.
-        stage: Index of the stage, from 0.
-        width: Channels of the embedding that the stage reads.
-        last: Index of the last stage that is exported.
-        gate: Measures the stage's output; None for no ``entropy``.
-        size: (H, W) of the images in pixels; None for any.
+    ``width`` is the number of channels of the embedding that the stage reads.
     """
 
     def __init__(
@@ -67,14 +55,10 @@ class StageGraph(Graph):
         gate: Gate | None,
         size: Size | None,
     ):
-        recycled = f"tokens_{stage - 1}"
-        super().__init__(("embedding", recycled) if stage else ("images",), size)
-        self.recycled = recycled
-        self.backbone = backbone
-        self.stage = stage
-        self.width = width
-        self.last = last
-        self.gate = gate
+        self.recycled = f"tokens_{stage - 1}"
+        super().__init__(("embedding", self.recycled) if stage else ("images",), size)
+        self.backbone, self.gate = backbone, gate
+        self.stage, self.width, self.last = stage, width, last
 
     def forward(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Run the stage on ``images`` (n, 3, H, W), or ``embedding`` (n, ..., D) and tokens."""
@@ -97,11 +81,7 @@ class StageGraph(Graph):
 class DecodeGraph(Graph):
     """Neck and decode head: ``features_0`` and so on to ``seg_logits`` (n, K, H, W).
 
-    Args:
-        model: A segmentor with a thinking backbone.
-        features: Number of maps that the backbone returns.
-        gate: Measures pixels, for another output ``entropy`` (n,); None for no such output.
-        size: (H, W) of the images in pixels; None for any.
+    With a gate that reads pixels it outputs ``entropy`` (n,) as well.
     """
 
     def __init__(self, model: EncoderDecoder, features: int, gate: Gate | None, size: Size | None):
@@ -143,11 +123,6 @@ class FixedStageGraph(Graph):
 
     It outputs ``logits`` with an image-level head, and ``seg_logits`` (n, K, H, W) with a decode
     head, else ``features_0`` and so on.
-
-    Args:
-        stages: Graphs of the stages up to the exit stage.
-        decode: Graph of the decode head, if there is one.
-        size: (H, W) of the images in pixels; None for any.
     """
 
     def __init__(self, stages: Sequence[StageGraph], decode: DecodeGraph | None, size: Size | None):
@@ -226,14 +201,9 @@ def run_chain(graphs: dict[str, Graph], images: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def narrow(graph: Graph, tensors: dict[str, Tensor]) -> Graph:
-    """Copy a graph with nested layers cut to the leading slices that it runs on.
+    """Copy a graph with nested layers cut to the leading slices that these inputs run on.
 
-    Files get smaller, and a weight is a constant of the graph that later steps (quantisation,
-    layouts) can work on, not a slice to take.
-
-    Args:
-        graph: The graph.
-        tensors: Inputs to run it on.
+    Files get smaller, and weights are constants that later steps (quantisation, layouts) can use.
     """
     graph = copy.deepcopy(graph)
     used: dict[nn.Module, tuple[int, int]] = {}
@@ -264,19 +234,13 @@ def check_gate(gate: Gate) -> None:
 
 
 def measure_entropy(gate: Gate, output: StageOutput) -> Tensor:
-    """Measure (n,) entropies from the tensors that a graph has.
-
-    Raises:
-        ExportError: If the gate reads other data, computes in Python, or does not return one number
-            for each image.
-    """
+    """Measure (n,) entropies; raise ExportError if that takes more than tensors of the graph."""
     name = type(gate).__name__
     try:
         entropy = gate.entropy(output)
     except (AttributeError, TypeError) as error:  # it got None
         raise ExportError(
-            f"{name} cannot be exported: it reads something that is not in the graph of a stage "
-            f"(tokens, features, logits) or of the decode head ({error})"
+            f"{name} cannot be exported: it reads something that is not in the graph ({error})"
         ) from error
     except Exception as error:  # tracing has a class for each cause, none of them public
         raise ExportError(

@@ -21,16 +21,7 @@ _KNOWN = dict(interpolation="bilinear", color_type="color")
 
 
 def describe(model: nn.Module, cfg: Config, divisor: int = 1) -> dict:
-    """Describe a model and its config for graphs of any size.
-
-    Args:
-        model: A thinking segmentor or classifier.
-        cfg: Its config, with the test pipeline and the dataset.
-        divisor: Sizes that the graphs accept are multiples of it; the host pads images.
-
-    Raises:
-        ExportError: If the config prepares images in a way that the host does not implement.
-    """
+    """Describe a model and its config for graphs of any size, multiples of ``divisor``."""
     if not cfg.get("test_dataloader"):
         raise ExportError("the config has no test_dataloader, which defines the preprocessing")
     backbone = getattr(model, "backbone", model)
