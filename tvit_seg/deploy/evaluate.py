@@ -19,9 +19,9 @@ from prettytable import PrettyTable
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..datasets.images import find_pictures, read_image
 from ..errors import ExportError
 from ..models.gates import FixedGate
-from ..utils.media import find_pictures, read_picture
 from ..utils.text import first_line
 from ..utils.timing import alternate, compare, machine
 from .export import prepare_windows
@@ -32,7 +32,7 @@ from .host import ThinkingHost
 def load_images(cfg: Config, folder: Path | None, count: int) -> list[np.ndarray]:
     """Read up to ``count`` images (H, W, 3) uint8 BGR from a folder, else the validation set."""
     if folder is not None:
-        return [read_picture(path) for path in find_pictures(folder)[:count]]
+        return [read_image(path) for path in find_pictures(folder)[:count]]
     return [image for image, _ in validation_set(cfg, count)]
 
 
@@ -53,7 +53,7 @@ def validation_set(cfg: Config, count: int | None = None) -> Iterator[tuple[np.n
         item = dataset[index]
         sample = item["data_samples"]
         if "img_path" in sample:
-            yield read_picture(Path(sample.img_path)), item
+            yield read_image(sample.img_path), item
         else:  # timm's datasets come as RGB, resized and cropped
             yield item["inputs"].permute(1, 2, 0).numpy()[..., ::-1].copy(), item
 
