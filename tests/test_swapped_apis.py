@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.swapped import CONFIGS, swap_backbones
+from helpers.tools import load_tool
 from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner
 from mmseg.apis import MMSegInferencer, inference_model, init_model
@@ -12,6 +12,8 @@ from mmseg.registry import DATASETS, MODELS
 
 from tvit_seg.datasets.scenes import PALETTE, write_scenes
 
+swap_backbones = load_tool("tools/dev/swap_backbones.py")
+CONFIGS = swap_backbones.mmseg_files() / "configs"
 NAMES = {
     "ThinkingViT": "segmenter/segmenter_vit-s_fcn_8xb1-160k_ade20k-512x512.py",
     "ThinkingSwin": "segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py",
@@ -51,12 +53,12 @@ def checkpoint(cfg, tmp_path):
     return str(path)
 
 
-def test_training_with_ema_amp_and_pictures(cfg, tmp_path):
+@pytest.mark.integration
+def test_training_with_ema_amp_and_images(cfg, tmp_path):
     cfg.custom_hooks = [dict(type="EMAHook", momentum=0.5)]
     cfg.optim_wrapper.type = "tvit_seg.AutocastOptimWrapper"
     cfg.param_scheduler = []  # warming up, two steps would change next to nothing
-    picture = dict(type="SegVisualizationHook", draw=True, interval=1)
-    cfg.default_hooks.visualization = picture
+    cfg.default_hooks.visualization = dict(type="SegVisualizationHook", draw=True, interval=1)
     runner = Runner.from_cfg(cfg)
     kinds = set()
     runner.model.decode_head.conv_seg.register_forward_hook(
@@ -88,9 +90,10 @@ def test_inferencer(cfg, checkpoint, image, tmp_path):
     found = inferencer(image, return_vis=True, out_dir=str(tmp_path / "out"))
     assert found["predictions"].shape == (64, 64)
     assert found["visualization"].shape == (64, 64, 3)
-    assert len(list((tmp_path / "out").rglob("*.png"))) == 2  # picture and label map
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 2  # image and label map
 
 
+@pytest.mark.integration
 def test_test_time_augmentation(cfg):
     tta = MODELS.build(dict(cfg.tta_model, module=cfg.model)).eval()
     views = DATASETS.build(dict(cfg.val_dataloader.dataset, pipeline=cfg.tta_pipeline))[0]

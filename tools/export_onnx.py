@@ -1,8 +1,8 @@
-"""Writes a thinking model as graphs (ONNX or torch.export) and checks them on real images.
+"""Write a thinking model as graphs (ONNX or torch.export) and check them on real images.
 
 Each thinking stage becomes a graph, the decode head another; tvit_seg/deploy/host.py, which needs
 NumPy and onnxruntime alone, gates between them. With --stage there is a single graph that always
-stops at that stage. Nothing is said to be done before the graphs agree with PyTorch to 1e-3.
+exits at that stage. The tool fails unless all graphs agree with PyTorch to 1e-3.
 """
 
 import argparse
@@ -14,13 +14,12 @@ from prettytable import PrettyTable
 from torch import nn
 
 import tvit_seg  # noqa: F401, first of all: it says what is missing
-from tvit_seg.deploy.evaluate import evaluate
-from tvit_seg.deploy.export import FORMATS, export
-from tvit_seg.deploy.pictures import load_pictures
-from tvit_seg.deploy.quantize import quantize
-from tvit_seg.deploy.timing import time_host
+from tvit_seg.deploy import FORMATS, export
+from tvit_seg.deploy.evaluate import evaluate, load_images, time_host
+from tvit_seg.deploy.formats import quantize
 from tvit_seg.engine.cli import ConfigOptions, friendly_errors, read_config
 from tvit_seg.engine.weights_arguments import add_trust_argument
+from tvit_seg.errors import ConfigError
 from tvit_seg.inference import load_model
 from tvit_seg.models.gates.base import check_threshold
 from tvit_seg.weights.io import trusting
@@ -54,7 +53,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--dynamic-size", action="store_true", help="graphs for any image size (ThinkingViT)"
     )
     parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="pictures to check with (the validation set)"
+        "--images", type=Path, metavar="DIR", help="images to check with (the validation set)"
     )
     parser.add_argument("--num-images", type=int, default=8, metavar="N", help="how many (8)")
     parser.add_argument(
@@ -105,13 +104,13 @@ def load(args: argparse.Namespace, cfg: Config) -> nn.Module:
     gate = model.backbone.gate
     for name in ("threshold", "benchmark"):
         if getattr(args, name) is not None and not hasattr(gate, "threshold"):
-            raise ValueError(f"--{name}: the config's {type(gate).__name__} has no threshold")
+            raise ConfigError(f"--{name}: the config's {type(gate).__name__} has no threshold")
     if args.threshold is not None:
         gate.threshold = check_threshold(args.threshold)
     return model
 
 
-def say(manifest: dict, folder: Path) -> None:
+def show_manifest(manifest: dict, folder: Path) -> None:
     size = manifest["size"]
     size = " x ".join(map(str, size)) if size else f"any, by {manifest['size_divisor']}"
     costs = ", ".join(f"{cost:.4g}" for cost in manifest["gmacs"])
@@ -138,14 +137,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.checkpoint is None:
             print("no checkpoint: the weights are random")
         model = load(args, cfg)
-        pictures = load_pictures(cfg, args.images, args.num_images)
+        images = load_images(cfg, args.images, args.num_images)
         size = args.size * 2 if args.size and len(args.size) == 1 else args.size
-        if args.evaluate is not None:  # before minutes of work: is there something to evaluate on
-            load_pictures(cfg, None, 1)
+        if args.evaluate is not None:  # fails before the work where there is no validation set
+            load_images(cfg, None, 1)
         manifest = export(
-            model, cfg, folder, pictures, size, args.dynamic_size, args.stage, args.format
+            model, cfg, folder, images, size, args.dynamic_size, args.stage, args.format
         )
-        say(manifest, folder)
+        show_manifest(manifest, folder)
         if args.int8:
             quantize(folder, folder / "int8")
         if args.evaluate is not None:
@@ -156,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             scores = evaluate(model, cfg, hosts, args.evaluate or None, args.stage)
             show_scores(scores, "mIoU" if hasattr(model, "decode_head") else "accuracy")
         if args.benchmark is not None:
-            print(time_host(folder, model, pictures, args.benchmark, args.rounds, args.threads))
+            print(time_host(folder, model, images, args.benchmark, args.rounds, args.threads))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ from mmengine.config import Config
 from tvit_seg import ThinkingEncoderDecoder
 from tvit_seg.deploy.graphs import build_graphs
 from tvit_seg.deploy.host import ThinkingHost
-from tvit_seg.deploy.manifest import describe
+from tvit_seg.deploy.manifest import describe, fix_size
 from tvit_seg.utils.versions import ONNX, unfit
 
 GATE = dict(type="EntropyGate", threshold=1.0)
+SMALL = dict(num_layers=1)
 SWIN = dict(
     type="ThinkingSwin",
     embed_dims=8,
@@ -42,8 +43,8 @@ def swin(gate=GATE, head=FCN):
     return lively(ThinkingEncoderDecoder(backbone=dict(SWIN, gate=gate), decode_head=head))
 
 
-def pictures(count=3, size=(32, 48), seed=0):
-    """Noise (H, W, 3) uint8."""
+def noise(count=3, size=(32, 48), seed=0):
+    """Images (H, W, 3) uint8."""
     rng = np.random.default_rng(seed)
     return [rng.integers(0, 256, (*size, 3), np.uint8) for _ in range(count)]
 
@@ -54,14 +55,19 @@ class ModuleHost(ThinkingHost):
     def __init__(self, model, size, any_size=False, stage=None, cfg=CFG):
         images = torch.randn(2, 3, *size)
         self.graphs = build_graphs(model, images, stage, any_size)
-        divisor = model.backbone.size_divisor() if any_size else 1
-        self.manifest = describe(model, cfg, None if any_size else size, divisor)
+        self.manifest = describe(model, cfg, model.backbone.size_divisor() if any_size else 1)
+        if not any_size:
+            fix_size(self.manifest, size)
         names = [name for name in self.graphs if name != "decode"]
         self.manifest["exit_stages"] = [stage] if stage is not None else list(range(len(names)))
         self.threshold = self.manifest["gate"].get("threshold", 0.0)
         self.stages = [self._run(self.graphs[name]) for name in names]
         self.decode = self._run(self.graphs["decode"]) if "decode" in self.graphs else None
         self.ran = []
+
+    def runs(self):
+        """The graphs by name, as functions of arrays."""
+        return dict(zip(self.graphs, [*self.stages, self.decode], strict=True))
 
     def _run(self, graph):
         @torch.no_grad()

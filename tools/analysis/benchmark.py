@@ -5,7 +5,7 @@ VisionTransformer of full width, (3) all images stop against all think, (4) half
 against what the stages cost that its images run, (5) a training step against timm's two, (6) a
 sweep over 13 thresholds against one evaluation, (7) sliding windows against mmseg's Segmenter,
 (8) segmentors at several exit shares against mmseg's Segmenter and timm's backbones, (9) Swin-S,
-(10) the second stage with token pruning against the same without.
+(10) stage 1 with token pruning against the same without.
 """
 
 import argparse
@@ -22,14 +22,14 @@ from benchmarking.backbone_rows import backbone_rows
 from benchmarking.memory import peak_memory
 from benchmarking.models import Setting
 from benchmarking.pruning_rows import pruning_rows
+from benchmarking.rows import Row
 from benchmarking.segmentor_rows import segmentor_rows
 from benchmarking.swin_rows import swin_rows
 from tqdm import tqdm
 
 import tvit_seg
 from tvit_seg.engine.cli import check_device, friendly_errors
-from tvit_seg.utils.stopwatch import waiter
-from tvit_seg.utils.timing import Row, alternate, compare, machine, spread
+from tvit_seg.utils.timing import alternate, compare, machine, spread
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 GROUPS = range(1, 11)
@@ -48,8 +48,7 @@ def measure(
     """Times a row; the result is ready for JSON."""
     contestants = row.contestants()
     clock = CLOCKS[args.clock]
-    wait = waiter(args.device)
-    seconds = alternate(contestants, args.rounds, args.warmup, wait, tick, clock)
+    seconds = alternate(contestants, args.rounds, args.warmup, args.device, tick, clock)
     memory = {name: peak_memory(run, args.device) for name, run in contestants.items()}
     ratios = []
     for ratio in row.ratios:

@@ -1,20 +1,64 @@
-"""What exported graphs are worth on a config's validation set, next to the model."""
+"""Quality and speed of exported graphs on real images, beside the model."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import cycle, islice
+from math import inf
+from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmseg.evaluation import IoUMetric
 from mmseg.models import EncoderDecoder
-from torch import nn
+from mmseg.registry import DATASETS
+from prettytable import PrettyTable
+from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..datasets.images import find_pictures, read_image
+from ..errors import ExportError
 from ..models.gates import FixedGate
+from ..utils.text import first_line
+from ..utils.timing import alternate, compare, machine
+from .export import prepare_windows
+from .formats import FORMATS
 from .host import ThinkingHost
-from .pictures import validation_set
 
 
+def load_images(cfg: Config, folder: Path | None, count: int) -> list[np.ndarray]:
+    """Read up to ``count`` images (H, W, 3) uint8 BGR from a folder, else the validation set."""
+    if folder is not None:
+        return [read_image(path) for path in find_pictures(folder)[:count]]
+    return [image for image, _ in validation_set(cfg, count)]
+
+
+def validation_set(cfg: Config, count: int | None = None) -> Iterator[tuple[np.ndarray, dict]]:
+    """Iterate over the validation set: (H, W, 3) uint8 BGR as stored, and the dataset's item."""
+    init_default_scope(cfg.get("default_scope", "mmseg"))
+    try:
+        if not cfg.get("val_dataloader"):
+            raise ExportError("there is no val_dataloader")
+        dataset = DATASETS.build(cfg.val_dataloader.dataset)
+        total = len(dataset)
+    except (FileNotFoundError, ValueError) as error:
+        raise ExportError(
+            f"the config's validation set cannot be read ({first_line(error)}); graphs "
+            "are checked on real images: name some with --images FOLDER"
+        ) from error
+    for index in range(total if count is None else min(count, total)):
+        item = dataset[index]
+        sample = item["data_samples"]
+        if "img_path" in sample:
+            yield read_image(sample.img_path), item
+        else:  # timm's datasets come as RGB, resized and cropped
+            yield item["inputs"].permute(1, 2, 0).numpy()[..., ::-1].copy(), item
+
+
+@torch.no_grad()
 def evaluate(
     model: nn.Module,
     cfg: Config,
@@ -22,74 +66,100 @@ def evaluate(
     count: int | None = None,
     stage: int | None = None,
 ) -> dict[str, float]:
-    """Mean IoU of a segmentor, or accuracy of a classifier, in per cent.
+    """Mean IoU of a segmentor, or accuracy of a classifier, in per cent, by name.
 
     Args:
-        model: The model, in evaluation mode; it gets images from the config's pipeline.
+        model: In evaluation mode, for ``PyTorch``; it gets images from the config's pipeline.
         cfg: Its config.
-        hosts: Exports of it, by name; they get images as they lie on the disk.
-        count: How many images; None for all.
-        stage: Index of the stage where single graphs stop all images, and the model with them; None
-            where there is a gate.
-
-    Returns:
-        Per cent, under ``PyTorch`` and the names given.
+        hosts: Exports of it, by name; they get images as stored.
+        count: Number of images; None for all.
+        stage: Exit stage of single graphs, and then of the model; None where there is a gate.
     """
-    segments = isinstance(model, EncoderDecoder)
-    score = _MeanIoU(cfg, model.decode_head.num_classes) if segments else _Accuracy()
-    contestants: dict[str, Callable] = {
-        "PyTorch": lambda _, item: _predict(model, item, segments),
-        **{
-            name: lambda picture, _, host=host: host([picture])[0].labels
-            for name, host in hosts.items()
-        },
-    }
-    areas = {name: [] for name in contestants}
+    score = _areas if isinstance(model, EncoderDecoder) else _hits
+    scores = {name: [] for name in ("PyTorch", *hosts)}
     gate = model.backbone.gate
     if stage is not None:
         model.backbone.gate = FixedGate(stage)
     try:
-        for picture, item in tqdm(validation_set(cfg, count), desc="evaluation", mininterval=2):
-            for name, run in contestants.items():
-                areas[name].append(score.compare(run(picture, item), item["data_samples"]))
+        for image, item in tqdm(validation_set(cfg, count), desc="evaluation", mininterval=2):
+            sample = model.test_step({name: [value] for name, value in item.items()})[0]
+            predicted = sample.pred_sem_seg.data[0] if score is _areas else sample.pred_label
+            labels = {"PyTorch": predicted.numpy()}
+            labels |= {name: host([image])[0].labels for name, host in hosts.items()}
+            for name, found in labels.items():
+                scores[name].append(score(torch.from_numpy(np.asarray(found)), item, model, cfg))
     finally:
         model.backbone.gate = gate
-    return {name: score.conclude(found) for name, found in areas.items()}
+    parts = {name: torch.stack(found).sum(0) for name, found in scores.items()}
+    return {name: 100 * (part / whole).nanmean().item() for name, (part, whole) in parts.items()}
 
 
-@torch.no_grad()
-def _predict(model: nn.Module, item: dict, segments: bool) -> np.ndarray:
-    batch = {name: [value] for name, value in item.items()}
-    result = model.test_step(batch)[0]
-    labels = result.pred_sem_seg.data[0] if segments else result.pred_label
-    return labels.numpy()
+def _areas(labels: Tensor, item: dict, model: EncoderDecoder, cfg: Config) -> Tensor:
+    """(2, K) pixels in the intersection and the union of prediction and truth."""
+    evaluators = cfg.val_evaluator if isinstance(cfg.val_evaluator, list) else [cfg.val_evaluator]
+    ignore = [m.get("ignore_index", 255) for m in evaluators if "IoUMetric" in str(m.get("type"))]
+    truth = item["data_samples"].gt_sem_seg.data[0].long()
+    areas = IoUMetric.intersect_and_union(
+        labels.long(), truth, model.decode_head.num_classes, ignore[0] if ignore else 255
+    )
+    return torch.stack(areas[:2]).double()
 
 
-class _MeanIoU:
-    """mmseg's IoU, from the areas of single images."""
-
-    def __init__(self, cfg: Config, num_classes: int):
-        metrics = cfg.val_evaluator if isinstance(cfg.val_evaluator, list) else [cfg.val_evaluator]
-        found = [m for m in metrics if str(m.get("type")).split(".")[-1] == "IoUMetric"]
-        self.ignore_index = found[0].get("ignore_index", 255) if found else 255
-        self.num_classes = num_classes
-
-    def compare(self, labels: np.ndarray, sample: object) -> tuple:
-        truth = sample.gt_sem_seg.data[0].long()
-        labels = torch.from_numpy(labels.astype(np.int64))
-        return IoUMetric.intersect_and_union(labels, truth, self.num_classes, self.ignore_index)
-
-    def conclude(self, areas: list[tuple]) -> float:
-        sums = [sum(parts) for parts in zip(*areas, strict=True)]
-        found = IoUMetric.total_area_to_metrics(*sums, metrics=["mIoU"])
-        return 100 * float(np.nanmean(found["IoU"]))
+def _hits(label: Tensor, item: dict, *_: object) -> Tensor:
+    """(2, 1) number of right predictions, and of all."""
+    return torch.tensor([[float(label.item() == item["data_samples"].gt_label.item())], [1.0]])
 
 
-class _Accuracy:
-    """Share of right labels."""
+def time_host(
+    folder: str | Path,
+    model: nn.Module,
+    images: Sequence[np.ndarray],
+    batch: int,
+    rounds: int,
+    threads: int | None = None,
+    warmup: int = 2,
+) -> str:
+    """Table of times of the host loop on a batch of which all images stop, half of them, or none.
 
-    def compare(self, label: np.ndarray, sample: object) -> float:
-        return float(int(label) == int(sample.gt_label))
+    Args:
+        folder: From :func:`~tvit_seg.deploy.export`, with a gate that has a threshold.
+        model: The exported model, which is timed as well.
+        images: (H, W, 3) uint8 BGR, repeated if there are too few.
+        batch: Number of images.
+        rounds: Rounds that count, after ``warmup`` others.
+        threads: For onnxruntime and PyTorch; None for their own choice.
+        warmup: Rounds that do not count.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    host = FORMATS[json.loads(Path(folder, "manifest.json").read_text())["format"]](folder, threads)
+    if len(host.stages) < 2 or "threshold" not in host.manifest["gate"]:
+        raise ExportError(
+            "a benchmark compares thresholds: it needs graphs of two stages or more, and a gate "
+            "with a threshold"
+        )
+    inputs = prepare_windows(host.manifest, images)
+    inputs = [x for x in inputs if x.shape == inputs[0].shape]
+    inputs = np.stack(list(islice(cycle(inputs), batch)))
+    host.threshold = 0.0
+    middle = float(np.median(host.think(inputs)["entropy"][:, 0]))
+    thresholds = {"all stop": inf, "half stop": middle, "all think": 0.0}
 
-    def conclude(self, right: list[float]) -> float:
-        return 100 * float(np.mean(right))
+    def run_host(threshold: float) -> dict[str, np.ndarray]:
+        host.threshold = threshold
+        return host.think(inputs)
+
+    thinks = model if hasattr(model, "think") else model.backbone
+    run_model = torch.no_grad()(partial(thinks.think, torch.from_numpy(inputs), FixedGate(-1)))
+    contestants = {name: partial(run_host, threshold) for name, threshold in thresholds.items()}
+    seconds = alternate({**contestants, "PyTorch, all think": run_model}, rounds, warmup)
+    gmacs = np.array(host.manifest["gmacs"])
+    costs = {name: gmacs[run()["exit_stage"]].sum() for name, run in contestants.items()}
+    table = PrettyTable(["images", "median (ms)", "time / all think", "+-IQR", "GMACs / all think"])
+    for name, times in seconds.items():
+        ratio, iqr = compare(seconds, lambda t, name=name: t[name] / t["all think"])
+        cost = f"{costs[name] / costs['all think']:.3f}" if name in costs else ""
+        table.add_row([name, f"{1e3 * median(times):.1f}", f"{ratio:.3f}", f"{iqr:.3f}", cost])
+    size = " x ".join(map(str, inputs.shape[-2:]))
+    where = ", ".join(f"{key} {value}" for key, value in machine().items() if key != "threads")
+    return f"{batch} images of {size} pixels, {rounds} rounds, threads {threads}; {where}\n{table}"

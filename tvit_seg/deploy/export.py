@@ -1,4 +1,4 @@
-"""A thinking model as a folder of graphs, checked against the model before it is done."""
+"""Export of a thinking model to a folder of graphs, checked against the model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,97 +12,76 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import ExportError
 from ..models.backbones import ThinkingBackbone
+from ..utils.checks import check, check_choice
 from .check import check_graphs, check_host
-from .gating import check_gate
-from .graphs import Graph, build_graphs
-from .host import ThinkingHost, complete, prepare, resize, windows
-from .manifest import describe, write_manifest
-from .narrow import narrow
-from .onnx_file import require_onnx, write_onnx
-from .pt2_file import Pt2Host, write_pt2
-from .trace import trace
-
-FORMATS = {"onnx": ThinkingHost, "pt2": Pt2Host}
-"""Formats, and what runs them."""
+from .formats import FORMATS, WRITERS, require_onnx, trace
+from .graphs import Graph, build_graphs, check_gate, narrow, run_chain
+from .host import complete, prepare, resize, windows
+from .manifest import describe, fix_size, write_manifest
 
 
 def export(
     model: nn.Module,
     cfg: Config,
     folder: str | Path,
-    pictures: Sequence[np.ndarray],
+    images: Sequence[np.ndarray],
     size: Sequence[int] | None = None,
     any_size: bool = False,
     stage: int | None = None,
     format: str = "onnx",
 ) -> dict:
-    """Writes a model's graphs and ``manifest.json``, and checks them on real images.
+    """Write a model's graphs and ``manifest.json``, check them, and return the manifest.
 
     Args:
         model: A thinking segmentor or classifier, in evaluation mode, on the CPU.
         cfg: Its config.
-        folder: Where to write; made if needed.
-        pictures: Real images (H, W, 3) uint8 BGR to check with, at least one.
-        size: (H, W) in pixels of the images that graphs are for; None for the window of sliding
-            inference, else for the size of the first picture after the test pipeline.
-        any_size: Whether the graphs shall take images of any size.
-        stage: Index of a stage where all images stop, for a single graph in place of a gated chain.
+        folder: The folder to write.
+        images: At least one real image (H, W, 3) uint8 BGR to check with.
+        size: (H, W) in pixels that the graphs are for; None for the window of sliding inference,
+            else for the size of the first image after the test pipeline.
+        any_size: Whether the graphs shall accept images of any size.
+        stage: Stage where all images exit, for a single graph in place of a gated chain.
         format: ``onnx`` or ``pt2`` (``torch.export``).
 
-    Returns:
-        The manifest.
-
     Raises:
-        ExportError: If something cannot be exported, or what was written is not the model.
+        ConfigError: If an argument is out of range.
+        ExportError: If something cannot be exported, or a written graph is not the model.
     """
-    backbone = _require_backbone(model)
-    if format not in FORMATS:
-        raise ExportError(f"format={format!r} must be one of {', '.join(FORMATS)}")
+    backbone = _require_exportable(model)
+    check_choice("format", format, FORMATS)
     if stage is None:
         check_gate(backbone.gate)
-    elif not 0 <= stage < backbone.num_stages:
-        raise ExportError(f"stage={stage} must lie in [0, {backbone.num_stages - 1}]")
+    else:
+        last = backbone.num_stages - 1
+        check(0 <= stage <= last, "stage", stage, f"in [0, {last}]")
     if format == "onnx":
         require_onnx()
-    divisor = 1
-    if any_size:
-        try:
-            divisor = backbone.size_divisor()
-        except ValueError as error:
-            raise ExportError(f"graphs for any size are not possible: {error}; name one") from error
-    preprocessing, slide = (describe(model, cfg, None)[key] for key in ("preprocessing", "slide"))
-    if size is None:
-        size = slide["crop_size"] if slide else prepare(pictures[0], preprocessing).shape[-2:]
-    manifest = describe(model, cfg, None if any_size else size, divisor)
-    batches = _batches(manifest, pictures, size)
+    manifest = describe(model, cfg, _size_divisor(backbone) if any_size else 1)
+    if size is None and manifest["slide"]:
+        size = manifest["slide"]["crop_size"]
+    elif size is None:
+        size = prepare(images[0], manifest["preprocessing"]).shape[-2:]
+    if not any_size:
+        fix_size(manifest, size)
+    batches = _batches(manifest, images, size)
     graphs = build_graphs(model, batches[0], stage, any_size)
-    example, other = (_chain(graphs, images[:2]) for images in (batches[0], batches[-1]))
+    stages = [name for name in graphs if name != "decode"]
     manifest |= {
         "format": format,
-        "stages": [f"{name}.{format}" for name in graphs if name != "decode"],
-        "exit_stages": list(range(len(graphs) - ("decode" in graphs)))
-        if stage is None
-        else [stage],
+        "stages": [f"{name}.{format}" for name in stages],
+        "exit_stages": list(range(len(stages))) if stage is None else [stage],
         "decode": f"decode.{format}" if "decode" in graphs else None,
         "inputs": {name: graph.inputs for name, graph in graphs.items()},
-        "gmacs": _gmacs(graphs, _chain(graphs, batches[0][:1]), backbone.gate.needs_decode_head),
+        "gmacs": _gmacs(graphs, batches[0][:1], backbone.gate.needs_decode_head),
         "gmacs_size": list(batches[0].shape[-2:]),
     }
     if stage is not None:
         manifest["gate"] = {"type": "FixedGate", "stage": stage}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for manifested in (folder, folder / "int8"):  # whose graphs are about to be replaced, or stale
-        (manifested / "manifest.json").unlink(missing_ok=True)
-    for name, graph in graphs.items():
-        path = folder / f"{name}.{format}"
-        inputs = {key: example[key] for key in graph.inputs}
-        cut = narrow(graph, inputs)
-        program = trace(name, cut, inputs, other if any_size else None, divisor)
-        if format == "onnx":
-            write_onnx(program, inputs, list(cut(inputs)), path)
-        else:
-            write_pt2(program, path)
+    for described in (folder, folder / "int8"):  # no manifest beside graphs of another export
+        (described / "manifest.json").unlink(missing_ok=True)
+    _write_graphs(graphs, batches, manifest, folder)
     write_manifest(manifest, folder)
     try:
         host = FORMATS[format](folder)
@@ -110,58 +89,64 @@ def export(
         manifest["largest_difference"] = max(
             check_graphs(runs, graphs, batches), check_host(host, model, batches, stage)
         )
-        manifest["checked_images"] = sum(map(len, batches))
     except BaseException:
-        (folder / "manifest.json").unlink()  # nobody shall run them
+        (folder / "manifest.json").unlink()  # without it no host runs them
         raise
+    manifest["checked_images"] = sum(map(len, batches))
     write_manifest(manifest, folder)
     return manifest
 
 
-def _require_backbone(model: nn.Module) -> ThinkingBackbone:
-    """The model's backbone; raises ExportError if it or what is around it cannot be exported."""
-    backbone = getattr(model, "backbone", None)
-    if not isinstance(backbone, ThinkingBackbone):
-        raise ExportError(f"{type(model).__name__} has no thinking backbone to export")
-    channels = backbone.patch_embed.proj.in_channels
-    if channels != 3:
-        raise ExportError(f"the host loop reads colour pictures, the model {channels} channels")
-    if isinstance(getattr(model, "decode_head", None), nn.ModuleList):
-        raise ExportError(
-            f"{type(model).__name__} has a cascade of decode heads, which cannot be exported: one "
-            "head, in an EncoderDecoder or ThinkingEncoderDecoder, can"
-        )
-    return backbone
-
-
-def crops(manifest: dict, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """What the host runs graphs on: prepared pictures (3, H, W), or the windows over them."""
+def prepare_windows(manifest: dict, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Inputs (3, H, W) that the host runs graphs on: prepared images, or the windows over them."""
     found = []
-    for picture in pictures:
-        image = prepare(picture, manifest["preprocessing"])
-        found += [image[area] for area in windows(image.shape[-2:], manifest["slide"])]
+    for image in images:
+        prepared = prepare(image, manifest["preprocessing"])
+        found += [prepared[area] for area in windows(prepared.shape[-2:], manifest["slide"])]
     return found
 
 
-def _batches(manifest: dict, pictures: Sequence[np.ndarray], size: Sequence[int]) -> list[Tensor]:
-    """Images (n, 3, H, W) of several numbers n; where any size is possible, the last of another."""
+def _require_exportable(model: nn.Module) -> ThinkingBackbone:
+    backbone, kind = getattr(model, "backbone", None), type(model).__name__
+    problem = None
+    if not isinstance(backbone, ThinkingBackbone):
+        problem = f"{kind} has no thinking backbone to export"
+    elif (channels := backbone.patch_embed.proj.in_channels) != 3:
+        problem = f"the host reads colour images, the model {channels} channels"
+    elif isinstance(getattr(model, "decode_head", None), nn.ModuleList):
+        problem = f"{kind} has a cascade of decode heads, which cannot be exported: one head can, "
+        problem += "in an EncoderDecoder or ThinkingEncoderDecoder"
+    if problem:
+        raise ExportError(problem)
+    return backbone
+
+
+def _size_divisor(backbone: ThinkingBackbone) -> int:
+    try:
+        return backbone.size_divisor()
+    except ValueError as error:
+        raise ExportError(f"graphs for any size are not possible: {error}; name one") from error
+
+
+def _batches(manifest: dict, images: Sequence[np.ndarray], size: Sequence[int]) -> list[Tensor]:
+    """Batches (n, 3, H, W) of several n to check with; for any size, the last is smaller."""
     by_size: dict[tuple[int, ...], list[np.ndarray]] = {}
-    for number, picture in enumerate(pictures):
-        found = crops(manifest, [picture])  # of windows one from each picture, from all over them
-        image = complete(found[number % len(found)], manifest["size_divisor"])
-        by_size.setdefault(image.shape[-2:], []).append(image)
-    if manifest["size"] is not None:  # pictures smaller than the window are no input
-        by_size = {key: images for key, images in by_size.items() if key == tuple(size)}
+    for number, image in enumerate(images):
+        inputs = prepare_windows(manifest, [image])  # one window of each image, at changing places
+        completed = complete(inputs[number % len(inputs)], manifest["size_divisor"])
+        by_size.setdefault(completed.shape[-2:], []).append(completed)
+    if manifest["size"] is not None:  # images smaller than the window are no input
+        by_size = {key: same for key, same in by_size.items() if key == tuple(size)}
     if not by_size:
-        picture = prepare(pictures[0], manifest["preprocessing"] | {"resize": None})
-        by_size[tuple(size)] = [resize(picture, size).astype(np.float32)]
+        image = prepare(images[0], manifest["preprocessing"] | {"resize": None})
+        by_size[tuple(size)] = [resize(image, size).astype(np.float32)]
     first = next(iter(by_size.values()))
     for flipped in (np.s_[..., ::-1], np.s_[..., ::-1, :], np.s_[..., ::-1, ::-1]):
         if len(first) < 4:
             first.append(first[0][flipped])
     batches = []
-    for images in by_size.values():
-        stacked = torch.from_numpy(np.stack(images))
+    for same in by_size.values():
+        stacked = torch.from_numpy(np.stack(same))
         while len(stacked):
             count = (3, 1, 4)[len(batches) % 3]
             batches.append(stacked[:count])
@@ -173,23 +158,28 @@ def _batches(manifest: dict, pictures: Sequence[np.ndarray], size: Sequence[int]
     return batches
 
 
-@torch.no_grad()
-def _chain(graphs: dict[str, Graph], images: Tensor) -> dict[str, Tensor]:
-    """All tensors that arise when graphs run one after the other."""
-    tensors = {"images": images}
-    for graph in graphs.values():
-        tensors |= graph({key: tensors[key] for key in graph.inputs})
-    return tensors
+def _write_graphs(
+    graphs: dict[str, Graph], batches: list[Tensor], manifest: dict, folder: Path
+) -> None:
+    """Trace and write every graph; for any size, axes that the last batch differs in stay open."""
+    example, other = (run_chain(graphs, images[:2]) for images in (batches[0], batches[-1]))
+    for name, graph in graphs.items():
+        inputs = {key: example[key] for key in graph.inputs}
+        cut = narrow(graph, inputs)
+        smaller = other if manifest["size"] is None else None
+        program = trace(name, cut, inputs, smaller, manifest["size_divisor"])
+        path = folder / f"{name}.{manifest['format']}"
+        WRITERS[manifest["format"]](program, inputs, list(cut(inputs)), path)
 
 
 @torch.no_grad()
-def _gmacs(graphs: dict[str, Graph], tensors: dict[str, Tensor], decodes_all: bool) -> list[float]:
+def _gmacs(graphs: dict[str, Graph], image: Tensor, decodes_all: bool) -> list[float]:
     """Cost of an image that stops after each stage, in 10^9 multiply-accumulates."""
-    costs = {}
+    costs, tensors = {}, {"images": image}
     for name, graph in graphs.items():
         # fused attention is missing from some versions' tables; the plain one is products alone
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-            graph({key: tensors[key] for key in graph.inputs})
+            tensors |= graph({key: tensors[key] for key in graph.inputs})
         costs[name] = counter.get_total_flops() / 2e9
     decode = costs.pop("decode", 0.0)
     sums = np.cumsum(list(costs.values()))

@@ -1,9 +1,10 @@
 """The parts of a thinking model that become graphs: one for each stage, and the decode head.
 
-Names join them: what a graph takes, an earlier one gives. A graph that takes ``images`` besides
-reads their size alone, where it is for any size.
+Graphs are joined by the names of tensors: an earlier graph outputs what a later one takes. A later
+graph that takes ``images`` reads nothing but their size, where it accepts any size.
 """
 
+import copy
 from collections.abc import Sequence
 from itertools import count, takewhile
 
@@ -13,21 +14,17 @@ from torch import Tensor, nn
 
 from ..errors import ExportError
 from ..models.backbones import ThinkingBackbone
-from ..models.gates import Gate
+from ..models.gates import FixedGate, Gate, ThresholdGate
+from ..models.layers import NestedLayerNorm, NestedLinear
 from ..models.segmentors import ThinkingEncoderDecoder
 from ..thinking import StageOutput
-from .gating import last_stage, measure
+from ..utils.text import first_line
 
 Size = Sequence[int]
 
 
 class Graph(nn.Module):
-    """A function from named tensors to named tensors.
-
-    Args:
-        inputs: Names of what it takes.
-        size: (H, W) of the images in pixels; None for any.
-    """
+    """A function from named tensors to named tensors, for images of ``size`` (H, W) or any."""
 
     def __init__(self, inputs: Sequence[str], size: Size | None):
         super().__init__()
@@ -43,17 +40,10 @@ class Graph(nn.Module):
 class StageGraph(Graph):
     """One thinking stage.
 
-    The first takes ``images`` and gives ``embedding``, at the width of the last stage; stage i > 0
-    takes that and the ``tokens_{i-1}`` of the stage before. Each gives ``tokens_{i}``,
-    ``features_0`` and so on, with an image-level head ``logits``, and ``entropy`` with a gate.
-
-    Args:
-        backbone: Whose stage it is.
-        stage: Index of the stage, from 0.
-        width: Channels of the embedding that the stage reads.
-        last: Index of the last stage that is exported.
-        gate: The gate that reads the stage's output; None if there is none.
-        size: As in :class:`Graph`.
+    Stage 0 takes ``images`` and outputs ``embedding``, at the width of the last exported stage;
+    stage i > 0 takes that and ``tokens_{i-1}``. Each outputs ``tokens_{i}``, ``features_0`` and so
+    on, with an image-level head ``logits``, and with a gate that reads no pixels ``entropy``.
+    ``width`` is the number of channels of the embedding that the stage reads.
     """
 
     def __init__(
@@ -65,21 +55,13 @@ class StageGraph(Graph):
         gate: Gate | None,
         size: Size | None,
     ):
-        recycled = f"tokens_{stage - 1}"
-        super().__init__(("embedding", recycled) if stage else ("images",), size)
-        self.recycled = recycled
-        self.backbone = backbone
-        self.stage = stage
-        self.width = width
-        self.last = last
-        self.gate = gate
+        self.recycled = f"tokens_{stage - 1}"
+        super().__init__(("embedding", self.recycled) if stage else ("images",), size)
+        self.backbone, self.gate = backbone, gate
+        self.stage, self.width, self.last = stage, width, last
 
     def forward(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Runs the stage on n images.
-
-        Args:
-            tensors: ``images`` (n, 3, H, W), or ``embedding`` (n, ..., D) and recycled tokens.
-        """
+        """Run the stage on ``images`` (n, 3, H, W), or ``embedding`` (n, ..., D) and tokens."""
         found = {}
         if self.stage == 0:
             found["embedding"] = self.backbone.embed(tensors["images"], self.last)
@@ -92,20 +74,14 @@ class StageGraph(Graph):
         if output.logits is not None:
             found["logits"] = output.logits
         if self.gate is not None:
-            found["entropy"] = measure(self.gate, output)  # (n,)
+            found["entropy"] = measure_entropy(self.gate, output)  # (n,)
         return found
 
 
 class DecodeGraph(Graph):
     """Neck and decode head: ``features_0`` and so on to ``seg_logits`` (n, K, H, W).
 
-    With a gate it gives ``entropy`` (n,) as well.
-
-    Args:
-        model: A segmentor with a thinking backbone.
-        features: How many maps the backbone gives.
-        gate: The gate that reads pixels; None if there is none.
-        size: As in :class:`Graph`.
+    With a gate that reads pixels it outputs ``entropy`` (n,) as well.
     """
 
     def __init__(self, model: EncoderDecoder, features: int, gate: Gate | None, size: Size | None):
@@ -120,15 +96,11 @@ class DecodeGraph(Graph):
         self.padded_size = model.backbone.padded_size if pads else tuple
 
     def forward(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Decodes features of n images.
-
-        Args:
-            tensors: ``features_0`` (n, C, h, w) and so on.
-        """
+        """Decode ``features_0`` (n, C, h, w) and so on."""
         features = _features(tensors)
         height, width = self.size_of(tensors)
         padded = tuple(self.padded_size((height, width)))
-        # heads look at the first only; one for each image would make their number a constant
+        # heads read the first one only; one for each image would make their number a constant
         metas = [dict(img_shape=padded, pad_shape=padded)]
         maps = features if self.neck is None else self.neck(features)
         logits = self.decode_head.predict(maps, metas, self.test_cfg)
@@ -140,22 +112,17 @@ class DecodeGraph(Graph):
                 tokens=features[0],
                 features=features,
                 logits=None,
-                decode=lambda _: logits,
+                seg_logits=logits,
             )
-            found["entropy"] = measure(self.gate, output)
+            found["entropy"] = measure_entropy(self.gate, output)
         return found
 
 
 class FixedStageGraph(Graph):
-    """Everything up to a stage where all images stop, in one: ``images`` to what they are.
+    """All stages up to the one where all images stop, in one graph that takes ``images``.
 
-    It gives ``logits`` with an image-level head, and ``seg_logits`` (n, K, H, W) with a decode
+    It outputs ``logits`` with an image-level head, and ``seg_logits`` (n, K, H, W) with a decode
     head, else ``features_0`` and so on.
-
-    Args:
-        stages: The graphs of the stages, the first to the one where images stop.
-        decode: The graph of the decode head, or None.
-        size: As in :class:`Graph`.
     """
 
     def __init__(self, stages: Sequence[StageGraph], decode: DecodeGraph | None, size: Size | None):
@@ -164,17 +131,13 @@ class FixedStageGraph(Graph):
         self.decode = decode
 
     def forward(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Runs n images.
-
-        Args:
-            tensors: ``images`` (n, 3, H, W).
-        """
+        """Run ``images`` (n, 3, H, W)."""
         for stage in self.stages:
             tensors = tensors | stage(tensors)
-        said = {"logits": tensors["logits"]} if "logits" in tensors else {}
+        found = {"logits": tensors["logits"]} if "logits" in tensors else {}
         if self.decode is None:
-            return said | {f"features_{i}": x for i, x in enumerate(_features(tensors))}
-        return said | {"seg_logits": self.decode(tensors)["seg_logits"]}
+            return found | {f"features_{i}": x for i, x in enumerate(_features(tensors))}
+        return found | {"seg_logits": self.decode(tensors)["seg_logits"]}
 
 
 def _features(tensors: dict[str, Tensor]) -> tuple[Tensor, ...]:
@@ -186,23 +149,29 @@ def _features(tensors: dict[str, Tensor]) -> tuple[Tensor, ...]:
 def build_graphs(
     model: nn.Module, images: Tensor, stage: int | None = None, any_size: bool = False
 ) -> dict[str, Graph]:
-    """Cuts a model into graphs.
+    """Cut a model into graphs.
 
     Args:
         model: A thinking segmentor, classifier or backbone.
         images: (n, 3, H, W) of the size that the graphs are for.
-        stage: Index of a stage where all images stop; then there is a single graph.
-        any_size: Whether they shall take other sizes than that of ``images``.
+        stage: Index of a stage where all images stop, for a single graph.
+        any_size: Whether the graphs accept other sizes than that of ``images``.
 
     Returns:
         Graphs by name: ``stage0`` and so on, with a decode head ``decode``, or just ``model``.
+
+    Raises:
+        ExportError: If maps come with class tokens.
     """
     backbone = getattr(model, "backbone", model)
     size = None if any_size else images.shape[-2:]
     gates = [None, None]  # one that reads a stage's output, one that reads pixels
     if stage is None:
         gates[backbone.gate.needs_decode_head] = backbone.gate
-    last = last_stage(backbone) if stage is None else stage
+    last = stage
+    if stage is None:
+        fixed = isinstance(backbone.gate, FixedGate)
+        last = backbone.gate.stage % backbone.num_stages if fixed else backbone.num_stages - 1
     embeddings = [backbone.embed(images[:1], i) for i in range(last + 1)]
     widths = [x.shape[-1] for x in embeddings]
     stages = [StageGraph(backbone, i, d, last, gates[0], size) for i, d in enumerate(widths)]
@@ -219,3 +188,69 @@ def build_graphs(
         if decode is not None:
             graphs["decode"] = decode
     return {name: graph.eval().requires_grad_(False) for name, graph in graphs.items()}
+
+
+@torch.no_grad()
+def run_chain(graphs: dict[str, Graph], images: Tensor) -> dict[str, Tensor]:
+    """Run graphs one after the other, and return all tensors by name, inputs included."""
+    tensors = {"images": images}
+    for graph in graphs.values():
+        tensors |= graph({key: tensors[key] for key in graph.inputs})
+    return tensors
+
+
+@torch.no_grad()
+def narrow(graph: Graph, tensors: dict[str, Tensor]) -> Graph:
+    """Copy a graph with nested layers cut to the leading slices that these inputs run on.
+
+    Files get smaller, and weights are constants that later steps (quantisation, layouts) can use.
+    """
+    graph = copy.deepcopy(graph)
+    used: dict[nn.Module, tuple[int, int]] = {}
+
+    def note(module: nn.Module, args: tuple, output: Tensor) -> None:
+        widths = (args[0].shape[-1], output.shape[-1])
+        used[module] = tuple(map(max, widths, used.get(module, widths)))
+
+    nested = [part for part in graph.modules() if isinstance(part, (NestedLinear, NestedLayerNorm))]
+    hooks = [part.register_forward_hook(note) for part in nested]
+    graph(tensors)
+    for hook in hooks:
+        hook.remove()
+    for part, widths in used.items():
+        part.cut(*widths)
+    return graph.requires_grad_(False)
+
+
+def check_gate(gate: Gate) -> None:
+    """Raise ExportError unless the gate's decision is a comparison that any host can make."""
+    threshold = isinstance(gate, ThresholdGate) and type(gate).stop is ThresholdGate.stop
+    if type(gate) is not FixedGate and not threshold:
+        raise ExportError(
+            f"{type(gate).__name__} decides in Python and cannot be exported. EntropyGate, "
+            "PixelEntropyGate and FixedGate can, and so can a ThresholdGate of your own that "
+            "overrides entropy() alone; or export a single stage (--stage), which needs no gate"
+        )
+
+
+def measure_entropy(gate: Gate, output: StageOutput) -> Tensor:
+    """Measure (n,) entropies; raise ExportError if that takes more than tensors of the graph."""
+    name = type(gate).__name__
+    try:
+        entropy = gate.entropy(output)
+    except (AttributeError, TypeError) as error:  # it got None
+        raise ExportError(
+            f"{name} cannot be exported: it reads something that is not in the graph ({error})"
+        ) from error
+    except Exception as error:  # tracing has a class for each cause, none of them public
+        raise ExportError(
+            f"{name} cannot be exported: its entropy() computes in Python (if, float(), .item(), "
+            ".numpy()), which a graph cannot hold: use tensor operations, or export a single stage "
+            f"(--stage) ({first_line(error)})"
+        ) from error
+    if entropy.ndim != 1:
+        raise ExportError(
+            f"{name} cannot be exported: entropy() must return one number for each image, got the "
+            f"shape {tuple(entropy.shape)}"
+        )
+    return entropy

@@ -1,11 +1,11 @@
-"""Runs exported thinking graphs: NumPy and onnxruntime are all it needs, so copy it anywhere.
+"""Run exported thinking graphs: this file needs NumPy and onnxruntime only, so copy it anywhere.
 
     host = ThinkingHost("exported")  # what tools/export_onnx.py wrote
     for result in host([cv2.imread("street.png")]):
         print(result.labels.shape, result.exit_stage, result.entropy)
 
-After each thinking stage only the images (in sliding inference the windows) go on whose entropy is
-not below ``host.threshold``, which may be changed at any time.
+After each thinking stage images (in sliding inference windows) exit whose entropy is below
+``host.threshold``, which may be changed at any time; the others go on.
 """
 
 import json
@@ -20,7 +20,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class Result(NamedTuple):
-    """What is said about an image of W windows (1 without sliding).
+    """Prediction for an image of W windows (1 without sliding).
 
     ``labels`` (H, W) classes of the pixels, or one class; ``exit_stage`` (W,); ``entropy`` (W,
     number of stages) in nats, NaN where not measured.
@@ -35,9 +35,9 @@ class ThinkingHost:
     """The exit loop around exported graphs.
 
     Args:
-        folder: Has ``manifest.json`` and the graphs.
-        threads: Of onnxruntime; None for its own choice.
-        providers: Of onnxruntime, such as ``["CUDAExecutionProvider"]``.
+        folder: Folder with ``manifest.json`` and the graphs.
+        threads: Threads of onnxruntime; None for its own choice.
+        providers: Providers of onnxruntime, such as ``["CUDAExecutionProvider"]``.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class ThinkingHost:
         self.decode = decode and self.open(Path(folder, decode))
 
     def open(self, path: Path) -> Callable[[Arrays], Arrays]:
-        """Opens a graph, a function from named arrays (more than it takes are fine) to others."""
+        """Open a graph as a function of named arrays, which ignores those that it does not take."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -67,14 +67,14 @@ class ThinkingHost:
         )
 
     def think(self, images: np.ndarray) -> Arrays:
-        """Thinks about a batch; who stops costs nothing further.
+        """Run stages until every image has exited; images that exit cost nothing further.
 
         Args:
             images: (B, 3, H, W) float32, normalised.
 
         Returns:
-            ``exit_stage`` (B,), ``entropy`` (B, number of stages), NaN where not measured, and what
-            the graphs say: ``seg_logits`` (B, K, H, W), ``logits`` (B, C).
+            ``exit_stage`` (B,), ``entropy`` (B, number of stages), NaN where not measured, and from
+            the graphs ``seg_logits`` (B, K, H, W), ``logits`` (B, C).
         """
         count, (height, width) = len(images), images.shape[-2:]
         found = {
@@ -108,7 +108,7 @@ class ThinkingHost:
         return found
 
     def pad(self, images: np.ndarray) -> np.ndarray:
-        """Completes images (B, 3, H, W) with zeros to sizes that the graphs take, or raises."""
+        """Pad images (B, 3, H, W) with zeros to a size that the graphs accept, or raise."""
         size, divisor = self.manifest["size"], self.manifest["size_divisor"]
         if size is not None:
             if list(images.shape[-2:]) != size:
@@ -120,19 +120,17 @@ class ThinkingHost:
         return complete(images, divisor)
 
     def __call__(self, images: Sequence[np.ndarray], batch_size: int | None = None) -> list[Result]:
-        """Segments, or classifies, pictures of any sizes.
+        """Segment, or classify, images of any sizes.
 
         Args:
             images: (H, W, 3) uint8 each, BGR as OpenCV reads them.
-            batch_size: How many images or windows run at once; None for what the manifest says.
+            batch_size: Number of images or windows that run at once; None for the manifest's.
 
         Raises:
-            ValueError: If a picture is not of this shape (``cv2.imread`` gives None for a file that
-                it cannot read), or of another size than the graphs are for.
+            ValueError: If an image is not of this shape (``cv2.imread`` returns None for a file
+                that it cannot read), or of another size than the graphs are for.
         """
-        batch_size = self.manifest["batch_size"] if batch_size is None else batch_size
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1")
+        batch_size = batch_size or self.manifest["batch_size"]
         inputs = [prepare(image, self.manifest["preprocessing"]) for image in images]
         areas = [windows(x.shape[-2:], self.manifest["slide"]) for x in inputs]
         by_shape: dict[tuple, list] = {}  # windows that can run together: image and place
@@ -156,14 +154,14 @@ class ThinkingHost:
                         logits[i] = np.zeros((len(part), *inputs[i].shape[-2:]), np.float32)
                     logits[i][area] += part
         return [
-            Result(self.label(x, where, image.shape[:2]), np.array(stages), np.array(seen))
-            for x, where, image, stages, seen in zip(
+            Result(self.label(x, where, image.shape[:2]), np.array(stages), np.array(entropy))
+            for x, where, image, stages, entropy in zip(
                 logits, areas, images, exits, entropies, strict=True
             )
         ]
 
     def label(self, logits: np.ndarray, areas: list[tuple], size: Sequence[int]) -> np.ndarray:
-        """The classes at the size (H, W) of the picture, from sums of logits over windows."""
+        """Classes at the original size (H, W), from sums of logits over windows."""
         if logits.ndim > 1:
             cover = np.zeros(logits.shape[-2:], np.float32)
             for area in areas:
@@ -175,7 +173,7 @@ class ThinkingHost:
 
 
 def prepare(image: np.ndarray, how: dict) -> np.ndarray:
-    """Resizes and normalises a picture.
+    """Resize and normalise an image.
 
     Args:
         image: (H, W, 3) uint8, BGR as OpenCV reads it.
@@ -187,7 +185,7 @@ def prepare(image: np.ndarray, how: dict) -> np.ndarray:
     shape, dtype = np.shape(image), getattr(image, "dtype", type(image).__name__)
     if len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:
         raise ValueError(
-            f"a picture must be an array (H, W, 3) of uint8, not {shape or image} of {dtype}"
+            f"an image must be an array (H, W, 3) of uint8, got {shape or image} of {dtype}"
         )
     size = new_size(shape[:2], how["resize"])
     image = np.rint(resize(image.astype(np.float32).transpose(2, 0, 1), size))
@@ -198,13 +196,13 @@ def prepare(image: np.ndarray, how: dict) -> np.ndarray:
 
 
 def complete(images: np.ndarray, divisor: int) -> np.ndarray:
-    """Zeros below and to the right of images (..., H, W): to multiples, two of them at least."""
+    """Pad images (..., H, W) with zeros, below and right, to multiples of at least two."""
     margin = [(0, max(-n % divisor, 2 * divisor - n)) for n in images.shape[-2:]]
     return np.pad(images, [(0, 0)] * (images.ndim - 2) + margin)
 
 
 def windows(size: Sequence[int], slide: dict | None) -> list[tuple]:
-    """Where the windows over an image of (H, W) pixels lie, row by row; one without ``slide``."""
+    """Slices of the windows over an image of (H, W) pixels, row by row; one without ``slide``."""
     slide = slide or {"crop_size": size, "stride": size}
     steps = []
     for length, crop, stride in zip(size, slide["crop_size"], slide["stride"], strict=True):
@@ -225,7 +223,7 @@ def new_size(size: Sequence[int], how: dict | None) -> tuple[int, int]:
 
 
 def resize(x: np.ndarray, size: Sequence[int], align_corners: bool = False) -> np.ndarray:
-    """Bilinear, (..., h, w) to (..., H, W), as torch and OpenCV do it."""
+    """Resize (..., h, w) to (..., H, W), bilinear as in torch and OpenCV."""
     for axis, count in zip((-2, -1), size, strict=True):
         length = x.shape[axis]
         if count == length:

@@ -1,4 +1,4 @@
-"""What a host must know besides the graphs, as a dict for JSON."""
+"""Everything that a host must know besides the graphs, as a dict for JSON."""
 
 import json
 import warnings
@@ -13,42 +13,22 @@ from torch import nn
 
 from .. import __version__
 from ..errors import ExportError
-from .gating import describe_gate
+from ..models.gates import Gate
 
 _LOADING = ("LoadImageFromFile", "LoadAnnotations", "PackSegInputs")
 _KNOWN = dict(interpolation="bilinear", color_type="color")
-"""Arguments of pipeline steps, and what the host does."""
+"""Arguments of pipeline steps with the one value that the host implements."""
 
 
-def describe(model: nn.Module, cfg: Config, size: Sequence[int] | None, divisor: int = 1) -> dict:
-    """What a host must know of a model and its config.
-
-    Args:
-        model: A thinking segmentor or classifier.
-        cfg: Its config, with the test pipeline and the dataset.
-        size: (H, W) of the images in pixels that the graphs are for; None for any.
-        divisor: What sizes are multiples of for the graphs; the host completes images.
-
-    Raises:
-        ExportError: If the config prepares images in a way that the host does not know.
-    """
+def describe(model: nn.Module, cfg: Config, divisor: int = 1) -> dict:
+    """Describe a model and its config for graphs of any size, multiples of ``divisor``."""
     if not cfg.get("test_dataloader"):
-        raise ExportError("the config has no test_dataloader, which says how images are prepared")
+        raise ExportError("the config has no test_dataloader, which defines the preprocessing")
     backbone = getattr(model, "backbone", model)
     segments = isinstance(model, EncoderDecoder)
     slide = None
     if segments and model.test_cfg.get("mode", "whole") == "slide":
         slide = {name: list(model.test_cfg[name]) for name in ("crop_size", "stride")}
-    resize = _resize(cfg) if segments else None
-    if size is not None and slide is None:  # whole images are brought to the one size there is
-        if resize is not None and resize["keep_ratio"]:
-            warnings.warn(
-                f"the test pipeline keeps the ratio of height and width, the graphs are for {size} "
-                "pixels alone: the host stretches images of another ratio, unless graphs are for "
-                "any size (--dynamic-size)",
-                stacklevel=2,
-            )
-        resize = {"scale": [size[1], size[0]], "keep_ratio": False}
     head = model.decode_head if segments else None
     meta = _dataset_meta(cfg)
     return {
@@ -57,11 +37,14 @@ def describe(model: nn.Module, cfg: Config, size: Sequence[int] | None, divisor:
         "backbone": type(backbone).__name__,
         "thinking_stages": backbone.thinking_stages,
         "gate": describe_gate(backbone.gate),
-        "size": None if size is None else list(size),
+        "size": None,
         "size_divisor": divisor,
         "batch_size": model.test_cfg.get("window_batch_size", 8) if segments else 8,
         "slide": slide,
-        "preprocessing": {**_normalisation(model, segments), "resize": resize},
+        "preprocessing": {
+            **_normalisation(model, segments),
+            "resize": _resize(cfg) if segments else None,
+        },
         "align_corners": head.align_corners if segments else False,
         "mask_threshold": head.threshold if segments and head.out_channels == 1 else None,
         "classes": meta.get("classes"),
@@ -69,18 +52,42 @@ def describe(model: nn.Module, cfg: Config, size: Sequence[int] | None, divisor:
     }
 
 
+def describe_gate(gate: Gate) -> dict:
+    """Describe a gate: its ``type``, settings, and whether it ``reads`` ``pixels`` or ``image``."""
+    names = ("threshold", "topk", "use_sigmoid", "stage")
+    settings = {name: getattr(gate, name) for name in names if hasattr(gate, name)}
+    reads = "pixels" if gate.needs_decode_head else "image"
+    return {"type": type(gate).__name__, **settings, "reads": reads}
+
+
+def fix_size(manifest: dict, size: Sequence[int]) -> None:
+    """Restrict a manifest to graphs for images, or windows, of one size (H, W) in pixels."""
+    manifest["size"] = list(size)
+    if manifest["slide"] is not None:
+        return
+    resize = manifest["preprocessing"]["resize"]
+    if resize is not None and resize["keep_ratio"]:
+        warnings.warn(
+            f"the test pipeline keeps the ratio of height and width, the graphs accept {size} "
+            "pixels only: the host stretches images of another ratio, unless graphs are for "
+            "any size (--dynamic-size)",
+            stacklevel=2,
+        )
+    manifest["preprocessing"]["resize"] = {"scale": [size[1], size[0]], "keep_ratio": False}
+
+
 def write_manifest(manifest: dict, folder: Path) -> None:
-    """Writes ``manifest.json``."""
+    """Write ``manifest.json``."""
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
 
 
 def _normalisation(model: nn.Module, segments: bool) -> dict:
-    """Mean and standard deviation of pixels in [0, 255], and the channels they are in order of."""
+    """Mean and standard deviation of pixels in [0, 255], and the order of channels."""
     pre = model.data_preprocessor
     if getattr(pre, "test_cfg", None):
         raise ExportError(
             f"data_preprocessor test_cfg={dict(pre.test_cfg)} pads images for testing, which the "
-            "host loop does not: remove it (thinking backbones pad by themselves)"
+            "host does not: remove it (thinking backbones pad by themselves)"
         )
     mean, std = (getattr(pre, name, None) for name in ("mean", "std"))
     if mean is None or std is None:
@@ -94,7 +101,7 @@ def _normalisation(model: nn.Module, segments: bool) -> dict:
 
 
 def _resize(cfg: Config) -> dict | None:
-    """The ``Resize`` of the test pipeline; other steps that change images are not known."""
+    """The test pipeline's ``Resize``; warns of other steps that change images."""
     found = None
     for step in cfg.test_dataloader.dataset.get("pipeline", ()):
         kind = str(step["type"]).split(".")[-1]
@@ -112,14 +119,14 @@ def _resize(cfg: Config) -> dict | None:
 
 def _warn_of(step: str) -> None:
     warnings.warn(
-        f"the test pipeline's {step} is not part of the host loop, which knows bilinear Resize "
-        "with a scale: do the same to images before they get there",
+        f"the test pipeline's {step} is not part of the host, which implements bilinear Resize "
+        "with a scale: do the same to images beforehand",
         stacklevel=4,
     )
 
 
 def _dataset_meta(cfg: Config) -> Mapping:
-    """Classes and palette: of the dataset's class, or as its config sets them."""
+    """Classes and palette from the dataset's config, else from its class."""
     init_default_scope(cfg.get("default_scope", "mmseg"))
     dataset = cfg.test_dataloader.dataset
     kind = mmseg.registry.DATASETS.get(dataset.type)

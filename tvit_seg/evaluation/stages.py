@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..models.classifiers import ThinkingClassifier
 from ..models.segmentors import ThinkingEncoderDecoder
 from ..thinking import measure
-from ..utils.stopwatch import Stopwatch
+from ..utils.timing import Stopwatch
 from .mosaic import Mosaic
 
 

@@ -1,9 +1,8 @@
-"""Timing on a machine that others use too: contestants take turns, medians are compared."""
+"""Time measurement, also on a machine that others use: contestants take turns."""
 
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter
@@ -13,65 +12,63 @@ import torch
 Contestants = dict[str, Callable[[], object]]
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """A ratio of times.
+class Stopwatch:
+    """Lap times of work on a device.
 
-    Attributes:
-        name: What is compared.
-        compute: Gives the ratio from one time for each contestant.
-        target: The most that it should be; None where there is nothing to reach.
+    Args:
+        device: Device that runs the work; it finishes before the clock is read.
+        clock: Returns seconds. ``time.process_time``, the processor time of this process alone,
+            stays steady where other jobs take turns on the cores (then use one thread: waiting
+            threads count too).
     """
 
-    name: str
-    compute: Callable[[dict[str, float]], float]
-    target: float | None = None
+    def __init__(
+        self, device: str | torch.device = "cpu", clock: Callable[[], float] = perf_counter
+    ):
+        self._device = torch.device(device)
+        self._clock = clock
+        self._start = self._now()
 
+    def lap(self) -> float:
+        """Seconds since the last lap, or the start."""
+        start, self._start = self._start, self._now()
+        return self._start - start
 
-@dataclass(frozen=True)
-class Row:
-    """Contestants that are measured together.
-
-    Attributes:
-        group: Number by which it is selected, with others of its kind.
-        contestants: Builds what is timed, by name.
-        ratios: What comes out.
-    """
-
-    group: int
-    contestants: Callable[[], Contestants]
-    ratios: Sequence[Ratio]
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return self._clock()
 
 
 def alternate(
     contestants: Contestants,
     rounds: int,
     warmup: int = 1,
-    synchronize: Callable[[], object] | None = None,
+    device: str | torch.device = "cpu",
     tick: Callable[[], object] | None = None,
     clock: Callable[[], float] = perf_counter,
 ) -> dict[str, list[float]]:
-    """Times each contestant once a round, so that disturbances hit all of them alike.
+    """Time each contestant once a round, so that disturbances hit all of them alike.
 
     Args:
-        contestants: What to time.
+        contestants: Functions to time.
         rounds: Rounds that count, at least 1.
         warmup: Rounds before them that do not.
-        synchronize: Waits for the device, called right before each look at the clock.
+        device: As for :class:`Stopwatch`, and so is ``clock``.
         tick: Called after each round, those of the warm-up included.
-        clock: The time in seconds. ``time.process_time``, the processor time of this process alone,
-            stays steady where other jobs take turns on the cores (then use one thread: waiting
-            threads count too).
+        clock: Returns seconds.
 
     Returns:
         Seconds, one for each contestant and round that counts.
     """
     seconds = {name: [] for name in contestants}
     for index in range(-warmup, rounds):
-        # back and forth, so that nobody always follows the same neighbour
+        # back and forth, so that no contestant always follows the same neighbour
         turn = list(contestants.items())[:: 1 if index % 2 == 0 else -1]
         for name, run in turn:
-            elapsed = _time(run, synchronize, clock)
+            watch = Stopwatch(device, clock)
+            run()
+            elapsed = watch.lap()
             if index >= 0:
                 seconds[name].append(elapsed)
         if tick is not None:
@@ -90,7 +87,7 @@ def spread(values: list[float]) -> float:
 def compare(
     seconds: Mapping[str, list[float]], ratio: Callable[[dict[str, float]], float]
 ) -> tuple[float, float]:
-    """A ratio of times, and how much it varies.
+    """Compute a ratio of times and its variation.
 
     Args:
         seconds: From :func:`alternate`.
@@ -99,15 +96,13 @@ def compare(
     Returns:
         The ratio of the medians, and the interquartile range of the ratios of single rounds.
     """
-    names = list(seconds)
-    single = [
-        ratio(dict(zip(names, times, strict=True))) for times in zip(*seconds.values(), strict=True)
-    ]
+    rounds = zip(*seconds.values(), strict=True)
+    single = [ratio(dict(zip(seconds, times, strict=True))) for times in rounds]
     return ratio({name: median(times) for name, times in seconds.items()}), spread(single)
 
 
 def machine(device: str | torch.device = "cpu") -> dict[str, str | int]:
-    """What a time depends on besides the code: processor, cores, threads, GPU."""
+    """Describe the machine that times depend on: processor, cores, threads, GPU."""
     description = {
         "cpu": _cpu_model(),
         "cores": os.cpu_count() or 0,
@@ -116,20 +111,6 @@ def machine(device: str | torch.device = "cpu") -> dict[str, str | int]:
     if torch.device(device).type == "cuda":
         description["gpu"] = torch.cuda.get_device_name(device)
     return description
-
-
-def _time(
-    run: Callable[[], object],
-    synchronize: Callable[[], object] | None,
-    clock: Callable[[], float],
-) -> float:
-    if synchronize is not None:
-        synchronize()
-    start = clock()
-    run()
-    if synchronize is not None:
-        synchronize()
-    return clock() - start
 
 
 def _cpu_model() -> str:

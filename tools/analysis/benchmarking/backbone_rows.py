@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from tvit_seg.models.backbones import ThinkingBackbone
 from tvit_seg.models.gates import EntropyGate, FixedGate
-from tvit_seg.utils.timing import Contestants, Ratio, Row
+from tvit_seg.utils.timing import Contestants
 
 from .models import HEADS, TIMM_MODELS, Setting, inference
+from .rows import Ratio, Row, shape
 
 
 def backbone_rows(setting: Setting) -> Iterator[Row]:
@@ -19,7 +20,7 @@ def backbone_rows(setting: Setting) -> Iterator[Row]:
     small, large = (setting.size or size for size in (224, 512))
     for size, batch in ((small, 8), (large, 1)):
         for stage, other in enumerate(TIMM_MODELS):
-            name = f"stage {stage + 1} / {other.removesuffix('_patch16_224')}"
+            name = f"stage {stage} / {other.removesuffix('_patch16_224')}"
             yield Row(
                 1,
                 partial(vit_stage, setting, size, batch, stage),
@@ -37,7 +38,7 @@ def backbone_rows(setting: Setting) -> Iterator[Row]:
         partial(vit_exits, setting, large, 1),
         [Ratio(name, lambda t: t["all stop"] / t["all think"], 0.30)],
     )
-    name = f"half stop / stage 1 + half stage 2, {shape(small, 8)}"
+    name = f"half stop / stage 0 + half stage 1, {shape(small, 8)}"
     yield Row(
         4,
         partial(vit_exits, setting, small, 8, half=True),
@@ -104,7 +105,7 @@ def early_exit(ours: ThinkingBackbone, images: Tensor, half: bool = False) -> Co
 
 
 def exit_gates(think: Callable, images: Tensor, half: bool) -> dict[str, EntropyGate]:
-    """Gates that stop all images, none, or half of them after the first stage.
+    """Gates that stop all images, none, or half of them after stage 0.
 
     Raises:
         RuntimeError: If they do not.
@@ -112,9 +113,9 @@ def exit_gates(think: Callable, images: Tensor, half: bool) -> dict[str, Entropy
     thresholds = {"all stop": 1e9, "all think": 0.0}
     with torch.inference_mode():
         if half:
-            seen = think(images, EntropyGate(1e9)).entropy[:, 0]
+            entropy = think(images, EntropyGate(1e9)).entropy[:, 0]
             # midway between the two in the middle
-            thresholds["half stop"] = seen.quantile(0.5).item()
+            thresholds["half stop"] = entropy.quantile(0.5).item()
         gates = {name: EntropyGate(threshold) for name, threshold in thresholds.items()}
         stopping = {"all stop": len(images), "all think": 0, "half stop": len(images) // 2}
         for name, gate in gates.items():
@@ -146,8 +147,3 @@ def training_step(setting: Setting, size: int, batch: int) -> Contestants:
         "timm tiny": contestant(tiny, lambda: [tiny(images)]),
         "timm small": contestant(small, lambda: [small(images)]),
     }
-
-
-def shape(size: int, batch: int) -> str:
-    """How a row names its images."""
-    return f"{size} px, batch {batch}"

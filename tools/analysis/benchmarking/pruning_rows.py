@@ -1,17 +1,17 @@
-"""Token pruning: the second stage with and without."""
+"""Token pruning: stage 1 with and without."""
 
 from collections.abc import Iterator
 from functools import partial
 
 import torch
 
-from tvit_seg.utils.timing import Contestants, Ratio, Row
+from tvit_seg.utils.timing import Contestants
 
-from .backbone_rows import shape
 from .models import Setting, inference
+from .rows import Ratio, Row, shape
 
 TARGETS = {0.9: 1.0, 0.7: 0.8}
-"""Keep ratios, and what the pruned stage may take of the unpruned one's time at 512 pixels."""
+"""Keep ratios, with bounds on pruned / unpruned time at 512 pixels."""
 
 
 def pruning_rows(setting: Setting) -> Iterator[Row]:
@@ -20,10 +20,10 @@ def pruning_rows(setting: Setting) -> Iterator[Row]:
         for batch in (1, 8):
             yield Row(
                 10,
-                partial(second_stage, setting, size, batch),
+                partial(wide_stage, setting, size, batch),
                 [
                     Ratio(
-                        f"stage 2, keep ratio {keep_ratio} / unpruned, {shape(size, batch)}",
+                        f"stage 1, keep ratio {keep_ratio} / unpruned, {shape(size, batch)}",
                         lambda t, r=keep_ratio: t[f"{r}"] / t["unpruned"],
                         target if size >= 512 else 1.0,  # elsewhere: no slower
                     )
@@ -32,8 +32,8 @@ def pruning_rows(setting: Setting) -> Iterator[Row]:
             )
 
 
-def second_stage(setting: Setting, size: int, batch: int) -> Contestants:
-    """Our second stage given the first one's tokens, from images to logits."""
+def wide_stage(setting: Setting, size: int, batch: int) -> Contestants:
+    """Our stage 1 given the tokens of stage 0, from images to logits."""
     locations = sorted({setting.layers * i // 4 for i in (1, 2, 3)})
     images = setting.images(batch, size)
     unpruned = setting.thinking_vit(size, 1000)

@@ -11,11 +11,12 @@ from mmseg.structures import SegDataSample
 
 from tvit_seg.evaluation.stages import SegmentationJudge
 from tvit_seg.evaluation.sweep import Seen, Sweep
-from tvit_seg.utils.timing import Contestants, Ratio, Row
+from tvit_seg.utils.timing import Contestants
 from tvit_seg.weights.convert import convert_state_dict
 
-from .backbone_rows import exit_gates, shape
+from .backbone_rows import exit_gates
 from .models import TIMM_MODELS, Setting, inference
+from .rows import Ratio, Row, shape
 
 CLASSES = 19
 

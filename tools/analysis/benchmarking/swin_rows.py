@@ -3,16 +3,17 @@
 from collections.abc import Iterator
 from functools import partial
 
-from tvit_seg.utils.timing import Contestants, Ratio, Row
+from tvit_seg.utils.timing import Contestants
 
-from .backbone_rows import early_exit, shape, stage_alone
+from .backbone_rows import early_exit, stage_alone
 from .models import Setting
+from .rows import Ratio, Row, shape
 
 
 def swin_rows(setting: Setting) -> Iterator[Row]:
     """Row 9."""
     small, large = (setting.size or size for size in (224, 512))
-    name = f"Swin-S stage 2 / timm swin_small, {shape(small, 8)}"
+    name = f"Swin-S stage 1 / timm swin_small, {shape(small, 8)}"
     yield Row(
         9,
         partial(swin_stage, setting, small, 8),

@@ -1,0 +1,188 @@
+"""File formats of graphs (ONNX, ``torch.export``): tracing, writing, running, int8."""
+
+import inspect
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.export import Dim, ExportedProgram
+
+from ..errors import ExportError
+from ..utils.text import first_line
+from ..utils.versions import ONNX, unfit
+from .graphs import Graph
+from .host import Arrays, ThinkingHost
+from .manifest import write_manifest
+
+Tensors = dict[str, Tensor]
+_MAX_BATCH = 2**20
+
+
+class Pt2Host(ThinkingHost):
+    """The host loop on files of ``torch.export``; arguments for onnxruntime have no effect."""
+
+    def open(self, path: Path) -> Callable[[Arrays], Arrays]:
+        program = torch.export.load(path)
+        # the guards that torch adds refuse a single image though the graph is right
+        guarded = "check_guards" in inspect.signature(program.module).parameters
+        module = program.module(**({"check_guards": False} if guarded else {}))
+        names = self.manifest["inputs"][path.stem]
+
+        @torch.no_grad()
+        def run(arrays: Arrays) -> Arrays:
+            found = module({name: torch.from_numpy(arrays[name]) for name in names})
+            return {name: x.numpy() for name, x in found.items()}
+
+        return run
+
+
+FORMATS = {"onnx": ThinkingHost, "pt2": Pt2Host}
+"""Formats, and the hosts that run them."""
+
+
+def trace(
+    name: str, graph: Graph, example: Tensors, other: Tensors | None, divisor: int
+) -> ExportedProgram:
+    """Trace a graph for any number of images.
+
+    Args:
+        name: Of the graph, for messages.
+        graph: In evaluation mode.
+        example: Inputs for at least two images: exporters take one for a constant.
+        other: Inputs of another size, if the graph is for any; axes that differ stay open.
+        divisor: Open heights and widths of images are multiples of it, in pixels.
+    """
+    batch = Dim("batch", max=_MAX_BATCH)  # torch 2.6 excludes a bound that it chooses itself
+    shapes = {key: {0: batch} for key in graph.inputs}
+    for key in graph.inputs if other is not None else ():
+        if key == "images":
+            shapes[key] |= {2: divisor * Dim("rows"), 3: divisor * Dim("columns")}
+            continue
+        pairs = zip(example[key].shape, other[key].shape, strict=True)
+        shapes[key] |= {axis: Dim.AUTO for axis, (a, b) in enumerate(pairs) if axis and a != b}
+    inputs = {key: example[key] for key in graph.inputs}
+    try:
+        with torch.no_grad(), _quiet():
+            return torch.export.export(
+                graph, (inputs,), dynamic_shapes={"tensors": shapes}, strict=False
+            )
+    except ExportError:
+        raise
+    except Exception as error:  # the exporter has a class for each cause, none of them public
+        message = f"{name} cannot be exported: {first_line(error)}"
+        constants = re.search(r"Constraints violated \((.*?)\)", str(error))
+        if constants and "batch" in constants[1].split(", "):
+            message = constant_batch(name, len(next(iter(inputs.values()))))
+        elif constants:
+            message = f"{name} accepts images of one size only: {constants[1]} became constants, "
+            message += "so export for one (--size)"
+        raise ExportError(message) from error
+
+
+def constant_batch(name: str, count: int) -> str:
+    """Message for a graph that accepts no other number of images than its example had."""
+    return (
+        f"{name} accepts batches of {count} images only. A layer uses the number of images as a "
+        "Python number, such as len(x), int(x.shape[0]) or a comparison with it: use x.shape[0] "
+        "itself, or -1 in a reshape"
+    )
+
+
+def require_onnx() -> None:
+    """Raise ExportError if a package is missing or torch is too old."""
+    needed = ("onnx", "onnxscript", "onnxruntime")
+    reasons = unfit(ONNX)
+    if missing := [name for name in needed if find_spec(name) is None]:
+        reasons = [f"{', '.join(missing)} missing (pip install '.[deploy]')"]
+    if reasons:
+        raise ExportError(f"ONNX: {reasons[0]}. torch.export works without (--format pt2)")
+
+
+def write_pt2(
+    program: ExportedProgram, inputs: Tensors, outputs: Sequence[str], path: Path
+) -> None:
+    """Write a program for ``torch.export.load(path).module(check_guards=False)``."""
+    torch.export.save(program, path)
+
+
+def write_onnx(
+    program: ExportedProgram, inputs: Tensors, outputs: Sequence[str], path: Path
+) -> None:
+    """Write a program as one ONNX file, weights included, with names for its tensors."""
+    try:
+        with _quiet():
+            names = dict(input_names=list(inputs), output_names=list(outputs))
+            written = torch.onnx.export(program, **names, dynamo=True, verbose=False)
+    except Exception as error:  # the exporter wraps any error in classes of its own
+        reason = first_line(error.__cause__ or error)
+        raise ExportError(f"{path.name}: not possible in ONNX: {reason}") from error
+    written.save(path, external_data=False)
+    _name_axes(path)
+
+
+def _name_axes(path: Path) -> None:
+    """Give open axes names with a meaning; torch numbers them."""
+    import onnx
+
+    model = onnx.load(path)
+    images = [node for node in model.graph.input if node.name == "images"]
+    first = (images or list(model.graph.input))[0].type.tensor_type.shape.dim
+    names = {first[0].dim_param: "batch"}
+    if images:
+        names |= {first[2].dim_param: "height", first[3].dim_param: "width"}
+    names.pop("", None)
+    # shapes in between are those before the optimiser; readers infer their own
+    del model.graph.value_info[:]
+    for value in (*model.graph.input, *model.graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in names:
+                dim.dim_param = names[dim.dim_param]
+    onnx.save(model, path)
+
+
+WRITERS = {"onnx": write_onnx, "pt2": write_pt2}
+
+
+def quantize(folder: str | Path, target: str | Path) -> None:
+    """Write a folder of ONNX graphs anew, with matrix products in int8.
+
+    Weights are quantised by channel, activations at run time.
+    """
+    folder, target = Path(folder), Path(target)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    if manifest["format"] != "onnx":
+        raise ExportError(f"int8 graphs are made of ONNX graphs, not of {manifest['format']}")
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    target.mkdir(parents=True, exist_ok=True)
+    for name in filter(None, [*manifest["stages"], manifest["decode"]]):
+        with _quiet():  # advice to optimise graphs first, which torch has done
+            quantize_dynamic(
+                folder / name,
+                target / name,
+                # onnxruntime has no fast convolution in int8, and patches are a small part
+                op_types_to_quantize=["MatMul", "Gemm"],
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+            )
+    manifest["weights"] = "int8"
+    for checked in ("largest_difference", "checked_images"):  # of the graphs in full precision
+        del manifest[checked]
+    write_manifest(manifest, target)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence loggers: exporters log pages about errors that they raise anyway."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(level)
