@@ -219,7 +219,7 @@ def test_a_sweep_is_what_single_evaluations_are(
         data_samples = samples(labels)
     backbone.set_gate(dict(type="EntropyGate", threshold=0.0))
     swept = sweep(model, Loader(batch, data_samples, seed))
-    threshold = between(torch.tensor([s.look.entropy[0, 0] for s in swept.images]), quantile)
+    threshold = between(torch.tensor([s.predictions.entropy[0, 0] for s in swept.images]), quantile)
     model.backbone.gate.threshold = threshold
     results = [x for step in Loader(batch, data_samples, seed + 1) for x in model.test_step(step)]
     row = swept.row(threshold)

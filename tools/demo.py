@@ -1,4 +1,4 @@
-"""Segments pictures or a video and draws where the model thought, and how long."""
+"""Segments pictures or a video and draws the stage that each of them, or each window, needed."""
 
 import argparse
 from collections.abc import Callable
@@ -11,12 +11,13 @@ from prettytable import PrettyTable
 from tqdm import tqdm
 
 import tvit_seg  # noqa: F401, first of all: it says what is missing
-from tvit_seg import EntropyGate, ThinkingEncoderDecoder
+from tvit_seg import ThinkingEncoderDecoder
 from tvit_seg.datasets.images import find_pictures, read_image
 from tvit_seg.engine.cli import ConfigOptions, check_device, friendly_errors, read_config
 from tvit_seg.engine.weights_arguments import add_trust_argument
-from tvit_seg.errors import CheckpointError, DataError
+from tvit_seg.errors import CheckpointError, ConfigError, DataError
 from tvit_seg.inference import Predictor
+from tvit_seg.utils.checks import check, check_number
 from tvit_seg.visualization import ThinkingVisualizer
 from tvit_seg.weights.io import trusting
 
@@ -57,18 +58,17 @@ def load(args: argparse.Namespace) -> Predictor:
     predictor = Predictor(cfg, args.checkpoint or CHECKPOINT, args.device)
     if not isinstance(predictor.model, ThinkingEncoderDecoder):
         kind = type(predictor.model).__name__
-        raise ValueError(f"{config}: a {kind} keeps no account of thinking to draw")
-    gate = predictor.model.backbone.gate
+        raise ConfigError(f"{config}: a {kind} records no exits to draw")
     if args.threshold is not None:
-        if not hasattr(gate, "threshold"):
-            kind = type(gate).__name__
-            raise ValueError(f"--threshold: the config's {kind} has none")
-        gate.threshold = EntropyGate(args.threshold).threshold  # checked there
+        gate = predictor.model.backbone.gate
+        kind = type(gate).__name__
+        check(hasattr(gate, "threshold"), "--threshold", args.threshold, f"left out for a {kind}")
+        gate.threshold = check_number("--threshold", args.threshold)
     return predictor
 
 
 class Sketcher:
-    """Draws results and keeps count of them."""
+    """Draws results and counts their exits and cost."""
 
     def __init__(self, predictor: Predictor, opacity: float):
         self.predictor = predictor
@@ -81,8 +81,7 @@ class Sketcher:
         result = self.predictor(picture)
         self.exits += result.exit_stage.reshape(-1).tolist()
         self.gmacs.append(result.gmacs)
-        drawn = self.visualizer.paint(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), result)
-        return cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
+        return mmcv.rgb2bgr(self.visualizer.paint(mmcv.bgr2rgb(picture), result))
 
     def summary(self) -> str:
         table = PrettyTable(["stage", "stopped there", "share (%)"])
@@ -94,10 +93,7 @@ class Sketcher:
 
 def draw_pictures(paths: list[Path], root: Path, out_dir: Path, draw: Callable) -> None:
     for path in tqdm(paths, desc="pictures"):
-        target = out_dir / path.relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not cv2.imwrite(str(target), draw(read_image(path))):
-            raise OSError(f"{target} cannot be written")
+        mmcv.imwrite(draw(read_image(path)), str(out_dir / path.relative_to(root)))
 
 
 def open_video(path: Path) -> mmcv.VideoReader:

@@ -1,14 +1,12 @@
-"""What other gates would reach."""
+"""Yardsticks of a sweep, and Pareto fronts."""
 
 import numpy as np
 import pytest
-import torch
-from mmseg.evaluation import IoUMetric
 
-from tvit_seg.evaluation import curves
-from tvit_seg.evaluation.stages import SegmentationJudge
+from tvit_seg.evaluation import curves, pareto_front
+from tvit_seg.evaluation.stages import SegmentationEvaluator
 
-quality, correct = SegmentationJudge.quality, SegmentationJudge.correct
+quality, correct = SegmentationEvaluator.quality, SegmentationEvaluator.correct
 
 
 def both(gmacs):
@@ -45,24 +43,6 @@ AREAS = areas([2, 10], [8, 9], [5, 5], [9, 8])
 COSTS = np.tile([1.0, 4.0], (4, 1))
 
 
-def test_quality():
-    found = quality(np.array([[2.0, 0], [4, 0], [4, 0], [2, 0]]))
-    assert found == dict(mIoU=50.0, aAcc=100.0, mAcc=100.0)
-
-
-def test_quality_is_that_of_mmseg():
-    rng = np.random.default_rng(0)
-    both = rng.integers(0, 9, (6, 4, 5)).astype(float)
-    both[0, :, 2] = 0  # a class that is not there
-    both[:, 1] += both[:, 0]
-    found = quality(both)
-    for i, areas in enumerate(both):
-        theirs = IoUMetric.total_area_to_metrics(*torch.from_numpy(areas), nan_to_num=None)
-        assert found["mIoU"][i] == pytest.approx(100 * np.nanmean(theirs["IoU"]))
-        assert found["mAcc"][i] == pytest.approx(100 * np.nanmean(theirs["Acc"]), nan_ok=True)
-        assert found["aAcc"][i] == pytest.approx(100 * float(theirs["aAcc"]))
-
-
 def test_oracle_chooses_between_any_two_stages():
     """The third stage is worth its price after the second, though not after the first."""
     curve = oracle_gate(areas([0, 6, 10], [5, 5, 5]), np.tile([1.0, 2.0, 9.0], (2, 1)))
@@ -91,13 +71,7 @@ def test_random_gate_runs_between_the_single_stages():
     assert curve[5]["mIoU"] == pytest.approx(70)
 
 
-def test_random_gate_over_three_stages():
-    curve = random_gate(areas([0, 5, 10]), np.array([[1.0, 2.0, 3.0]]))
-    # half stop at once, half of the rest after the second stage
-    assert curve[5]["gmacs"] == pytest.approx(0.5 * 1 + 0.25 * 2 + 0.25 * 3)
-
-
-def test_oracle_lets_think_who_gains_most():
+def test_oracle_spends_most_on_the_largest_gain():
     curve = oracle_gate(AREAS, COSTS)
     found = {round(p["gmacs"], 2): p["mIoU"] for p in curve}
     assert found[1.75] == pytest.approx(80)  # the first image alone
@@ -118,3 +92,26 @@ def test_one_stage():
     curve = oracle_gate(areas([3], [4]), np.ones((2, 1)))
     assert curve == single_stages(areas([3], [4]), np.ones((2, 1)))
     assert gap(curve, curve) == 0
+
+
+def points(*pairs):
+    return [dict(gmacs=gmacs, mIoU=miou) for gmacs, miou in pairs]
+
+
+@pytest.mark.parametrize(
+    ("given", "front"),
+    [
+        ([(3, 50), (1, 30), (2, 40)], [(1, 30), (2, 40), (3, 50)]),
+        ([(1, 30), (1, 30), (2, 29), (3, 31)], [(1, 30), (3, 31)]),
+        ([(1, 30), (1, 35), (2, 35)], [(1, 35)]),
+        ([(1, float("nan")), (float("nan"), 90), (2, 10)], [(2, 10)]),
+        ([], []),
+    ],
+)
+def test_pareto_front(given, front):
+    assert pareto_front(points(*given)) == points(*front)
+
+
+def test_pareto_front_of_other_keys():
+    given = [dict(ms=2, top1=70.0, keep_ratio=0.7), dict(ms=1, top1=71.0, keep_ratio=0.5)]
+    assert pareto_front(given, cost="ms", quality="top1") == given[1:]

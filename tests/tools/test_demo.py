@@ -88,23 +88,20 @@ def test_video(demo, tmp_path):
         ("empty", [], "empty holds no picture"),
         ("bad.png", [], "bad.png: corrupt or truncated: not an image"),
         ("bad.mp4", [], "bad.mp4 cannot be read as a video"),
-        ("nothing.png", [], "nothing.png: corrupt or truncated: not an image"),
         ("good.png", ["--device", "abacus"], "--device abacus: "),
         ("good.png", ["config.py"], "a config needs its checkpoint"),
-        ("good.png", ["nowhere.py", "x.pth"], "config nowhere.py does not exist"),
-        ("good.png", ["--threshold", "-1"], "threshold=-1.0 must be a number >= 0"),
+        ("good.png", ["--threshold", "-1"], "--threshold must be a number >= 0"),
         ("good.png", ["--opacity", "2"], "must lie in [0, 1]"),
         ("good.png", ["--cfg-options", "model.backbone.num_layers=2"], "size mismatch|Unexpected"),
     ],
 )
 def test_mistakes(demo, tmp_path, capsys, name, options, message):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "nothing.png").touch()
     for bad in ("bad.png", "bad.mp4"):
         (tmp_path / bad).write_bytes(b"nothing of the kind")
     cv2.imwrite(str(tmp_path / "good.png"), picture())
     with pytest.raises(SystemExit) as error:
         demo.main([str(tmp_path / name), *options, "--out-dir", str(tmp_path / "out")])
-    said = f"{error.value}{capsys.readouterr().err}"
-    assert any(part in said for part in message.split("|"))
+    printed = f"{error.value}{capsys.readouterr().err}"
+    assert any(part in printed for part in message.split("|"))
     assert not (tmp_path / "out").exists()

@@ -21,12 +21,11 @@ def tool():
     ("options", "message"),
     [
         (["--thresholds", "0.5", "0.2"], "must be increasing"),
-        (["--thresholds", "-1"], "threshold=-1.0 must be a number >= 0"),
-        (["--thresholds", "nan"], "threshold=nan must be a number >= 0"),
-        (["--keep-ratios", "0.5", "1.5"], "must be different and lie in (0, 1]"),
+        (["--thresholds", "nan"], "threshold must be a number >= 0"),
+        (["--keep-ratios", "0.5", "1.5"], "keep ratios must be different numbers in (0, 1]"),
         (["--keep-ratios", "0.5", "--max-drop", "1"], "go with one keep ratio"),
         (["--keep-ratios", "0.5", "--sheet", "x.png"], "go with one keep ratio"),
-        (["--max-drop", "-1"], "budget drop=-1.0 must be a number >= 0"),
+        (["--max-drop", "-1"], "budget drop must be a number >= 0"),
         (["--splits", "3"], "need a budget"),
         (["--budget-ms", "9", "--splits", "0"], "--splits 0 must be at least 1"),
         (["--budget-ms", "9", "--adaptive"], "--adaptive needs --write-config"),
@@ -62,7 +61,7 @@ def test_a_written_config_keeps_options(tool, tmp_path):
     assert "_base_ = '../" in target.read_text()
 
 
-def test_training_images_seen_as_in_testing(tool):
+def test_training_images_in_the_pipeline_for_testing(tool):
     def loader(**dataset):
         return dict(dataset=dict(type="A", pipeline=["test"], data_prefix="val", **dataset))
 
@@ -72,7 +71,7 @@ def test_training_images_seen_as_in_testing(tool):
     assert (chosen.data_root, chosen.data_prefix, chosen.pipeline) == ("there", "train", ["test"])
     assert cfg.test_dataloader.dataset.data_prefix == "val"
     cfg.train_dataloader.dataset.type = "RepeatDataset"
-    with pytest.raises(ValueError, match="the training data is a RepeatDataset"):
+    with pytest.raises(ValueError, match=r"training data must be A, .*RepeatDataset"):
         tool.choose_data(cfg, "train")
     with pytest.raises(ValueError, match="the config has no val_dataloader"):
         tool.choose_data(cfg, "val")

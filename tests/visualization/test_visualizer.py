@@ -1,4 +1,4 @@
-"""Overlays that say which stage each image used."""
+"""Overlays that show the exit stage of each image."""
 
 import cv2
 import numpy as np
@@ -49,7 +49,7 @@ def test_tokens_that_survived(test_cfg):
     assert 0.1 < faded[0] < faded[1] < 0.6
 
 
-def test_without_an_account_of_thinking(tmp_path):
+def test_without_exits(tmp_path):
     _, data_samples = batch(1, (300, 40))
     visualizer = ThinkingVisualizer()
     visualizer.dataset_meta = META

@@ -12,15 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS
 from prettytable import PrettyTable
 from torch import nn
 
 import tvit_seg  # noqa: F401, registers the models
 from tvit_seg import stage_macs, stage_parameters
 from tvit_seg.engine.cli import ConfigOptions, friendly_errors, read_config
+from tvit_seg.errors import ConfigError
+from tvit_seg.inference import load_model
 from tvit_seg.models.backbones import ThinkingBackbone
+from tvit_seg.utils.checks import check
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -43,40 +44,30 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def build(cfg: Config) -> nn.Module:
-    """The model with weights as they come."""
-    init_default_scope(cfg.get("default_scope", "mmseg"))
-    return MODELS.build(cfg.model)  # weights are read by init_weights only
-
-
-def parts(model: nn.Module) -> dict[str, nn.Module]:
-    """What is counted: the backbone, and the whole where it can think by itself."""
-    if not isinstance(getattr(model, "backbone", None), ThinkingBackbone):
-        raise ValueError(f"the config's {type(model).__name__} has no thinking backbone")
-    found = {}
-    if hasattr(model, "think"):
-        found["with decode head" if hasattr(model, "decode_head") else "classifier"] = model
-    return {**found, "backbone": model.backbone}
-
-
 def count(model: nn.Module, size: Sequence[int]) -> list[dict]:
-    """Rows of the table."""
-    rows = []
-    for name, part in parts(model).items():
-        if name == "backbone":  # alone it has no pixels to ask a gate about
-            part.set_gate(None)
-        macs, parameters = stage_macs(part, size), stage_parameters(part, size)
-        for stage, figures in enumerate(zip(macs, parameters, strict=True)):
-            gmacs, params = figures[0] / 1e9, figures[1] / 1e6
-            rows.append(dict(part=name, stage=stage, gmacs=gmacs, parameters_m=params))
-    return sorted(rows, key=lambda row: row["part"] != "backbone")
+    """Rows of the table: the backbone's, then those of the whole model if it can think."""
+    if not isinstance(getattr(model, "backbone", None), ThinkingBackbone):
+        raise ConfigError(f"the config's {type(model).__name__} has no thinking backbone")
+    counted = {}
+    if hasattr(model, "think"):
+        name = "with decode head" if hasattr(model, "decode_head") else "classifier"
+        counted[name] = _figures(model, size)
+    model.backbone.set_gate(None)  # alone it has no pixels to ask a gate about
+    counted = {"backbone": _figures(model.backbone, size), **counted}
+    return [dict(part=part, **figures) for part, rows in counted.items() for figures in rows]
+
+
+def _figures(part: nn.Module, size: Sequence[int]) -> list[dict]:
+    pairs = zip(stage_macs(part, size), stage_parameters(part, size), strict=True)
+    return [
+        dict(stage=stage, gmacs=macs / 1e9, parameters_m=parameters / 1e6)
+        for stage, (macs, parameters) in enumerate(pairs)
+    ]
 
 
 def default_size(cfg: Config) -> Sequence[int]:
-    windows = cfg.model.get("test_cfg", {}).get("crop_size")
-    size = windows or cfg.get("crop_size")
-    if size is None:
-        raise ValueError("the config has no crop_size: give --size")
+    size = cfg.model.get("test_cfg", {}).get("crop_size") or cfg.get("crop_size")
+    check(size is not None, "crop_size", size, "in the config, or --size given")
     return size
 
 
@@ -86,8 +77,7 @@ def main(argv: list[str] | None = None) -> None:
         cfg = read_config(args.config, args.cfg_options)
         size = args.size or default_size(cfg)
         size = tuple(size) * 2 if len(size) == 1 else tuple(size)
-        model = build(cfg)
-        rows = count(model, size)
+        rows = count(load_model(cfg, None)[0], size)
     table = PrettyTable(["part", "stops after stage", "GMACs", "parameters (M)"])
     for row in rows:
         figures = (f"{row['gmacs']:.4g}", f"{row['parameters_m']:.4g}")

@@ -1,6 +1,6 @@
 """Evaluates a segmentor or classifier at any number of gate thresholds, in one pass.
 
-With a budget it picks the threshold that keeps it, says what to expect on new data, and writes a
+With a budget it picks the threshold that keeps it, prints what to expect on new data, and writes a
 config for tools/test.py. Keep ratios of a backbone that prunes tokens are a second axis.
 """
 
@@ -19,10 +19,9 @@ from prettytable import PrettyTable
 from tvit_seg.datasets.check import require_data
 from tvit_seg.engine.cli import add_common_arguments, build_runner, friendly_errors, load_config
 from tvit_seg.engine.distributed import close_distributed
-from tvit_seg.errors import CheckpointError, DataError
-from tvit_seg.evaluation.budget import KINDS, Budget, Plan, plan
-from tvit_seg.evaluation.pareto import pareto_front
-from tvit_seg.evaluation.splits import try_splits
+from tvit_seg.errors import CheckpointError, ConfigError, DataError
+from tvit_seg.evaluation import pareto_front
+from tvit_seg.evaluation.budget import KINDS, Budget, Plan, plan, try_splits
 from tvit_seg.evaluation.sweep import (
     Sweep,
     check_keep_ratios,
@@ -31,6 +30,7 @@ from tvit_seg.evaluation.sweep import (
     sweep_keep_ratios,
 )
 from tvit_seg.models.compile import compile_as_configured
+from tvit_seg.utils.checks import check
 from tvit_seg.visualization.contact_sheet import draw_contact_sheet
 from tvit_seg.visualization.plots import plot_keep_ratios, plot_sweep
 from tvit_seg.weights.io import read_checkpoint, trusting
@@ -71,7 +71,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--split",
         choices=("test", "val", "train"),
         default="test",
-        help="data to calibrate on; train: the training images, seen as in testing (test)",
+        help="data to calibrate on; train: training images in the pipeline for testing (test)",
     )
     budget.add_argument(
         "--write-config", type=Path, metavar="FILE", help="write a config with this threshold there"
@@ -85,7 +85,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--splits",
         type=int,
         metavar="N",
-        help="also calibrate on N random halves of the images and look at the other halves",
+        help="also calibrate on N random halves of the images and evaluate on the other halves",
     )
     args = parser.parse_args(argv)
     if args.thresholds is not None:
@@ -96,7 +96,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
             args.keep_ratios = check_keep_ratios(args.keep_ratios)
     with friendly_errors():
         args.budget = read_budget(args)
-    if args.budget is None and (args.write_config or args.adaptive or args.splits is not None):
+    target = args.write_config
+    if args.budget is None and (target or args.adaptive or args.splits is not None):
         parser.error("--write-config, --adaptive and --splits need a budget")
     if args.keep_ratios and (args.budget or args.sheet):
         parser.error(
@@ -105,12 +106,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         )
     if args.splits is not None and args.splits < 1:
         parser.error(f"--splits {args.splits} must be at least 1")
-    if args.adaptive and not args.write_config:
+    if args.adaptive and not target:
         parser.error("--adaptive needs --write-config")
-    if args.write_config and args.write_config.suffix != ".py":
-        parser.error(f"--write-config {args.write_config} must end in .py")
-    if args.write_config and args.write_config.resolve() == Path(args.config).resolve():
-        parser.error(f"--write-config {args.write_config} would replace the config itself")
+    if target and target.suffix != ".py":
+        parser.error(f"--write-config {target} must end in .py")
+    if target and target.resolve() == Path(args.config).resolve():
+        parser.error(f"--write-config {target} would replace the config itself")
     return args
 
 
@@ -120,22 +121,19 @@ def read_budget(args: argparse.Namespace) -> Budget | None:
 
 
 def choose_data(cfg: Config, split: str) -> dict:
-    """The dataloader to go through; of the training data with the pipeline for testing.
+    """Choose the dataloader to sweep over; training images get the pipeline for testing.
 
     Raises:
-        ValueError: If the config has no such data, or wraps its training data.
+        ConfigError: If the config has no such data, or wraps its training data.
     """
     for name in {f"{split}_dataloader", "test_dataloader"}:
         if not cfg.get(name):
-            raise ValueError(f"--split {split}: the config has no {name}")
+            raise ConfigError(f"--split {split}: the config has no {name}")
     if split != "train":
         return cfg[f"{split}_dataloader"]
     loader, training = deepcopy(cfg.test_dataloader), cfg.train_dataloader.dataset
-    if training.type != loader.dataset.type:
-        raise ValueError(
-            f"--split train: the training data is a {training.type}, not the {loader.dataset.type} "
-            "that testing reads"
-        )
+    kind = loader.dataset.type
+    check(training.type == kind, "type of the training data", training.type, f"{kind}, as in tests")
     for name in ("data_root", "data_prefix", "ann_file", "split"):
         loader.dataset.pop(name, None)
         if name in training:
@@ -147,12 +145,9 @@ def table(rows: list[dict]) -> PrettyTable:
     """Quality and cost at each setting."""
     table = PrettyTable(list(rows[0]))
     for row in rows:
-        table.add_row([_cell(value) for value in row.values()])
+        flags = {True: "*", False: ""}
+        table.add_row([flags[x] if isinstance(x, bool) else f"{x:.4g}" for x in row.values()])
     return table
-
-
-def _cell(value: float | bool) -> str:
-    return ("*" if value else "") if isinstance(value, bool) else f"{value:.4g}"
 
 
 def describe(found: Plan, budget: Budget) -> str:
@@ -164,11 +159,12 @@ def describe(found: Plan, budget: Budget) -> str:
         f"  {name:6} {e.mean:8.4g}  [{e.low:.4g}, {e.high:.4g}]"
         for name, e in found.expected.items()
     ]
+    lines.append(f"  --cfg-options model.backbone.gate.threshold={found.threshold:.6g}")
     return "\n".join(lines)
 
 
 def gate_override(cfg: Config, found: Plan, adaptive: bool) -> dict:
-    """The change of the config that puts a plan into practice."""
+    """Options of the gate, on top of the config's, that follow a plan."""
     if not adaptive:
         return dict(threshold=found.threshold)
     inner = dict(cfg.model.backbone.gate, threshold=found.threshold)
@@ -176,7 +172,7 @@ def gate_override(cfg: Config, found: Plan, adaptive: bool) -> dict:
 
 
 def write_config(path: Path, args: argparse.Namespace, gate: dict) -> None:
-    """Writes a config on top of the one given, with its ``--cfg-options``."""
+    """Write a config on top of the one given, with its ``--cfg-options``."""
     changes = Config()
     changes.merge_from_dict(args.cfg_options)
     changes.merge_from_dict({"model.backbone.gate": gate})
@@ -189,7 +185,7 @@ def write_config(path: Path, args: argparse.Namespace, gate: dict) -> None:
 
 
 def plain(value: object) -> object:
-    """JSON knows neither infinity, which becomes ``"inf"``, nor NaN, which becomes null."""
+    """Replace infinity by ``"inf"`` and NaN by null, since JSON has neither."""
     if isinstance(value, dict):
         return {name: plain(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -217,10 +213,10 @@ def save(rows: list[dict], figures: dict, args: argparse.Namespace) -> None:
 
 
 def report(found: Sweep, cfg: Config, args: argparse.Namespace) -> Plan | None:
-    """Prints and saves; a budget out of reach is told when all else is saved."""
+    """Print and save; a budget out of reach is an error only when all else is saved."""
     rows = [found.row(threshold) for threshold in args.thresholds or found.thresholds()]
     print(table(rows))
-    metric = found.judge.headline
+    metric = found.evaluator.headline
     print(f"area between gate and oracle: {found.gap:.2f} points of {metric}")
     figures = yardsticks(found)
     save(rows, figures, args)
@@ -230,7 +226,6 @@ def report(found: Sweep, cfg: Config, args: argparse.Namespace) -> Plan | None:
         return None
     chosen = plan(found, args.budget)
     print(describe(chosen, args.budget))
-    print(f"  --cfg-options model.backbone.gate.threshold={chosen.threshold:.6g}")
     save(rows, {**figures, "plan": asdict(chosen)}, args)
     if args.write_config:
         write_config(args.write_config, args, gate_override(cfg, chosen, args.adaptive))
@@ -241,13 +236,13 @@ def report(found: Sweep, cfg: Config, args: argparse.Namespace) -> Plan | None:
 
 
 def report_keep_ratios(found: dict[float, Sweep], args: argparse.Namespace) -> None:
-    """Prints and saves all settings, marked where no other one beats them."""
+    """Print and save all settings, marked where no other one beats them."""
     rows = [
         dict(keep_ratio=keep_ratio, **swept.row(threshold))
         for keep_ratio, swept in found.items()
         for threshold in args.thresholds or swept.thresholds()
     ]
-    metric = next(iter(found.values())).judge.headline
+    metric = next(iter(found.values())).evaluator.headline
     front = pareto_front(rows, quality=metric)
     for row in rows:
         row["pareto"] = any(row is best for best in front)

@@ -1,8 +1,7 @@
-"""Metrics and pictures of thinking."""
+"""Metrics of models that think, and sweeps over the threshold of their gate."""
 
-from .pareto import pareto_front
-from .thinking_accuracy import ThinkingAccuracy
-from .thinking_metric import ThinkingMetric
+from .curves import pareto_front
+from .metrics import ThinkingAccuracy, ThinkingMetric
 
 __all__ = [
     "ThinkingAccuracy",

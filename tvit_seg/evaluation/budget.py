@@ -1,9 +1,15 @@
-"""The threshold that fits a budget, and what it will cost and give on new data."""
+"""The threshold that fits a budget, and its cost and quality on new images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+from tqdm import tqdm
 
+from ..errors import ConfigError
+from ..models.gates import BudgetGate, EntropyGate
+from ..thinking import StageOutput
+from ..utils.checks import check, check_choice, check_integer, check_number
 from .sweep import Sweep
 
 KINDS = ("gmacs", "ms", "drop")
@@ -12,34 +18,26 @@ KINDS = ("gmacs", "ms", "drop")
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be spent or lost.
-
-    Attributes:
-        kind: One of ``KINDS``.
-        value: The most of it, >= 0.
-
-    Raises:
-        ValueError: If the kind is unknown or the value negative or NaN.
-    """
+    """A limit >= 0 on cost or on the loss of quality, one of ``KINDS``."""
 
     kind: str
     value: float
 
     def __post_init__(self):
-        if self.kind not in KINDS:
-            raise ValueError(f"budget kind {self.kind!r} must be one of {KINDS}")
-        if not self.value >= 0:
-            raise ValueError(f"budget {self.kind}={self.value} must be a number >= 0")
+        check_choice("budget kind", self.kind, KINDS)
+        check_number(f"budget {self.kind}", self.value)
+
+    @property
+    def is_cost(self) -> bool:
+        """True for GMACs and milliseconds, False for a loss of quality."""
+        return self.kind != "drop"
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """An average over new images, and where it will lie (timing noise left out).
+    """Average of the calibration images, and where 95 % of new sets of as many images lie.
 
-    Attributes:
-        mean: What the calibration images say.
-        low: Below this in 2.5 % of new sets of as many images.
-        high: Above this in 2.5 % of them.
+    Timing noise is left out.
     """
 
     mean: float
@@ -75,7 +73,7 @@ class Steps:
     """
 
     def __init__(self, sweep: Sweep):
-        self.quality = sweep.judge.quality
+        self.quality = sweep.evaluator.quality
         self._score_shape = sweep.images[0].scores.shape[1:]
         values = [
             np.column_stack((costs, image.scores.reshape(len(image.scores), -1)))
@@ -100,83 +98,76 @@ class Steps:
         return len(self._start)
 
     def totals(self, weights: np.ndarray) -> np.ndarray:
-        """Sums over images at every step: (E + 1, 2 + ...) GMACs, milliseconds, scores.
+        """Sum images, counted ``weights`` (images,) times, at every step.
 
-        Args:
-            weights: (images,) how often each image counts.
+        Returns:
+            (E + 1, 2 + ...) GMACs, milliseconds, scores.
         """
         start = weights @ self._start
         steps = np.cumsum(self._change * weights[self._owner, None], axis=0)[self._ends]
         return np.concatenate((start[None], start + steps))
 
     def averages(self, totals: np.ndarray) -> dict[str, np.ndarray]:
-        """GMACs, milliseconds and qualities (...), from totals (..., 2 + ...)."""
+        """Compute GMACs, milliseconds and qualities (...) from totals (..., 2 + ...)."""
         gmacs, ms = np.moveaxis(totals[..., :2] / self.count, -1, 0)
         scores = totals[..., 2:].reshape(*totals.shape[:-1], *self._score_shape)
         return dict(gmacs=gmacs, ms=ms, **self.quality(scores))
 
-    def pick(self, totals: np.ndarray, budget: Budget, metric: str) -> int:
-        """The step that keeps a budget: the dearest for costs, the cheapest for a drop.
+    def cost(self, totals: np.ndarray, budget: Budget) -> np.ndarray:
+        """Average cost (E + 1,) of the budget's kind."""
+        return totals[:, KINDS.index(budget.kind)] / self.count
 
-        Args:
-            totals: From :meth:`totals`.
-            budget: What may be spent or lost.
-            metric: The quality that may drop.
-        """
-        if budget.kind == "drop":
+    def pick(self, totals: np.ndarray, budget: Budget, metric: str) -> int:
+        """Pick the step that keeps a budget: the dearest for costs, the cheapest for a drop."""
+        if not budget.is_cost:
             quality = self.averages(totals)[metric]
             kept = np.flatnonzero(quality >= quality[0] - budget.value)
             return int(kept[-1]) if len(kept) else 0  # no label at all: nothing to compare
-        cost = totals[:, KINDS.index(budget.kind)] / self.count
-        kept = np.flatnonzero(cost <= budget.value)
-        return int(kept[0]) if len(kept) else len(cost) - 1
+        kept = np.flatnonzero(self.cost(totals, budget) <= budget.value)
+        return int(kept[0]) if len(kept) else len(self) - 1
 
 
 def plan(sweep: Sweep, budget: Budget, resamples: int = 300, seed: int = 0) -> Plan:
-    """Picks the threshold for a budget from calibration data.
+    """Pick the threshold for a budget from calibration data.
 
     The interval repeats the whole procedure by bootstrap (Efron and Tibshirani,
-    https://doi.org/10.1201/9780429246593): pick on a resample of the images, look at another one of
-    the same size, and see how far it is from what the first one promised.
-
-    Args:
-        sweep: The calibration data.
-        budget: What may be spent or lost on average.
-        resamples: Number of repetitions.
-        seed: Of the resampling.
-
-    Returns:
-        Threshold and expectation.
+    https://doi.org/10.1201/9780429246593): pick on a resample of the images, evaluate on another
+    one of the same size, and take the difference.
 
     Raises:
-        ValueError: If there are fewer than 2 images, or the budget is below the cheapest stage or
+        ConfigError: If there are fewer than 2 images, or the budget is below the cheapest stage or
             above the full cost.
     """
     steps = Steps(sweep)
-    if steps.count < 2:
-        raise ValueError(f"{steps.count} image is no calibration set: at least 2 are needed")
+    check(steps.count >= 2, "number of calibration images", steps.count, "at least 2")
     totals = steps.totals(np.ones(steps.count))
-    _check_reachable(steps, totals, budget)
-    metric = sweep.judge.headline
+    if budget.is_cost:
+        least, full = steps.cost(totals, budget)[[-1, 0]].tolist()
+        if not least <= budget.value <= full:
+            raise ConfigError(
+                f"a budget of {budget.value:g} {budget.kind} is out of reach: an image costs from "
+                f"{least:.4g} (all stop at once) to {full:.4g} (all think to the end)"
+            )
+    metric = sweep.evaluator.headline
     chosen = steps.pick(totals, budget, metric)
     threshold = float(steps.thresholds[chosen])
     rng = np.random.default_rng(seed)
-    outcomes = []
+    errors = []
     for _ in range(resamples):
         here, there = rng.multinomial(steps.count, [1 / steps.count] * steps.count, size=2)
         known = steps.totals(here)
         picked = steps.pick(known, budget, metric)
-        promised, came = (steps.averages(x[picked]) for x in (known, steps.totals(there)))
-        outcomes.append({name: came[name] - promised[name] for name in came})
+        promised, found = (steps.averages(x[picked]) for x in (known, steps.totals(there)))
+        errors.append({name: found[name] - promised[name] for name in found})
     expected = {}
     for name, mean in steps.averages(totals[chosen]).items():
-        off = np.nanquantile([outcome[name] for outcome in outcomes], (0.025, 0.975))
-        expected[name] = Expectation(float(mean), *(mean + off).tolist())
+        interval = np.nanquantile([error[name] for error in errors], (0.025, 0.975))
+        expected[name] = Expectation(float(mean), *(mean + interval).tolist())
     shares = think_shares(sweep, threshold)
-    if budget.kind != "drop" and chosen > 0:
-        # what a BudgetGate can spend to the last bit lies between this step and the one before
-        cost = totals[[chosen, chosen - 1], KINDS.index(budget.kind)] / steps.count
-        part = float((budget.value - cost[0]) / (cost[1] - cost[0]))
+    if budget.is_cost and chosen > 0:
+        # a BudgetGate can spend exactly the budget, between this step and the one before
+        cost, dearer = steps.cost(totals, budget)[[chosen, chosen - 1]]
+        part = float((budget.value - cost) / (dearer - cost))
         above = think_shares(sweep, float(steps.thresholds[chosen - 1]))
         shares = [(1 - part) * one + part * other for one, other in zip(shares, above, strict=True)]
     return Plan(threshold=threshold, think_shares=shares, expected=expected)
@@ -192,17 +183,6 @@ def think_shares(sweep: Sweep, threshold: float) -> list[float]:
     return shares
 
 
-def _check_reachable(steps: Steps, totals: np.ndarray, budget: Budget) -> None:
-    if budget.kind == "drop":
-        return
-    full, least = (totals[[0, -1], KINDS.index(budget.kind)] / steps.count).tolist()
-    if not least <= budget.value <= full:
-        raise ValueError(
-            f"a budget of {budget.value:g} {budget.kind} is out of reach: an image costs from "
-            f"{least:.4g} (all stop at once) to {full:.4g} (all think to the end)"
-        )
-
-
 def _between(breaks: np.ndarray) -> np.ndarray:
     """(E + 1,) a threshold within each step, halfway where float32 has room."""
     if not len(breaks):
@@ -210,3 +190,79 @@ def _between(breaks: np.ndarray) -> np.ndarray:
     halfway = ((breaks[:-1] + breaks[1:]) / 2).astype(np.float32)
     inner = np.where(halfway > breaks[:-1], halfway, breaks[1:])
     return np.concatenate(([0.0], inner, [breaks[-1] + 1]))
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Results of a budget on held-out halves.
+
+    Attributes:
+        kind: Of the budget.
+        target: The budget, or for a drop the calibration half's expectation, for each split.
+        fixed: Result of the picked threshold on the other half.
+        adaptive: Result of a ``BudgetGate`` there; only for budgets of cost.
+        inside: Number of splits with ``fixed`` in the expected interval.
+    """
+
+    kind: str
+    target: np.ndarray
+    fixed: np.ndarray
+    adaptive: np.ndarray | None
+    inside: int
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.target)} random halves, held-out {self.kind} against the target:"]
+        lines += [
+            f"  {name}: {values.mean():+.1%} on average, {abs(values).max():.1%} at most"
+            for name, values in self.deviations().items()
+        ]
+        lines.append(f"  fixed threshold inside its interval: {self.inside} of {len(self.target)}")
+        return "\n".join(lines)
+
+    def deviations(self) -> dict[str, np.ndarray]:
+        """Relative deviations from the target, of each split."""
+        found = {"fixed threshold": self.fixed, "BudgetGate": self.adaptive}
+        return {name: x / self.target - 1 for name, x in found.items() if x is not None}
+
+
+def try_splits(sweep: Sweep, budget: Budget, count: int, seed: int = 0) -> Splits:
+    """Calibrate on ``count`` random halves of the images and evaluate on the others."""
+    check_integer("splits", count)
+    rng = np.random.default_rng(seed)
+    metric = budget.kind if budget.is_cost else sweep.evaluator.headline
+    found = []
+    for _ in tqdm(range(count), desc="splits"):
+        order = rng.permutation(len(sweep.images))
+        here, there = (
+            replace(sweep, images=[sweep.images[i] for i in sorted(half)])
+            for half in np.array_split(order, 2)
+        )
+        chosen = plan(here, budget)
+        expected = chosen.expected[metric]
+        fixed = there.row(chosen.threshold)[metric]
+        target = budget.value if budget.is_cost else expected.mean
+        adaptive = _adaptive_cost(there, chosen, budget) if budget.is_cost else np.nan
+        found.append((target, fixed, adaptive, expected.low <= fixed <= expected.high))
+    target, fixed, adaptive, inside = map(np.array, zip(*found, strict=True))
+    return Splits(metric, target, fixed, adaptive if budget.is_cost else None, int(inside.sum()))
+
+
+def _adaptive_cost(sweep: Sweep, chosen: Plan, budget: Budget) -> float:
+    """Average cost of a ``BudgetGate`` that gets the images one after the other."""
+    gate = BudgetGate(EntropyGate(chosen.threshold), chosen.think_shares)
+    exits = [_stop_windows(gate, image.predictions.entropy) for image in sweep.images]
+    pairs = zip(sweep.window_costs, exits, strict=True)
+    return float(np.mean([costs[e, KINDS.index(budget.kind)].sum() for costs, e in pairs]))
+
+
+def _stop_windows(gate: BudgetGate, entropy: np.ndarray) -> np.ndarray:
+    """Exit stages (W,) of an image's windows, from their entropies (W, number of stages)."""
+    windows, stages = entropy.shape
+    exits = np.full(windows, stages - 1)
+    active = np.arange(windows)
+    for stage in range(stages - 1):
+        output = StageOutput(stage, stages, None, (), None)
+        stop = gate.stop(output, torch.from_numpy(entropy[active, stage])).numpy()
+        exits[active[stop]] = stage
+        active = active[~stop]
+    return exits

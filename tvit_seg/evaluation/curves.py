@@ -1,10 +1,11 @@
-"""What other gates would reach on the same images: the yardsticks of a sweep.
+"""Curves of quality against cost: the gate's yardsticks, and the settings worth their cost.
 
-Scores are (images, stages, ...), what a judge counts when an image (all its windows) stops after a
-stage. Costs are (images, stages, 2), GMACs and milliseconds.
+Scores are (images, stages, ...), the counts of a stage evaluator when an image (all its windows)
+stops after a stage. Costs are (images, stages, 2), GMACs and milliseconds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
 
 import numpy as np
 
@@ -15,19 +16,19 @@ Quality = Callable[[np.ndarray], dict[str, float]]
 
 
 def point(scores: np.ndarray, costs: np.ndarray, quality: Quality) -> dict[str, float]:
-    """One point of a curve, of scores (images, ...) and costs (images, 2)."""
+    """Average scores (images, ...) and costs (images, 2) to one point of a curve."""
     gmacs, ms = costs.mean(0).tolist()
-    found = quality(scores.sum(0))
-    return dict(gmacs=gmacs, ms=ms, **{name: float(value) for name, value in found.items()})
+    qualities = {name: float(value) for name, value in quality(scores.sum(0)).items()}
+    return dict(gmacs=gmacs, ms=ms, **qualities)
 
 
 def single_stages(scores: np.ndarray, costs: np.ndarray, quality: Quality) -> Curve:
-    """All images, with all their windows, in the same stage."""
+    """Points of all images, with all their windows, in the same stage."""
     return [point(scores[:, s], costs[:, s], quality) for s in range(costs.shape[1])]
 
 
 def random_gate(scores: np.ndarray, costs: np.ndarray, quality: Quality, steps: int = 11) -> Curve:
-    """A gate that stops whole images with the same probability after every stage: expectations."""
+    """Expected curve of a gate that stops whole images with one probability after every stage."""
     stages = np.arange(costs.shape[1])
     curve = []
     for stop in np.linspace(1, 0, steps):
@@ -44,7 +45,7 @@ def oracle_gate(
     correct: Callable[[np.ndarray], np.ndarray],
     steps: int = 41,
 ) -> Curve:
-    """A gate that knows the labels: for each image the choice that is worth its price.
+    """Curve of a gate that knows the labels: for each image the choice that is worth its price.
 
     For each price of a GMAC an image takes the choice with the largest share of correct pixels (or
     its being correct) minus the price. Prices are quantiles of the slopes between an image's
@@ -56,16 +57,17 @@ def oracle_gate(
         correct: Maps scores (P, ...) to shares (P,).
         steps: Number of prices.
     """
-    rights = [correct(scores) for scores, _ in choices]
-    slopes = [_slopes(r, costs[:, 0]) for r, (_, costs) in zip(rights, choices, strict=True)]
-    slopes = np.concatenate(slopes)
+    shares = [correct(scores) for scores, _ in choices]
+    slopes = np.concatenate(
+        [_slopes(s, c[:, 0]) for s, (_, c) in zip(shares, choices, strict=True)]
+    )
     prices = np.zeros(1)
     if slopes.size:
         inner = np.quantile(slopes, np.linspace(1, 0, steps))
         prices = np.array([inner[0] + 1, *inner, inner[-1] - 1])  # all at the cheapest, the dearest
     points = {}
     for price in prices:
-        best = [(r - price * c[:, 0]).argmax() for r, (_, c) in zip(rights, choices, strict=True)]
+        best = [(s - price * c[:, 0]).argmax() for s, (_, c) in zip(shares, choices, strict=True)]
         taken = [(s[i], c[i]) for i, (s, c) in zip(best, choices, strict=True)]
         scores, costs = (np.stack(part) for part in zip(*taken, strict=True))
         found = point(scores, costs, quality)
@@ -73,22 +75,15 @@ def oracle_gate(
     return [points[cost] for cost in sorted(points)]
 
 
-def _slopes(right: np.ndarray, gmacs: np.ndarray) -> np.ndarray:
+def _slopes(shares: np.ndarray, gmacs: np.ndarray) -> np.ndarray:
     """Gain per GMAC between all pairs of choices of different cost."""
     one, other = np.triu_indices(len(gmacs), 1)
     apart = gmacs[other] != gmacs[one]
-    return (right[other] - right[one])[apart] / (gmacs[other] - gmacs[one])[apart]
+    return (shares[other] - shares[one])[apart] / (gmacs[other] - gmacs[one])[apart]
 
 
 def gap(gate: Curve, oracle: Curve, metric: str, steps: int = 200) -> float:
-    """Area between two curves over the GMACs they share, divided by the range: points of quality.
-
-    Args:
-        gate: The lower curve.
-        oracle: The upper curve.
-        metric: Which quality.
-        steps: Grid of the integral.
-    """
+    """Average the points of quality from one curve up to another over the GMACs they share."""
     low = max(gate[0]["gmacs"], oracle[0]["gmacs"])
     high = min(gate[-1]["gmacs"], oracle[-1]["gmacs"])
     if high <= low:
@@ -99,3 +94,25 @@ def gap(gate: Curve, oracle: Curve, metric: str, steps: int = 200) -> float:
         for curve in (oracle, gate)
     ]
     return float((heights[0] - heights[1]).mean())
+
+
+def pareto_front(
+    points: Sequence[Mapping[str, float]], cost: str = "gmacs", quality: str = "mIoU"
+) -> list[Mapping[str, float]]:
+    """Select the settings that no other one beats at the same or a lower cost.
+
+    Args:
+        points: Settings, e.g. of gate threshold and keep ratio, with their cost and quality.
+        cost: Key of the cost, the lower the better.
+        quality: Key of the quality, the higher the better.
+
+    Returns:
+        The points themselves, cheapest first, of equal ones the first. NaN is never on the front.
+    """
+    front, best = [], -inf
+    finite = [point for point in points if point[cost] == point[cost]]
+    for candidate in sorted(finite, key=lambda point: (point[cost], -point[quality])):
+        if candidate[quality] > best:
+            front.append(candidate)
+            best = candidate[quality]
+    return front

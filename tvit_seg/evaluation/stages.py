@@ -1,28 +1,32 @@
-"""Judges look at all stages of an image at once, and score any choice among them afterwards."""
+"""Predictions of all stages for an image, and scores for any choice among them."""
 
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
-from mmseg.evaluation import IoUMetric
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ..models.classifiers import ThinkingClassifier
 from ..models.segmentors import ThinkingEncoderDecoder
+from ..models.segmentors.postprocess import class_map, restore, stays
+from ..models.segmentors.windows import Windows
 from ..thinking import measure
 from ..utils.timing import Stopwatch
-from .mosaic import Mosaic
+from .metrics import pixel_counts, segmentation_quality, topk_hits
+
+Score = Callable[[Sequence[int]], np.ndarray]
+"""Maps the exit stages of an image's W windows to an array of counts that add up over images."""
 
 
 @dataclass
-class Look:
-    """What all stages say about one image, seen through W windows (a single one is the image).
+class StagePredictions:
+    """Measurements of every stage on the W windows of an image (a single one in ``whole`` mode).
 
     Attributes:
         metainfo: Of the image's data sample.
@@ -39,78 +43,126 @@ class Look:
     seconds: np.ndarray
 
 
-Score = Callable[[Sequence[int]], np.ndarray]
-"""Maps the exit stages of an image's W windows to an array of counts that add up over images."""
+class StageEvaluator(ABC):
+    """Knowledge of a task that a sweep needs."""
 
+    headline: str  # the quality that counts first
 
-class Judge(ABC):
-    """What a sweep needs to know about a task.
-
-    Args:
-        model: Model whose backbone thinks.
-        num_classes: Of the dataset.
-        ignore_index: Label to leave out.
-    """
-
-    headline: str
-    """The quality that counts first."""
-
-    def __init__(self, model: nn.Module, num_classes: int, ignore_index: int = 255):
+    def __init__(self, model: nn.Module, num_classes: int):
         self.model = model
         self.num_classes = num_classes
-        self.ignore_index = ignore_index
 
     @staticmethod
     @abstractmethod
-    def quality(scores: np.ndarray) -> dict[str, float]:
-        """Qualities (...) in per cent, of scores (..., counts) summed over images."""
+    def quality(scores: np.ndarray) -> dict[str, np.ndarray]:
+        """Compute qualities (...) in per cent from scores (..., counts) summed over images."""
 
     @staticmethod
     @abstractmethod
     def correct(scores: np.ndarray) -> np.ndarray:
-        """How right images are, in [0, 1], of scores (images, stages, ...)."""
+        """Compute the correct share of images, in [0, 1], from scores (images, stages, ...)."""
 
     @abstractmethod
-    def look(self, inputs: Tensor, data_samples: list) -> Iterator[tuple[Look, Score]]:
-        """Runs all stages of all windows.
-
-        Args:
-            inputs: (B, 3, H, W) after the data preprocessor.
-            data_samples: With labels.
+    def predict_stages(
+        self, inputs: Tensor, data_samples: list
+    ) -> Iterator[tuple[StagePredictions, Score]]:
+        """Run all stages on all windows of a preprocessed batch (B, 3, H, W), once.
 
         Yields:
-            A look at each image, and how to score it.
+            The predictions for each image, and a function that scores any choice among them.
         """
 
 
-class SegmentationJudge(Judge):
+class WindowComposer:
+    """Composes label maps from windows, each from a stage of choice.
+
+    They are bit-equal to the segmentor's own. From one choice to the next only the windows that
+    change are added up anew.
+
+    Args:
+        model: The segmentor.
+        logits: For each stage, (K, h, w) for each of the W windows.
+        windows: Positions in the image.
+        metainfo: Of the data sample.
+    """
+
+    def __init__(
+        self,
+        model: ThinkingEncoderDecoder,
+        logits: list[list[Tensor]],
+        windows: Windows,
+        metainfo: Mapping,
+    ):
+        self.model = model
+        self.logits = logits
+        self.windows = windows
+        self.metainfo = metainfo
+        self._boxes = windows.boxes.tolist()
+        self._exits: list[int | None] = [None] * len(windows)
+        self._keeps_size = stays(windows.size, metainfo)
+        if len(windows) > 1:
+            first = logits[0][0]
+            self._cover = windows.cover(first)
+            self._canvas = first.new_zeros(len(first), *windows.size)
+            labels = first.dtype if len(first) == 1 else torch.long
+            self._labels = first.new_empty(windows.size, dtype=labels)
+
+    def compose(self, exits: Sequence[int]) -> Tensor:
+        """Compose the label map for the exit stages of all windows.
+
+        Returns:
+            (H, W) at the size of the original image; the next call may change it in place.
+        """
+        if len(self.windows) == 1:
+            return self._classes(self._to_original_size(self.logits[exits[0]][0]))
+        before, self._exits = self._exits, list(exits)
+        changed = [
+            box for box, old, new in zip(self._boxes, before, exits, strict=True) if old != new
+        ]
+        if None in before:
+            changed = [(0, 0, *self.windows.size)]
+        for box in changed:
+            self._update(*box)
+        if not self._keeps_size:
+            self._labels = self._classes(self._to_original_size(self._canvas))
+        return self._labels
+
+    def _update(self, top: int, left: int, bottom: int, right: int) -> None:
+        """Average the windows over an area, in the segmentor's order."""
+        area = (..., slice(top, bottom), slice(left, right))
+        canvas = self._canvas[area].zero_()
+        for window, (y, x, y_end, x_end) in enumerate(self._boxes):
+            up, down = max(top, y), min(bottom, y_end)
+            start, stop = max(left, x), min(right, x_end)
+            if up < down and start < stop:
+                logits = self.logits[self._exits[window]][window]
+                overlap = logits[..., up - y : down - y, start - x : stop - x]
+                canvas[..., up - top : down - top, start - left : stop - left] += overlap
+        canvas.div_(self._cover[area])
+        if self._keeps_size:  # classes change nowhere else
+            self._labels[area] = self._classes(canvas)
+
+    def _to_original_size(self, canvas: Tensor) -> Tensor:
+        return restore(canvas, self.metainfo, self.model.align_corners)
+
+    def _classes(self, logits: Tensor) -> Tensor:
+        scores = logits.sigmoid() if len(logits) == 1 else logits
+        return class_map(scores, self.model.decode_head.threshold).squeeze(0)
+
+
+class SegmentationEvaluator(StageEvaluator):
     """Counts pixels: scores (4, K) are intersection, union, prediction and label areas."""
 
     headline = "mIoU"
-
-    @staticmethod
-    def quality(scores: np.ndarray) -> dict[str, float]:
-        """mIoU, aAcc and mAcc in per cent, of scores (..., 4, K) summed over images.
-
-        Classes that neither occur nor are predicted do not count, as in ``IoUMetric``.
-        """
-        both, union, _, label = np.moveaxis(scores, -2, 0)  # (..., K) each
-        with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Mean of empty slice")  # no label at all: NaN
-            return dict(
-                mIoU=100 * np.nanmean(both / union, axis=-1),
-                aAcc=100 * both.sum(-1) / label.sum(-1),
-                mAcc=100 * np.nanmean(both / label, axis=-1),
-            )
+    quality = staticmethod(segmentation_quality)
 
     @staticmethod
     def correct(scores: np.ndarray) -> np.ndarray:
-        """Share of correct pixels: scores (..., 4, K) to (...)."""
         return scores[..., 0, :].sum(-1) / scores[..., 3, :].sum(-1).clip(min=1)
 
-    def look(
+    def predict_stages(
         self, inputs: Tensor, data_samples: list[SegDataSample]
-    ) -> Iterator[tuple[Look, Score]]:
+    ) -> Iterator[tuple[StagePredictions, Score]]:
         model, stages = self.model, range(self.model.num_stages)
         windows = model.windows(inputs)
         entropies, logits = ([[] for _ in stages] for _ in range(2))
@@ -127,93 +179,79 @@ class SegmentationJudge(Judge):
                     decoded = decode(output.features)
                 logits[output.stage] += decoded[..., : crops.shape[-2], : crops.shape[-1]]
                 decoding[output.stage] += watch.lap()
-        # a gate that looks at pixels has had each stage decoded in its own lap
+        # a gate that reads pixels has had each stage decoded in its own lap
         seconds = (thinking.cumsum() + decoding) / (len(inputs) * len(windows))
-        shape = (len(inputs), len(windows))
-        entropies = torch.stack([torch.cat(e).unflatten(0, shape) for e in entropies], dim=-1)
-        entropies = entropies.cpu().numpy()  # (B, W, stages)
+        entropies = torch.stack([torch.cat(parts) for parts in entropies], dim=-1)
+        entropies = entropies.unflatten(0, (len(inputs), len(windows))).cpu().numpy()
         for i, sample in enumerate(data_samples):
-            mine = slice(i * len(windows), (i + 1) * len(windows))
-            mosaic = Mosaic(model, [stage[mine] for stage in logits], windows, sample.metainfo)
-            look = Look(
+            own = slice(i * len(windows), (i + 1) * len(windows))
+            own_logits = [stage[own] for stage in logits]
+            composer = WindowComposer(model, own_logits, windows, sample.metainfo)
+            predictions = StagePredictions(
                 metainfo=sample.metainfo,
                 shape=windows.shape,
                 entropy=entropies[i],
                 gmacs=model.stage_gmacs(windows).numpy(),
                 seconds=seconds,
             )
-            yield look, partial(self._score, mosaic, sample.gt_sem_seg.data.squeeze(0))
+            yield predictions, partial(self._score, composer, sample.gt_sem_seg.data.squeeze(0))
 
-    def _score(self, mosaic: Mosaic, labels: Tensor, exits: Sequence[int]) -> np.ndarray:
-        prediction = mosaic.predict(exits)
-        areas = IoUMetric.intersect_and_union(
-            prediction, labels.to(prediction), self.num_classes, self.ignore_index
-        )
-        return torch.stack(areas).double().numpy()
+    def _score(self, composer: WindowComposer, labels: Tensor, exits: Sequence[int]) -> np.ndarray:
+        ignore_index = self.model.decode_head.ignore_index
+        return pixel_counts(composer.compose(exits), labels, self.num_classes, ignore_index)
 
 
-class ClassificationJudge(Judge):
-    """Counts images: scores are right at first, right among five if there are more classes, all."""
+class ClassificationEvaluator(StageEvaluator):
+    """Counts images: scores are hits at first, among five if there are more classes, and all."""
 
     headline = "top1"
     topk = (1, 5)
 
     @staticmethod
-    def quality(scores: np.ndarray) -> dict[str, float]:
-        """Accuracies in per cent, of scores (..., 3) or (..., 2) summed over images."""
+    def quality(scores: np.ndarray) -> dict[str, np.ndarray]:
         *hits, count = np.moveaxis(scores, -1, 0)
-        names = [f"top{k}" for k in ClassificationJudge.topk[: len(hits)]]
+        names = [f"top{k}" for k in ClassificationEvaluator.topk[: len(hits)]]
         return {name: 100 * right / count for name, right in zip(names, hits, strict=True)}
 
     @staticmethod
     def correct(scores: np.ndarray) -> np.ndarray:
-        """Whether the image is right: scores (..., 3) or (..., 2) to (...)."""
         return scores[..., 0]
 
-    def look(
+    def predict_stages(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
-    ) -> Iterator[tuple[Look, Score]]:
+    ) -> Iterator[tuple[StagePredictions, Score]]:
         gate, size = self.model.backbone.gate, tuple(inputs.shape[-2:])
         labels = torch.stack([sample.gt_label for sample in data_samples]).to(inputs.device)
-        topk = [k for k in self.topk if k == 1 or k < self.num_classes]  # all classes say nothing
+        topk = [k for k in self.topk if k == 1 or k < self.num_classes]  # of all, each is right
         entropies, counts, seconds = [], [], []
         watch = Stopwatch(inputs.device)
         for output in self.model.backbone.iter_stages(inputs):
             output, entropy = measure(gate, output, inputs)
             entropies.append(entropy.float())
             seconds.append(watch.lap())
-            best = output.logits.topk(max(topk)).indices == labels[:, None]
-            hits = [best[:, :k].any(1) for k in topk]
-            counts.append(torch.stack([*hits, torch.ones_like(hits[0])], dim=-1).double())
+            hits = topk_hits(output.logits, labels, topk)
+            counts.append(torch.cat((hits, torch.ones_like(hits[:, :1])), dim=1).double())
             watch.lap()
         entropies = torch.stack(entropies, dim=-1).cpu().numpy()  # (B, stages)
         counts = torch.stack(counts, dim=1).cpu().numpy()  # (B, stages, 3 or 2)
         for i, sample in enumerate(data_samples):
-            look = Look(
+            predictions = StagePredictions(
                 metainfo=sample.metainfo,
                 shape=size,
                 entropy=entropies[i : i + 1],
                 gmacs=self.model.stage_gmacs(size).numpy(),
                 seconds=np.cumsum(seconds) / len(inputs),
             )
-            yield look, lambda exits, i=i: counts[i, exits[0]]
+            yield predictions, lambda exits, i=i: counts[i, exits[0]]
 
 
-def judge_for(model: nn.Module, num_classes: int) -> Judge:
-    """The judge for a model.
-
-    Args:
-        model: A thinking segmentor or classifier.
-        num_classes: Of the dataset.
-
-    Raises:
-        ValueError: If it is neither.
-    """
+def build_stage_evaluator(model: nn.Module, num_classes: int) -> StageEvaluator:
+    """Build the evaluator for a thinking segmentor or classifier; other models are refused."""
     if isinstance(model, ThinkingClassifier):
-        return ClassificationJudge(model, num_classes)
+        return ClassificationEvaluator(model, num_classes)
     if isinstance(model, ThinkingEncoderDecoder):
-        return SegmentationJudge(model, num_classes, model.decode_head.ignore_index)
-    raise ValueError(
-        f"{type(model).__name__} keeps no account of thinking: a sweep needs a "
-        "ThinkingEncoderDecoder or a ThinkingClassifier"
+        return SegmentationEvaluator(model, num_classes)
+    raise ConfigError(
+        f"{type(model).__name__} records no exits: a sweep needs a ThinkingEncoderDecoder or a "
+        "ThinkingClassifier"
     )

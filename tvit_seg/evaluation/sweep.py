@@ -1,7 +1,7 @@
 """Quality and cost at any number of gate thresholds, from one pass over the data.
 
-Every stage runs once on every image (window) and the choice is made afterwards, which gives just
-what an evaluation at each threshold would give.
+Every stage runs once on every image (window) and the choice is made afterwards, with the same
+result as an evaluation at each threshold.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,21 +14,18 @@ import torch
 from mmengine.dist import collect_results, is_main_process
 from tqdm import tqdm
 
-from ..models.gates.base import check_threshold
+from ..utils.checks import check, check_number
 from .curves import Curve, gap, oracle_gate, point, random_gate, single_stages
-from .stages import Judge, Look, Score, judge_for
-from .thinking_metric import thinks_by_difficulty
+from .metrics import thinks_by_difficulty
+from .stages import Score, StageEvaluator, StagePredictions, build_stage_evaluator
 
 
 def choose_exits(entropy: np.ndarray, threshold: float) -> np.ndarray:
-    """Where each image or window would stop.
+    """Choose the first stage with an entropy below the threshold, else the last.
 
     Args:
         entropy: (..., number of stages) float32, in nats.
         threshold: In nats.
-
-    Returns:
-        (...) index of the first stage with an entropy below the threshold, else of the last.
     """
     stops = entropy < np.float32(threshold)  # as torch compares with a number
     stops[..., -1] = True
@@ -36,92 +33,84 @@ def choose_exits(entropy: np.ndarray, threshold: float) -> np.ndarray:
 
 
 @dataclass
-class Seen:
+class ImageSweep:
     """One image as a function of the threshold, which is constant between the ``breaks``.
 
     Attributes:
         breaks: (P - 1,) increasing float32; above each of them more windows stop early.
         exits: (P, W) exit stages between the breaks.
-        scores: (P, ...) what the judge counted.
-        gmacs: (P,) cost of the image in 10^9 MACs.
-        stages: Scores (number of stages, ...) with all windows in one stage.
-        look: Where it comes from.
+        scores: (P, ...) the evaluator's counts.
+        stage_scores: (number of stages, ...) the same with all windows in one stage.
+        predictions: Source of the above.
     """
 
     breaks: np.ndarray
     exits: np.ndarray
     scores: np.ndarray
-    gmacs: np.ndarray
-    stages: np.ndarray
-    look: Look
+    stage_scores: np.ndarray
+    predictions: StagePredictions
 
     @classmethod
-    def judge(cls, look: Look, score: Score) -> "Seen":
-        """Scores every choice that some threshold makes; each is scored once."""
-        breaks = np.unique(look.entropy[:, :-1])
-        exits = np.stack([choose_exits(look.entropy, t) for t in (*breaks, np.inf)])
-        found = {}
-
-        def once(chosen: np.ndarray) -> np.ndarray:
-            key = tuple(chosen.tolist())
-            if key not in found:
-                found[key] = score(key)
-            return found[key]
-
-        scores = np.stack([once(chosen) for chosen in exits])
-        windows, stages = look.entropy.shape
-        single = np.stack([once(np.full(windows, stage)) for stage in range(stages)])
-        return cls(breaks, exits, scores, look.gmacs[exits].sum(1), single, look)
+    def from_predictions(cls, predictions: StagePredictions, score: Score) -> "ImageSweep":
+        """Score every choice that some threshold makes; each is scored once."""
+        windows, stages = predictions.entropy.shape
+        breaks = np.unique(predictions.entropy[:, :-1])
+        exits = np.stack([choose_exits(predictions.entropy, t) for t in (*breaks, np.inf)])
+        single = np.tile(np.arange(stages)[:, None], windows)
+        known, scores = {}, []
+        for choice in map(tuple, [*exits.tolist(), *single.tolist()]):
+            if choice not in known:
+                known[choice] = score(choice)
+            scores.append(known[choice])
+        scores, stage_scores = np.split(np.stack(scores), [len(exits)])
+        return cls(breaks, exits, scores, stage_scores, predictions)
 
     def at(self, threshold: float) -> int:
-        """Which piece a threshold is in."""
+        """Find the piece that a threshold is in."""
         return int(np.searchsorted(self.breaks, np.float32(threshold), side="left"))
 
 
 @dataclass
 class Sweep:
-    """Quality against cost, at any threshold.
+    """Quality against cost, at any threshold; for ``difficulty_key`` see :func:`sweep`."""
 
-    Attributes:
-        images: All images, as functions of the threshold.
-        judge: What tells quality from scores.
-        difficulty_key: Entry of the metainfo with a difficulty in [0, 1], if there is one.
-    """
-
-    images: list[Seen]
-    judge: type[Judge]
+    images: list[ImageSweep]
+    evaluator: type[StageEvaluator]
     difficulty_key: str | None = None
 
     @property
     def num_stages(self) -> int:
         """Number of thinking stages."""
-        return len(self.images[0].stages)
+        return len(self.images[0].stage_scores)
 
     @cached_property
     def stage_ms(self) -> dict[tuple[int, int], np.ndarray]:
         """For each window size, median milliseconds (number of stages,) of a window."""
         times = {}
         for image in self.images:
-            times.setdefault(image.look.shape, []).append(image.look.seconds)
+            times.setdefault(image.predictions.shape, []).append(image.predictions.seconds)
         return {shape: 1e3 * np.median(found, axis=0) for shape, found in times.items()}
+
+    @cached_property
+    def window_costs(self) -> list[np.ndarray]:
+        """Of each image (number of stages, 2), GMACs and milliseconds of a window."""
+        found = [image.predictions for image in self.images]
+        return [np.stack((p.gmacs, self.stage_ms[p.shape]), axis=1) for p in found]
 
     @cached_property
     def costs(self) -> list[np.ndarray]:
         """Of each image (P, 2), GMACs and milliseconds."""
-        times = [self.stage_ms[image.look.shape][image.exits].sum(1) for image in self.images]
-        return [np.stack((i.gmacs, ms), axis=1) for i, ms in zip(self.images, times, strict=True)]
+        pairs = zip(self.images, self.window_costs, strict=True)
+        return [costs[image.exits].sum(1) for image, costs in pairs]
 
     def thresholds(self, count: int = 5) -> list[float]:
         """Thresholds from 0 to infinity; between them quantiles of the first stage's entropies."""
-        first = np.concatenate([image.look.entropy[:, 0] for image in self.images])
+        first = np.concatenate([image.predictions.entropy[:, 0] for image in self.images])
         inner = np.unique(np.quantile(first, np.linspace(0, 1, count)[1:-1]))
         return [0.0, *inner[inner > 0].tolist(), float("inf")]
 
     def row(self, threshold: float) -> dict[str, float]:
-        """What an evaluation at a threshold would give.
-
-        Args:
-            threshold: In nats.
+        """Evaluate at a threshold in nats.
 
         Returns:
             ``threshold``, the qualities in per cent, ``stage{i}.share`` (per cent of images or
@@ -129,11 +118,13 @@ class Sweep:
             measured time of each stage and decode head), ``fps`` (images in a second) and, with a
             difficulty, ``thinks.{level}``.
         """
-        at = [image.at(threshold) for image in self.images]
-        exits = [image.exits[i] for image, i in zip(self.images, at, strict=True)]
-        scores = np.stack([image.scores[i] for image, i in zip(self.images, at, strict=True)])
-        costs = np.stack([cost[i] for cost, i in zip(self.costs, at, strict=True)])
-        found = point(scores, costs, self.judge.quality)
+        pieces = [
+            (image.exits[i], image.scores[i], costs[i])
+            for image, costs in zip(self.images, self.costs, strict=True)
+            for i in [image.at(threshold)]
+        ]
+        exits, scores, costs = zip(*pieces, strict=True)
+        found = point(np.stack(scores), np.stack(costs), self.evaluator.quality)
         gmacs, ms = found.pop("gmacs"), found.pop("ms")
         every = np.concatenate(exits)
         shares = {
@@ -141,7 +132,7 @@ class Sweep:
         }
         row = dict(threshold=threshold, **found, **shares, gmacs=gmacs, ms=ms, fps=1e3 / ms)
         if self.difficulty_key:
-            known = [image.look.metainfo[self.difficulty_key] for image in self.images]
+            known = [image.predictions.metainfo[self.difficulty_key] for image in self.images]
             row.update(thinks_by_difficulty(exits, known))
         return row
 
@@ -154,12 +145,12 @@ class Sweep:
     @cached_property
     def single(self) -> Curve:
         """Each stage for all images."""
-        return single_stages(*self._stages, self.judge.quality)
+        return single_stages(*self._stages, self.evaluator.quality)
 
     @cached_property
     def random(self) -> Curve:
-        """A gate that draws lots."""
-        return random_gate(*self._stages, self.judge.quality)
+        """A gate that stops images at random."""
+        return random_gate(*self._stages, self.evaluator.quality)
 
     @cached_property
     def oracle(self) -> Curve:
@@ -170,90 +161,42 @@ class Sweep:
                 self.images, self.costs, *self._stages, strict=True
             )
         ]
-        return oracle_gate(choices, self.judge.quality, self.judge.correct)
+        return oracle_gate(choices, self.evaluator.quality, self.evaluator.correct)
 
     @property
     def gap(self) -> float:
         """Area between gate and oracle: points of quality, averaged over the costs they share."""
-        return gap(self.gate, self.oracle, self.judge.headline)
+        return gap(self.gate, self.oracle, self.evaluator.headline)
 
     @cached_property
     def _stages(self) -> tuple[np.ndarray, np.ndarray]:
-        """Scores (images, stages, ...) and costs (images, stages, 2)."""
-        costs = [
-            len(image.look.entropy)
-            * np.stack((image.look.gmacs, self.stage_ms[image.look.shape]), axis=1)
-            for image in self.images
-        ]
-        return np.stack([image.stages for image in self.images]), np.stack(costs)
-
-
-def sweep_keep_ratios(
-    model: torch.nn.Module,
-    loader: Iterable,
-    keep_ratios: Sequence[float],
-    difficulty_key: str | None = None,
-) -> dict[float, Sweep] | None:
-    """Evaluates at all thresholds, in one pass for each keep ratio of the token pruning.
-
-    Args:
-        model: Its gate has a threshold, its backbone prunes tokens.
-        loader: Test data, on every process its part.
-        keep_ratios: Each in (0, 1].
-        difficulty_key: Entry of the metainfo with a difficulty in [0, 1], if there is one.
-
-    Returns:
-        The figures for each keep ratio, on the main process; None on others. The model's own keep
-        ratio stays as it was.
-
-    Raises:
-        ValueError: If a ratio is out of range, the backbone does not prune, or as in :func:`sweep`.
-    """
-    pruning = model.backbone.pruning
-    if pruning is None:
-        kind = type(model.backbone).__name__
-        raise ValueError(f"the model's {kind} prunes no tokens: it has no keep ratio to sweep")
-    own, found = pruning.keep_ratio, {}
-    try:
-        for keep_ratio in sorted(check_keep_ratios(keep_ratios)):  # images too small end the first
-            pruning.keep_ratio = keep_ratio
-            found[keep_ratio] = sweep(model, loader, difficulty_key)
-    finally:
-        pruning.keep_ratio = own
-    return {ratio: found[ratio] for ratio in keep_ratios} if is_main_process() else None
+        """Scores (images, stages, ...) and costs (images, stages, 2) of whole images."""
+        pairs = zip(self.images, self.window_costs, strict=True)
+        costs = [len(image.predictions.entropy) * costs for image, costs in pairs]
+        return np.stack([image.stage_scores for image in self.images]), np.stack(costs)
 
 
 def check_thresholds(thresholds: Sequence[float]) -> list[float]:
-    """Returns thresholds in nats.
-
-    Raises:
-        ValueError: If there is none, one is negative or NaN, or they do not increase.
-    """
-    checked = [check_threshold(threshold) for threshold in thresholds]
-    if not checked or any(b <= a for a, b in pairwise(checked)):
-        raise ValueError(f"thresholds {checked} must be increasing, at least one")
+    """Return thresholds in nats, which must increase."""
+    checked = [check_number("threshold", threshold) for threshold in thresholds]
+    fits = bool(checked) and all(a < b for a, b in pairwise(checked))
+    check(fits, "thresholds", checked, "increasing, at least one")
     return checked
 
 
 def check_keep_ratios(keep_ratios: Sequence[float]) -> list[float]:
-    """Returns keep ratios.
-
-    Raises:
-        ValueError: If there is none, one is outside (0, 1], or one is given twice.
-    """
+    """Return keep ratios, each in (0, 1] and given once."""
     ratios = list(keep_ratios)
-    if not ratios or not all(0 < r <= 1 for r in ratios) or len(set(ratios)) < len(ratios):
-        raise ValueError(f"keep ratios {ratios} must be different and lie in (0, 1], at least one")
+    fits = ratios and all(0 < r <= 1 for r in ratios) and len(set(ratios)) == len(ratios)
+    check(fits, "keep ratios", ratios, "different numbers in (0, 1], at least one")
     return ratios
 
 
 @torch.no_grad()
 def sweep(
-    model: torch.nn.Module,
-    loader: Iterable,
-    difficulty_key: str | None = None,
+    model: torch.nn.Module, loader: Iterable, difficulty_key: str | None = None
 ) -> Sweep | None:
-    """Evaluates a segmentor or classifier at all thresholds.
+    """Evaluate a segmentor or classifier at all thresholds.
 
     Args:
         model: Its gate has a threshold.
@@ -264,20 +207,35 @@ def sweep(
         The figures, on the main process; None on others.
 
     Raises:
-        ValueError: If the model does not think, has no gate with a threshold, or there is no data.
+        ConfigError: If the model does not think, has no gate with a threshold, or there is no data.
     """
-    judge = judge_for(model, len(loader.dataset.metainfo["classes"]))
+    evaluator = build_stage_evaluator(model, len(loader.dataset.metainfo["classes"]))
     gate = model.backbone.gate
-    if not hasattr(gate, "threshold"):
-        raise ValueError(
-            f"a gate with a threshold is needed to sweep, the model has a {type(gate).__name__}"
-        )
-    if not len(loader.dataset):
-        raise ValueError("there is no image to sweep over")
+    check(hasattr(gate, "threshold"), "gate", type(gate).__name__, "a gate with a threshold")
+    check(len(loader.dataset) > 0, "number of images", 0, "at least 1")
     model.eval()
-    seen = []
+    images = []
     for batch in tqdm(loader, desc="sweep", disable=not is_main_process()):
-        batch = model.data_preprocessor(batch, False)
-        seen += [Seen.judge(*look) for look in judge.look(**batch)]
-    seen = collect_results(seen, len(loader.dataset), "cpu")
-    return Sweep(seen, type(judge), difficulty_key) if is_main_process() else None
+        found = evaluator.predict_stages(**model.data_preprocessor(batch, False))
+        images += [ImageSweep.from_predictions(*image) for image in found]
+    images = collect_results(images, len(loader.dataset), "cpu")
+    return Sweep(images, type(evaluator), difficulty_key) if is_main_process() else None
+
+
+def sweep_keep_ratios(
+    model: torch.nn.Module,
+    loader: Iterable,
+    keep_ratios: Sequence[float],
+    difficulty_key: str | None = None,
+) -> dict[float, Sweep] | None:
+    """Call :func:`sweep` for each keep ratio of the token pruning; the model's own one stays."""
+    pruning = model.backbone.pruning
+    check(pruning is not None, "pruning", pruning, "set in the model to sweep over keep ratios")
+    own, found = pruning.keep_ratio, {}
+    try:
+        for keep_ratio in sorted(check_keep_ratios(keep_ratios)):  # images too small end the first
+            pruning.keep_ratio = keep_ratio
+            found[keep_ratio] = sweep(model, loader, difficulty_key)
+    finally:
+        pruning.keep_ratio = own
+    return {ratio: found[ratio] for ratio in keep_ratios} if is_main_process() else None

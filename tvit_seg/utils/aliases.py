@@ -19,7 +19,7 @@ _MODULES = {
 }
 _NAMES = {
     "tvit_seg.evaluation.ThinkingVisualizer": "tvit_seg.visualization.ThinkingVisualizer",
-    "tvit_seg.evaluation.draw_kept_tokens": "tvit_seg.visualization.draw_kept_tokens",
+    "tvit_seg.evaluation.draw_kept_tokens": "tvit_seg.visualization.draw_keep_masks",
 }
 _FIELDS = {("tvit_seg.thinking", "Thought", "kept_tokens"): "keep_mask"}
 

@@ -1,4 +1,4 @@
-"""A sweep as a picture."""
+"""Sweeps as pictures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,10 +8,11 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..evaluation.curves import Curve
 from ..evaluation.sweep import Sweep
 
 _COSTS = {"gmacs": "GMACs per image", "ms": "measured ms per image"}
-_CURVES = {
+_STYLES = {
     "oracle": dict(color="tab:green", linestyle="--"),
     "gate": dict(color="tab:blue"),
     "random": dict(color="tab:gray", linestyle=":"),
@@ -21,23 +22,34 @@ _CURVES = {
 def plot_sweep(
     sweep: Sweep, rows: Sequence[dict[str, float]], path: str | Path, title: str = ""
 ) -> None:
-    """Draws quality against cost and time, with what a random gate and an oracle would reach.
+    """Plot quality against cost and time, with the curves of a random gate and an oracle.
 
-    Args:
-        sweep: The figures.
-        rows: Points of the gate to mark, from ``sweep.row``.
-        path: Picture to write; its ending says the format.
-        title: Written above.
+    Points of the gate are marked at ``rows`` of the sweep.
     """
+    metric = sweep.evaluator.headline
     figure = Figure(figsize=(12, 4.5), layout="constrained")
     panels = figure.subplots(1, len(_COSTS), sharey=True)
     for axes, cost in zip(panels, _COSTS, strict=True):
-        _draw(axes, sweep, rows, cost)
-    panels[0].set_ylabel(f"{sweep.judge.headline} (%)")
+        for name, style in _STYLES.items():
+            _plot(axes, getattr(sweep, name), cost, metric, label=name, **style)
+        _plot(axes, rows, cost, metric, color="tab:blue", marker="o", linestyle="")
+        _plot(
+            axes,
+            sweep.single,
+            cost,
+            metric,
+            color="k",
+            marker="s",
+            linestyle="",
+            markersize=8,
+            fillstyle="none",
+        )
+        for stage, point in enumerate(sweep.single):
+            offset = dict(textcoords="offset points", xytext=(8, -12))
+            axes.annotate(f"stage {stage}", (point[cost], point[metric]), **offset)
+    panels[0].set_ylabel(f"{metric} (%)")
     panels[-1].legend(title=f"gate to oracle: {sweep.gap:.2f} points", loc="lower right")
-    figure.suptitle(title)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
+    save_figure(figure, path, title)
 
 
 def plot_keep_ratios(
@@ -46,42 +58,29 @@ def plot_keep_ratios(
     path: str | Path,
     title: str = "",
 ) -> None:
-    """Draws quality against cost for each keep ratio, and the settings that no other one beats.
-
-    Args:
-        sweeps: The figures for each keep ratio of the token pruning.
-        front: Points of the Pareto front, cheapest first.
-        path: Picture to write; its ending says the format.
-        title: Written above.
-    """
+    """Plot quality against cost for each keep ratio, and the Pareto front over all of them."""
+    metric = next(iter(sweeps.values())).evaluator.headline
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    metric = next(iter(sweeps.values())).judge.headline
     colours = colormaps["viridis"](np.linspace(0, 0.85, len(sweeps)))
     for (keep_ratio, sweep), colour in zip(sorted(sweeps.items()), colours, strict=True):
-        gmacs, quality = ([p[name] for p in sweep.gate] for name in ("gmacs", metric))
-        axes.plot(gmacs, quality, color=colour, label=f"keep ratio {keep_ratio:g}")
-    gmacs, quality = ([p[name] for p in front] for name in ("gmacs", metric))
-    axes.plot(gmacs, quality, "k*--", linewidth=0.8, markersize=9, label="Pareto front")
-    axes.set_xlabel(_COSTS["gmacs"])
+        label = f"keep ratio {keep_ratio:g}"
+        _plot(axes, sweep.gate, "gmacs", metric, color=colour, label=label)
+    stars = dict(color="k", marker="*", markersize=9, linestyle="--", linewidth=0.8)
+    _plot(axes, front, "gmacs", metric, label="Pareto front", **stars)
     axes.set_ylabel(f"{metric} (%)")
-    axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
+    save_figure(figure, path, title)
+
+
+def save_figure(figure: Figure, path: str | Path, title: str = "") -> None:
+    """Write a figure with a title above it, and the folder it lies in."""
     figure.suptitle(title)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
 
 
-def _draw(axes: Axes, sweep: Sweep, rows: Sequence[dict[str, float]], cost: str) -> None:
-    metric = sweep.judge.headline
-    for name, style in _CURVES.items():
-        curve = getattr(sweep, name)
-        axes.plot([p[cost] for p in curve], [p[metric] for p in curve], label=name, **style)
-    axes.plot([row[cost] for row in rows], [row[metric] for row in rows], "o", color="tab:blue")
-    for stage, point in enumerate(sweep.single):
-        at = (point[cost], point[metric])
-        axes.plot(*at, "ks", markersize=8, fillstyle="none")
-        offset = dict(textcoords="offset points", xytext=(8, -12))
-        axes.annotate(f"stage {stage}", at, **offset)
+def _plot(axes: Axes, curve: Curve, cost: str, metric: str, **style) -> None:
+    axes.plot([p[cost] for p in curve], [p[metric] for p in curve], **style)
     axes.set_xlabel(_COSTS[cost])
-    axes.grid(alpha=0.3)
+    axes.grid(True, alpha=0.3)

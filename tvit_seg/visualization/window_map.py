@@ -1,4 +1,4 @@
-"""A map of sliding windows: which stage each one used, and how uncertain it was."""
+"""Colours and text of all pictures, and a map of sliding windows with their exit stages."""
 
 import cv2
 import numpy as np
@@ -9,12 +9,17 @@ _STAGE_COLOURS = ((60, 160, 220), (240, 130, 40), (220, 50, 60), (150, 40, 150))
 
 
 def stage_colour(stage: int) -> tuple[int, int, int]:
-    """The colour of a thinking stage in all pictures, RGB."""
+    """Return the colour of a thinking stage in all pictures, RGB."""
     return _STAGE_COLOURS[stage % len(_STAGE_COLOURS)]
 
 
+def write_text(picture: np.ndarray, text: str, at: tuple[int, int], scale: float = 0.45) -> None:
+    """Write black text in place, from a point (x, y) at its lower left."""
+    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
+
+
 def draw_window_map(image: np.ndarray, sample: SegDataSample) -> np.ndarray:
-    """Draws each window as the cell around its centre, up to halfway to its neighbours.
+    """Draw each window as the cell around its centre, up to halfway to its neighbours.
 
     Args:
         image: (H, W, 3) RGB.
@@ -28,27 +33,22 @@ def draw_window_map(image: np.ndarray, sample: SegDataSample) -> np.ndarray:
     height, width = image.shape[:2]
     boxes = sample.windows.numpy() * np.array([height, width] * 2)
     rows, columns = (_cells(boxes[:, i], boxes[:, i + 2], (height, width)[i]) for i in (0, 1))
-    drawn = image // 2 + 100
+    picture = image // 2 + 100
     for box, stage, entropies in zip(boxes, sample.exit_stage, sample.gate_entropy, strict=True):
         (top, bottom), (left, right) = rows[box[0]], columns[box[1]]
         colour = stage_colour(int(stage))
-        cell = drawn[top:bottom, left:right]
+        cell = picture[top:bottom, left:right]
         cell[:] = (0.55 * cell + 0.45 * np.array(colour)).astype(np.uint8)
-        cv2.rectangle(drawn, (left + 1, top + 1), (right - 2, bottom - 2), colour, 2)
-        _label(drawn, f"{int(stage)}: {entropies[stage]:.2f}", (left + right, top + bottom))
-    return drawn
+        cv2.rectangle(picture, (left + 1, top + 1), (right - 2, bottom - 2), colour, 2)
+        text = f"{int(stage)}: {entropies[stage]:.2f}"
+        (length, tall), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
+        write_text(picture, text, ((left + right - length) // 2, (top + bottom + tall) // 2))
+    return picture
 
 
 def _cells(starts: np.ndarray, ends: np.ndarray, length: int) -> dict[float, tuple[int, int]]:
-    """For each start of a window, where its cell starts and ends."""
+    """For each start of a window, the start and end of its cell."""
     starts, first = np.unique(starts, return_index=True)
     centres = (starts + ends[first]) / 2
     borders = [0, *((centres[:-1] + centres[1:]) / 2).round().astype(int).tolist(), length]
     return {start: (borders[i], borders[i + 1]) for i, start in enumerate(starts)}
-
-
-def _label(drawn: np.ndarray, text: str, twice_centre: tuple[int, int]) -> None:
-    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.45
-    (width, height), _ = cv2.getTextSize(text, font, scale, 1)
-    at = ((twice_centre[0] - width) // 2, (twice_centre[1] + height) // 2)
-    cv2.putText(drawn, text, at, font, scale, (0, 0, 0), 1, cv2.LINE_AA)

@@ -9,8 +9,8 @@ from mmengine.structures import PixelData
 from mmseg.evaluation import IoUMetric
 from mmseg.structures import SegDataSample
 
-from tvit_seg.evaluation.stages import SegmentationJudge
-from tvit_seg.evaluation.sweep import Seen, Sweep
+from tvit_seg.evaluation.stages import SegmentationEvaluator
+from tvit_seg.evaluation.sweep import ImageSweep, Sweep
 from tvit_seg.utils.timing import Contestants
 from tvit_seg.weights.convert import convert_state_dict
 
@@ -58,7 +58,7 @@ def sweep_pass(setting: Setting, size: int) -> Contestants:
     model = setting.segmenter(size, CLASSES)
     metric = IoUMetric(prefix="")
     metric.dataset_meta = dict(classes=tuple(map(str, range(CLASSES))))
-    judge = SegmentationJudge(model, CLASSES)
+    evaluator = SegmentationEvaluator(model, CLASSES)
     images = setting.images(1, size)
     labels = torch.randint(0, CLASSES, (1, size, size))
     meta = dict.fromkeys(("ori_shape", "img_shape", "pad_shape"), (size, size))
@@ -70,7 +70,9 @@ def sweep_pass(setting: Setting, size: int) -> Contestants:
         metric.process({}, [x.to_dict() for x in model.predict(images, [sample()])])
 
     def sweep() -> list[dict]:
-        found = Sweep([Seen.judge(*look) for look in judge.look(images, [sample()])], type(judge))
+        predictions = evaluator.predict_stages(images, [sample()])
+        swept = [ImageSweep.from_predictions(*image) for image in predictions]
+        found = Sweep(swept, type(evaluator))
         return [found.row(threshold) for threshold in np.linspace(0, 3, 13)]
 
     return {"sweep": inference(sweep), "all think": inference(evaluate)}

@@ -1,0 +1,248 @@
+"""Exits, quality of each thinking stage, and average cost, counted image by image."""
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger, print_log
+from mmseg.evaluation import IoUMetric
+from prettytable import PrettyTable
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..registry import register
+from ..utils.checks import check, check_integer
+
+LEVELS = ("easy", "medium", "hard")
+
+
+def pixel_counts(
+    prediction: Tensor, labels: Tensor, num_classes: int, ignore_index: int = 255
+) -> np.ndarray:
+    """Count pixels of label maps (H, W), except where the label is ``ignore_index``.
+
+    Returns:
+        (4, K) intersection, union, prediction and label areas, which add up over images.
+    """
+    areas = IoUMetric.intersect_and_union(
+        prediction, labels.to(prediction), num_classes, ignore_index
+    )
+    return torch.stack(areas).double().numpy()
+
+
+def segmentation_quality(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute mIoU, aAcc and mAcc (...) in per cent from summed pixel counts (..., 4, K).
+
+    Classes that neither occur nor are predicted do not count, as in ``IoUMetric``.
+    """
+    both, union, _, label = np.moveaxis(counts, -2, 0)  # (..., K) each
+    with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Mean of empty slice")  # no label at all: NaN
+        return dict(
+            mIoU=100 * np.nanmean(both / union, axis=-1),
+            aAcc=100 * both.sum(-1) / label.sum(-1),
+            mAcc=100 * np.nanmean(both / label, axis=-1),
+        )
+
+
+def topk_hits(scores: Tensor, labels: Tensor, topk: Sequence[int]) -> Tensor:
+    """Find labels among the k best classes: (n, number of k) bool, from (n, K) and (n,) or (1,)."""
+    found = scores.topk(max(topk)).indices == labels.to(scores.device).reshape(-1, 1)
+    return torch.stack([found[:, :k].any(1) for k in topk], dim=1)
+
+
+def thinks_by_difficulty(
+    exits: Sequence[Sequence[int]], difficulties: Sequence[float]
+) -> dict[str, float]:
+    """Compute the share of images or windows that went beyond stage 0, by difficulty.
+
+    Args:
+        exits: Exit stages of each image's windows.
+        difficulties: Of each image, in [0, 1].
+
+    Returns:
+        ``thinks.{level}`` in per cent for each third of the range, NaN where it is empty.
+    """
+    thirds = np.array([min(int(3 * difficulty), 2) for difficulty in difficulties])
+    shares = {}
+    for index, level in enumerate(LEVELS):
+        chosen = [e for e, third in zip(exits, thirds, strict=True) if third == index]
+        thinks = np.concatenate(chosen) > 0 if chosen else np.array([np.nan])
+        shares[f"thinks.{level}"] = round(100 * float(thinks.mean()), 2)
+    return shares
+
+
+class _ExitMetric(BaseMetric):
+    """Exit shares and average cost, common to both tasks."""
+
+    model: str
+    """Class whose results hold exits."""
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Count a batch of results, which must hold exits."""
+        name = type(self).__name__
+        for sample in data_samples:
+            if "exit_stage" not in sample:
+                raise ConfigError(f"{name} found no exit_stage in results: it needs a {self.model}")
+            self.results.append(
+                dict(
+                    exits=sample["exit_stage"].reshape(-1).tolist(),
+                    num_stages=sample["gate_entropy"].shape[-1],
+                    gmacs=sample["gmacs"],
+                    **self._count(sample),
+                )
+            )
+
+    @abstractmethod
+    def _count(self, sample: dict) -> dict:
+        """Counts of one image."""
+
+    @abstractmethod
+    def _summarise(self, results: list[dict], exits: np.ndarray) -> tuple[dict, PrettyTable]:
+        """Metrics of all images but for their cost, from exit stages (images or windows,) too."""
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        """Sum up the images of all processes; the class lists the metrics."""
+        metrics, table = self._summarise(results, np.concatenate([r["exits"] for r in results]))
+        metrics["gmacs"] = round(float(np.mean([r["gmacs"] for r in results])), 4)
+        print_log(f"\n{table}\naverage GMACs: {metrics['gmacs']}", MMLogger.get_current_instance())
+        return metrics
+
+
+@register("METRICS")
+class ThinkingMetric(_ExitMetric):
+    """Exit share and mIoU of each thinking stage, and the average cost.
+
+    It stands next to ``IoUMetric``, which measures all images together, and needs the results of a
+    :class:`~tvit_seg.ThinkingEncoderDecoder`. In ``slide`` mode the unit is the window.
+
+    Metrics are ``stage{i}.share`` (per cent of images or windows), ``stage{i}.mIoU`` (per cent, NaN
+    where none stopped), ``gmacs`` (average of an image, 10^9) and, where a difficulty is known,
+    ``thinks.{level}`` (per cent that went beyond stage 0).
+
+    Args:
+        ignore_index: Label of pixels to leave out.
+        difficulty_key: Entry of the metainfo with a difficulty in [0, 1]; if given, ``thinks`` is
+            reported for the easy, medium and hard third of that range.
+        **kwargs: Of mmengine's ``BaseMetric``.
+    """
+
+    default_prefix = "thinking"
+    model = "ThinkingEncoderDecoder"
+
+    def __init__(
+        self,
+        ignore_index: int = 255,
+        difficulty_key: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.ignore_index = ignore_index
+        self.difficulty_key = difficulty_key
+
+    def _count(self, sample: dict) -> dict:
+        prediction, labels = (
+            sample[name]["data"].squeeze(0).cpu() for name in ("pred_sem_seg", "gt_sem_seg")
+        )
+        num_classes = len(self.dataset_meta["classes"])
+        counts = np.zeros((sample["gate_entropy"].shape[-1], 4, num_classes))
+        for stage, window in zip(sample["exit_stage"].reshape(-1), sample["windows"], strict=True):
+            pixels = _pixels(window, prediction.shape)
+            counts[stage] += pixel_counts(
+                prediction[pixels], labels[pixels], num_classes, self.ignore_index
+            )
+        return dict(
+            counts=counts,
+            difficulty=sample[self.difficulty_key] if self.difficulty_key else None,
+        )
+
+    def _summarise(self, results: list[dict], exits: np.ndarray) -> tuple[dict, PrettyTable]:
+        counts = np.sum([r["counts"] for r in results], axis=0)
+        metrics, table = {}, PrettyTable(["stage", "exits", "share (%)", "mIoU of these (%)"])
+        for stage in range(results[0]["num_stages"]):
+            count = int((exits == stage).sum())
+            share = 100 * count / len(exits)
+            miou = float(segmentation_quality(counts[stage])["mIoU"]) if count else np.nan
+            metrics[f"stage{stage}.share"] = round(share, 2)
+            metrics[f"stage{stage}.mIoU"] = round(miou, 2)
+            table.add_row([stage, count, f"{share:.1f}", f"{miou:.2f}"])
+        return metrics, table
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        metrics = super().compute_metrics(results)
+        if self.difficulty_key:
+            exits, difficulties = ([r[key] for r in results] for key in ("exits", "difficulty"))
+            metrics.update(thinks_by_difficulty(exits, difficulties))
+        return metrics
+
+
+@register("METRICS")
+class ThinkingAccuracy(_ExitMetric):
+    """Top-k accuracy of the gate's choice and of every stage, exit shares, average cost.
+
+    It needs the results of a :class:`~tvit_seg.ThinkingClassifier`, for the accuracy of every stage
+    on all images with ``test_cfg=dict(per_stage=True)``.
+
+    Metrics in per cent are ``top{k}`` with the gate and, of each stage, ``stage{i}.top{k}`` if all
+    images ran it, ``stage{i}.share`` of images that stopped there and ``stage{i}.exit_top{k}`` of
+    these (NaN where none did). ``gmacs`` is the average of an image, 10^9.
+
+    Args:
+        topk: Values of k, each >= 1.
+        **kwargs: Of mmengine's ``BaseMetric``.
+    """
+
+    default_prefix = "accuracy"
+    model = "ThinkingClassifier"
+
+    def __init__(self, topk: Sequence[int] = (1, 5), **kwargs: Any):
+        super().__init__(**kwargs)
+        check(len(topk) > 0, "topk", topk, "at least one integer")
+        self.topk = tuple(check_integer("topk", k) for k in topk)
+
+    def _count(self, sample: dict) -> dict:
+        scores, label, stages = sample["pred_score"], sample["gt_label"], sample.get("stage_scores")
+        fits = max(self.topk) <= len(scores)
+        check(fits, "topk", self.topk, f"at most the number of classes, {len(scores)}")
+        return dict(
+            hits=topk_hits(scores[None], label, self.topk)[0].tolist(),
+            stage_hits=None if stages is None else topk_hits(stages, label, self.topk).tolist(),
+        )
+
+    def _summarise(self, results: list[dict], exits: np.ndarray) -> tuple[dict, PrettyTable]:
+        names = [f"top{k}" for k in self.topk]
+        head = ["exits (%)", *(f"{n} of these" for n in names), *(f"{n} of all" for n in names)]
+        table = PrettyTable(["stage", *head])
+        hits = np.array([r["hits"] for r in results])  # (images, number of k)
+        overall = self._accuracies("top", hits)
+        metrics = dict(overall)
+        for stage in range(results[0]["num_stages"]):
+            stopped = exits == stage
+            of_stage = {"share": round(100 * float(stopped.mean()), 2)}
+            of_stage.update(self._accuracies("exit_top", hits[stopped]))
+            if results[0]["stage_hits"] is not None:
+                all_hits = np.array([r["stage_hits"][stage] for r in results])
+                of_stage.update(self._accuracies("top", all_hits))
+            metrics.update({f"stage{stage}.{name}": value for name, value in of_stage.items()})
+            row = [*of_stage.values()]
+            table.add_row([stage, *row, *["-"] * (len(head) - len(row))])
+        table.add_row(["gate", 100, *overall.values(), *("-" for _ in names)])
+        return metrics, table
+
+    def _accuracies(self, name: str, hits: np.ndarray) -> dict[str, float]:
+        means = hits.mean(axis=0) if len(hits) else [np.nan] * len(self.topk)
+        return {
+            f"{name}{k}": round(100 * float(mean), 2)
+            for k, mean in zip(self.topk, means, strict=True)
+        }
+
+
+def _pixels(window: Tensor, shape: Sequence[int]) -> tuple[slice, slice]:
+    """A window, given as shares of the image, in pixels of the label map."""
+    height, width = shape
+    top, left, bottom, right = (window * torch.tensor([height, width] * 2)).round().int().tolist()
+    return slice(top, bottom), slice(left, right)
