@@ -199,15 +199,12 @@ def sweep(
     """Evaluate a segmentor or classifier at all thresholds.
 
     Args:
-        model: Its gate has a threshold.
+        model: Its gate must have a threshold.
         loader: Test data, on every process its part.
         difficulty_key: Entry of the metainfo with a difficulty in [0, 1], if there is one.
 
     Returns:
         The figures, on the main process; None on others.
-
-    Raises:
-        ConfigError: If the model does not think, has no gate with a threshold, or there is no data.
     """
     evaluator = build_stage_evaluator(model, len(loader.dataset.metainfo["classes"]))
     gate = model.backbone.gate

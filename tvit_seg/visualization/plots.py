@@ -17,6 +17,8 @@ _STYLES = {
     "gate": dict(color="tab:blue"),
     "random": dict(color="tab:gray", linestyle=":"),
 }
+_SQUARES = dict(color="k", marker="s", linestyle="", markersize=8, fillstyle="none")
+_STARS = dict(color="k", marker="*", linestyle="--", markersize=9, linewidth=0.8)
 
 
 def plot_sweep(
@@ -33,17 +35,7 @@ def plot_sweep(
         for name, style in _STYLES.items():
             _plot(axes, getattr(sweep, name), cost, metric, label=name, **style)
         _plot(axes, rows, cost, metric, color="tab:blue", marker="o", linestyle="")
-        _plot(
-            axes,
-            sweep.single,
-            cost,
-            metric,
-            color="k",
-            marker="s",
-            linestyle="",
-            markersize=8,
-            fillstyle="none",
-        )
+        _plot(axes, sweep.single, cost, metric, **_SQUARES)
         for stage, point in enumerate(sweep.single):
             offset = dict(textcoords="offset points", xytext=(8, -12))
             axes.annotate(f"stage {stage}", (point[cost], point[metric]), **offset)
@@ -66,8 +58,7 @@ def plot_keep_ratios(
     for (keep_ratio, sweep), colour in zip(sorted(sweeps.items()), colours, strict=True):
         label = f"keep ratio {keep_ratio:g}"
         _plot(axes, sweep.gate, "gmacs", metric, color=colour, label=label)
-    stars = dict(color="k", marker="*", markersize=9, linestyle="--", linewidth=0.8)
-    _plot(axes, front, "gmacs", metric, label="Pareto front", **stars)
+    _plot(axes, front, "gmacs", metric, label="Pareto front", **_STARS)
     axes.set_ylabel(f"{metric} (%)")
     axes.legend(loc="lower right")
     save_figure(figure, path, title)
