@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..models.segmentors import ThinkingEncoderDecoder
-from ..models.segmentors.postprocess import class_map, restore, stays
+from ..models.segmentors.postprocess import class_map, has_original_size, to_original_size
 from ..models.segmentors.windows import Windows
 
 
@@ -34,7 +34,7 @@ class Mosaic:
         self.windows = windows
         self.metainfo = metainfo
         self._exits: list[int] = []
-        self._stays = stays(windows.size, metainfo)
+        self._stays = has_original_size(windows.size, metainfo)
         if len(windows) > 1:
             first = logits[0][0]
             self._cover = windows.cover(first)
@@ -83,7 +83,7 @@ class Mosaic:
             self._labels[part] = self._classes(canvas)
 
     def _restore(self, canvas: Tensor) -> Tensor:
-        return restore(canvas, self.metainfo, self.model.align_corners)
+        return to_original_size(canvas, self.metainfo, self.model.align_corners)
 
     def _classes(self, logits: Tensor) -> Tensor:
         scores = logits.sigmoid() if len(logits) == 1 else logits
