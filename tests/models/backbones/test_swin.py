@@ -8,6 +8,7 @@ from mmseg.registry import MODELS
 from timm.models.swin_transformer import SwinTransformer
 
 from tvit_seg import EntropyGate, FixedGate, ThinkingSwin, convert_state_dict
+from tvit_seg.errors import ConfigError
 from tvit_seg.models.layers import window_attention
 from tvit_seg.models.layers.window_attention import shift_mask
 
@@ -336,43 +337,28 @@ def test_registered(name):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "field"),
     [
-        (dict(thinking_stages=()), r"thinking_stages=\(\) must list"),
-        (dict(thinking_stages=(2, 4)), r"thinking_stages\[0\]=2 must list one integer"),
-        (dict(thinking_stages=((2, 2), (2,))), r"\[1\]=\(2,\) has 1 levels, depths has 2"),
-        (dict(thinking_stages=((2, 2, 2),)), r"\[0\]=\(2, 2, 2\) has 3 levels, depths has 2"),
-        (dict(thinking_stages=((2, 2), (1, 4))), r"\[1\]=\(1, 4\) has 1 heads at level 0, fewer"),
-        (dict(thinking_stages=((2, 2), (2, 2))), r"\[1\]=\(2, 2\) adds no heads"),
-        (dict(thinking_stages=((2, 2), (2, 5))), r"5 heads at level 1, above num_heads=\(2, 4\)"),
-        (dict(thinking_stages=((0, 2), (2, 4))), r"thinking_stages\[0\]=\(0, 2\) must be integers"),
-        (dict(num_heads=(2, 4, 8)), r"num_heads=\(2, 4, 8\) has 3 levels"),
-        (dict(num_heads=(2, 5)), "the 32 channels of level 1 .* not divisible by 5 heads"),
-        (dict(depths=()), r"depths=\(\) must list"),
-        (dict(depths=(2, 0)), r"depths=\(2, 0\) must be integers >= 1"),
-        (dict(strides=(4, 1)), r"strides=\(4, 1\) must be \(4, 2\)"),
-        (dict(slicing="middle"), "slicing='middle' must be 'grouped' or 'leading'"),
-        (dict(norm_cfg=dict(type="BN")), "type='LN'"),
-        (dict(window_size=0), "window_size=0 must be an integer >= 1"),
-        (dict(patch_size=(4, 8)), r"patch_size=\(4, 8\) must be an integer >= 1 \(square"),
-        (dict(mlp_ratio=-1), "mlp_ratio=-1 must be > 0"),
-        (dict(out_indices=(0, 2)), "must be below the number of levels=2"),
-        (dict(drop_path_rate=1.0), "drop_path_rate=1.0 must lie"),
-        (dict(frozen_stages=3), r"frozen_stages=3 must lie in \[-1, 2\]"),
-        (dict(use_abs_pos_embed=True), "use_abs_pos_embed=True is not possible"),
-        (dict(patch_norm=False), "patch_norm=False is not possible"),
-        (dict(qk_scale=0.1), "qk_scale=0.1 is not possible"),
-        (dict(pretrained="a", init_cfg=dict(type="Pretrained", checkpoint="b")), "same time"),
+        (dict(thinking_stages=()), "thinking_stages"),
+        (dict(thinking_stages=(2, 4)), r"thinking_stages\[0\]"),
+        (dict(thinking_stages=((2, 2), (2,))), "one for each of 2 levels"),
+        (dict(thinking_stages=((2, 2), (1, 4))), "thinking_stages must be increasing"),
+        (dict(thinking_stages=((2, 2), (2, 2))), "thinking_stages must be increasing"),
+        (dict(thinking_stages=((2, 2), (2, 5))), r"within num_heads=\(2, 4\)"),
+        (dict(num_heads=(2, 4, 8)), "one for each of 2 levels"),
+        (dict(num_heads=(2, 5)), "num_heads must be divisors"),
+        (dict(depths=(2, 0)), "depths"),
+        (dict(strides=(4, 1)), "strides"),
+        (dict(slicing="middle"), "slicing"),
+        (dict(window_size=0), "window_size"),
+        (dict(embed_dims=0), "embed_dims"),
+        (dict(frozen_stages=3), "frozen_stages"),
+        (dict(use_abs_pos_embed=True), "use_abs_pos_embed"),
     ],
 )
-def test_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
+def test_bad_arguments(arguments, field):
+    with pytest.raises(ConfigError, match=field):
         ThinkingSwin(**{**SMALL, **arguments})
-
-
-def test_unknown_argument():
-    with pytest.raises(TypeError, match="ThinkingSwin has no argument 'depth'"):
-        ThinkingSwin(**SMALL, depth=3)
 
 
 @pytest.mark.parametrize(
@@ -409,8 +395,3 @@ def test_predicts_after_an_export():
         for one, other in zip(swin.forward_stages(images)[-1].features, exported, strict=True):
             assert type(one) is torch.Tensor
             torch.testing.assert_close(one, other)
-
-
-def test_embed_dims():
-    with pytest.raises(ValueError, match="embed_dims=0 must be an integer >= 1"):
-        ThinkingSwin(embed_dims=0)

@@ -7,6 +7,7 @@ from helpers.contracts import BackboneContract, close
 from mmseg.registry import MODELS
 
 from tvit_seg import EntropyGate, FixedGate, RandomGate, ThinkingViT, convert_state_dict
+from tvit_seg.errors import ConfigError
 
 SMALL = dict(
     img_size=64,
@@ -181,31 +182,24 @@ def test_registered(name):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "field"),
     [
-        (dict(thinking_stages=()), "is empty"),
-        (dict(thinking_stages=(4, 2)), r"\(4, 2\) must be increasing"),
-        (dict(thinking_stages=(2, 2)), "must be increasing"),
-        (dict(thinking_stages=(0, 2)), "integers >= 1"),
-        (dict(thinking_stages=(2, 5)), "above num_heads=4"),
-        (dict(embed_dims=66), "embed_dims=66 is not divisible by num_heads=4"),
-        (dict(norm_cfg=dict(type="BN")), "type='LN'"),
-        (dict(with_cls_token=False), "with_cls_token=False is not possible"),
-        (dict(patch_norm=True), "patch_norm=True is not possible"),
-        (dict(out_indices=(1, 3)), "below num_layers=3"),
-        (dict(out_indices=()), "below num_layers=3"),
-        (dict(img_size=(1, 2, 3)), "one or two lengths"),
-        (dict(img_size=(32, 3)), r"img_size=\(32, 3\) must be patch_size=\d+ pixels or more"),
-        (dict(thinking_stages=3), "thinking_stages=3 must list the heads"),
-        (dict(interpolate_mode="area"), "interpolate_mode='area' must be"),
-        (dict(patch_size=(16, 8)), "square patches"),
-        (dict(mlp_ratio=0), "mlp_ratio=0 must be > 0"),
-        (dict(drop_path_rate=1.0), "drop_path_rate=1.0 must lie"),
-        (dict(num_classes=-1), "num_classes=-1 must be"),
+        (dict(thinking_stages=(4, 2)), "thinking_stages"),
+        (dict(thinking_stages=(2, 5)), "thinking_stages must be at most num_heads"),
+        (dict(embed_dims=66), "embed_dims must be divisible"),
+        (dict(with_cls_token=False), "with_cls_token"),
+        (dict(out_indices=(1, 3)), "out_indices"),
+        (dict(img_size=(1, 2, 3)), "img_size"),
+        (dict(img_size=(32, 3)), "img_size"),
+        (dict(interpolate_mode="area"), "interpolate_mode"),
+        (dict(mlp_ratio=0), "mlp_ratio"),
+        (dict(drop_path_rate=1.0), "drop_path_rate"),
+        (dict(num_classes=-1), "num_classes"),
+        (dict(loss_weights=[1.0]), "loss_weights"),
     ],
 )
-def test_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
+def test_bad_arguments(arguments, field):
+    with pytest.raises(ConfigError, match=field):
         ThinkingViT(**{**SMALL, **arguments})
 
 

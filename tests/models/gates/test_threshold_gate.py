@@ -1,8 +1,8 @@
-import pytest
+"""Gates that compare an entropy with a threshold."""
+
 import torch
 from helpers.builders import classifier
 
-from tvit_seg import EntropyGate, PixelEntropyGate
 from tvit_seg.models.gates import ThresholdGate
 
 
@@ -18,14 +18,3 @@ def test_a_gate_that_measures_its_own_way():
     thought = classifier(Brightness(0.5)).think(images)
     assert thought.exit_stage.tolist() == [0, 1]
     assert "threshold=0.5" in repr(Brightness(0.5))
-
-
-def test_known_gates_are_such():
-    assert issubclass(EntropyGate, ThresholdGate)
-    assert issubclass(PixelEntropyGate, ThresholdGate)
-
-
-@pytest.mark.parametrize("threshold", [-1, float("nan"), "a", True])
-def test_bad_thresholds(threshold):
-    with pytest.raises(ValueError, match="must be a number >= 0"):
-        Brightness(threshold)

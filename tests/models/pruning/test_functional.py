@@ -9,7 +9,7 @@ from tvit_seg.models.pruning.functional import (
     attention_mask,
     hard_decision,
     keep_counts,
-    put_tokens_back,
+    scatter_tokens,
     take_tokens,
     top_tokens,
 )
@@ -87,7 +87,7 @@ def test_the_best_tokens_keep_their_order():
 def test_tokens_come_back_at_their_places():
     x, others = torch.randn(2, 3, 9, 5)
     index = top_tokens(torch.rand(3, 9), 4)
-    back = put_tokens_back(take_tokens(x, index), index, others)
+    back = scatter_tokens(take_tokens(x, index), index, others)
     for i in range(3):
         for place in range(9):
             source = x if place in index[i] else others

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...utils.checks import check, check_choice
+from ...errors import DataError
+from ...utils.checks import check_choice
 
 
 def padding(metainfo: Mapping) -> Sequence[int]:
@@ -33,8 +34,8 @@ def to_original_size(logits: Tensor, metainfo: Mapping, align_corners: bool = Fa
         direction = metainfo.get("flip_direction")
         check_choice("flip_direction", direction, ("horizontal", "vertical"))
         logits = logits.flip(-1 if direction == "horizontal" else -2)
-    known = "ori_shape" in metainfo
-    check(known, "meta_keys of PackSegInputs", sorted(metainfo), "such that they have ori_shape")
+    if "ori_shape" not in metainfo:
+        raise DataError("images come without ori_shape; meta_keys of PackSegInputs must have it")
     size = tuple(metainfo["ori_shape"][:2])
     if logits.shape[-2:] == size:  # resizing would copy it
         return logits
