@@ -166,6 +166,23 @@ class BackboneContract:
         outputs = self.lively(mlp_ratio=2.6).forward_stages(torch.randn(2, 3, 64, 64))
         assert all(torch.isfinite(output.tokens).all() for output in outputs)
 
+    def test_drop_path_is_random_in_training_only(self):
+        backbone = self.build(drop_path_rate=0.5)
+        images = torch.randn(4, 3, 64, 64)
+        for training in (True, False):
+            backbone.train(training)
+            with torch.no_grad():
+                a, b = (backbone.forward_stages(images)[-1].tokens for _ in range(2))
+            assert torch.equal(a, b) != training
+
+    @torch.no_grad()
+    def test_embedding_is_computed_once(self):
+        backbone, images = self.build(), torch.randn(1, 3, 50, 64)
+        narrow = backbone.embed(images, 0)
+        wide = backbone.embed(images, self.num_stages - 1, narrow)
+        assert torch.equal(wide[..., : narrow.shape[-1]], narrow)
+        close(wide, backbone.embed(images, self.num_stages - 1))
+
     def test_frozen_norms(self):
         backbone = self.build(norm_cfg=dict(type="LN", requires_grad=False)).train()
         for module in backbone.modules():

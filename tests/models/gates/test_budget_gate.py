@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tvit_seg import BudgetGate, EntropyGate, PixelEntropyGate, ThinkingViT
+from tvit_seg import BudgetGate, EntropyGate, ThinkingViT
 from tvit_seg.errors import ConfigError
 from tvit_seg.models.gates import build_gate
 from tvit_seg.thinking import StageOutput
@@ -56,12 +56,6 @@ def test_the_most_uncertain_think():
     assert entropies[thought].mean() == pytest.approx(best, abs=0.03)
 
 
-def test_nothing_and_everything():
-    entropies = drifting(50)
-    assert not thinks(BudgetGate(EntropyGate(0.5), 0.0), entropies).any()
-    assert thinks(BudgetGate(EntropyGate(0.5), 1.0), entropies).all()
-
-
 @pytest.mark.parametrize("batch", [7, 200])
 def test_a_batch_gives_what_one_by_one_gives(batch):
     entropies = drifting(200)
@@ -99,11 +93,6 @@ def test_in_a_backbone():
         thought = backbone.think(torch.randn(40, 3, 32, 32))
     assert (thought.exit_stage == 1).sum().item() in (19, 20, 21)
     assert not thought.entropy[:, 0].isnan().any()
-
-
-def test_needs_what_its_gate_needs():
-    assert BudgetGate(PixelEntropyGate(0.5), 0.5).needs_decode_head
-    assert not BudgetGate(EntropyGate(0.5), 0.5).needs_decode_head
 
 
 @pytest.mark.parametrize(

@@ -33,12 +33,6 @@ def test_uniform_prediction_has_the_largest_entropy():
     assert sigmoid_entropy(flat).item() == pytest.approx(math.log(2))
 
 
-def test_certain_prediction_has_none():
-    sure = torch.tensor([[1000.0, -1000.0, -1000.0]])
-    for entropy in (softmax_entropy(sure), softmax_entropy(sure, 2), sigmoid_entropy(sure)):
-        assert entropy.item() == pytest.approx(0, abs=1e-6)
-
-
 def test_top_k_is_the_renormalised_head_of_the_distribution():
     logits = torch.randn(5, 30)
     p = logits.softmax(-1).topk(10).values
@@ -85,12 +79,6 @@ def test_more_images_stop_as_the_threshold_rises(thresholds):
     assert counts == sorted(counts)
 
 
-def test_entropy_gate_threshold_zero_never_stops():
-    sure = torch.tensor([[1e4, 0.0]])
-    gate = EntropyGate(0)
-    assert not gate.stop(output(sure), gate.entropy(output(sure))).any()
-
-
 def test_pixel_gate_decodes_once():
     calls = []
 
@@ -128,13 +116,6 @@ def test_random_gate_with_a_seed_depends_on_the_image_alone():
     assert not torch.equal(RandomGate(0.5, seed=4).stop(output(images=images), None), stops)
     # stages decide independently
     assert not torch.equal(gate.stop(output(images=images, stage=1), None), stops)
-
-
-def test_random_gate_without_a_seed_decides_anew():
-    images = torch.randn(50, 3, 8, 8)
-    gate = RandomGate(0.5)
-    a, b = (gate.stop(output(images=images), None) for _ in range(2))
-    assert not torch.equal(a, b)
 
 
 @pytest.mark.parametrize("topk", [1, 2.5])

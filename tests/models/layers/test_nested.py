@@ -41,10 +41,6 @@ def test_linear_slices_each_group_of_columns():
     torch.testing.assert_close(layer(x), expected)
 
 
-def test_linear_without_bias():
-    assert NestedLinear(8, 8, bias=False)(torch.randn(3, 4)).shape == (3, 4)
-
-
 def test_layer_norm_uses_the_statistics_of_the_slice():
     layer, x = NestedLayerNorm(8), torch.randn(3, 4)
     with torch.no_grad():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers.contracts import BackboneContract, close
 
-from tvit_seg import DynamicPruning, EntropyGate, FixedGate, ThinkingViT, convert_state_dict
+from tvit_seg import DynamicPruning, EntropyGate, ThinkingViT, convert_state_dict
 from tvit_seg.errors import ConfigError
 from tvit_seg.models.pruning import build_pruning
 from tvit_seg.models.pruning.functional import attention_mask
@@ -130,16 +130,6 @@ def test_keep_ratio_changes_at_test_time():
 
 
 @torch.no_grad()
-def test_only_the_pruned_stage_is_pruned():
-    backbone, plain = build(), build(None)
-    plain.load_state_dict(backbone.state_dict(), strict=False)
-    images = torch.randn(2, 3, 32, 32)
-    mine, other = backbone.think(images, FixedGate(0)), plain.think(images, FixedGate(0))
-    assert torch.equal(mine.features[0], other.features[0])
-    assert mine.keep_mask.isnan().all()
-
-
-@torch.no_grad()
 def test_an_image_that_stops_has_no_survivors():
     backbone = build()
     images = torch.randn(6, 3, 32, 32)
@@ -152,11 +142,6 @@ def test_an_image_that_stops_has_no_survivors():
     for i in (~stopped).nonzero().flatten().tolist():
         alone = backbone.think(images[i : i + 1], gate)
         assert torch.equal(alone.keep_mask[0], thought.keep_mask[i])
-
-
-def test_predictors_are_as_wide_as_their_stage():
-    backbone = build(dict(PRUNING, stage=1), thinking_stages=(1, 2, 4))
-    assert backbone.pruning.predictors[0].in_conv[1].weight.shape == (32, 32)
 
 
 def test_a_single_stage_may_be_pruned_with_its_latest_tokens():
@@ -183,11 +168,6 @@ def test_a_single_stage_may_be_pruned_with_its_latest_tokens():
 def test_bad_arguments(options, field):
     with pytest.raises(ConfigError, match=field):
         build(dict(PRUNING, **options))
-
-
-def test_a_bad_keep_ratio_at_test_time():
-    with pytest.raises(ConfigError, match="keep_ratio must be"):
-        build().pruning.keep_ratio = 2
 
 
 def test_an_image_too_small():

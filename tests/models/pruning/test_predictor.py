@@ -31,12 +31,7 @@ def test_pruned_tokens_do_not_count():
     close(predictor(x, policy)[:, :3], predictor(x[:, :3]))
 
 
-@torch.no_grad()
-def test_nothing_kept_is_finite():
-    assert torch.isfinite(ScorePredictor(8)(torch.randn(1, 4, 8), torch.zeros(1, 4, 1))).all()
-
-
-@pytest.mark.parametrize("dim", [64, 192, 384])
+@pytest.mark.parametrize("dim", [64, 384])
 @torch.no_grad()
 def test_scores_differ_from_the_start(dim):
     """Else what training draws and what inference ranks highest are not the same tokens."""

@@ -88,9 +88,3 @@ def test_heads_after_a_neck_are_not_checked():
     neck = dict(type="MultiLevelNeck", in_channels=[32], out_channels=16, scales=[1])
     head = dict(LINEAR, in_channels=16, channels=16)
     ThinkingEncoderDecoder(backbone=VIT, neck=neck, decode_head=head)
-
-
-def test_out_channels():
-    vit = MODELS.build(dict(VIT, out_indices=(0, 1), out_origin=True))
-    assert vit.out_channels == (32, 32, 32)
-    assert MODELS.build(SWIN).out_channels == (32, 64)

@@ -7,7 +7,6 @@ import torch
 from helpers.builders import LINEAR, MASK, SLIDE, VIT, batch, segmentor
 from helpers.contracts import close
 from mmengine import ConfigDict
-from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 
 from tvit_seg import (
@@ -20,7 +19,6 @@ from tvit_seg import (
     stage_macs,
 )
 from tvit_seg.errors import CheckpointError, ConfigError
-from tvit_seg.models.segmentors.thinking_encoder_decoder import _scale_losses
 from tvit_seg.weights.load import strict_loading
 
 AUXILIARY = dict(type="FCNHead", num_convs=1, in_channels=32, channels=8, num_classes=5, in_index=0)
@@ -51,11 +49,6 @@ def test_gradients_reach_every_parameter(head, target):
     assert {"stage0.decode.loss_ce", "stage1.decode.loss_ce", "stage1.image.loss"} <= set(log)
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
-
-
-def test_one_auxiliary_head():
-    losses = segmentor(auxiliary_head=AUXILIARY).loss(*batch())
-    assert {"stage0.aux.loss_ce", "stage1.aux.loss_ce"} <= set(losses)
 
 
 def test_training_ignores_what_padding_adds():
@@ -100,7 +93,7 @@ def test_records_of_thinking_in_whole_mode():
     assert model.predict(*batch(1))[0].gmacs == pytest.approx(costs[1])
 
 
-@pytest.mark.parametrize("window_batch_size", [1, 3, 100])
+@pytest.mark.parametrize("window_batch_size", [1, 3])
 @torch.no_grad()
 def test_slide_equals_mmseg(window_batch_size):
     """Same windows, same sum: mmseg's own loop over the same model."""
@@ -126,14 +119,6 @@ def test_windows_exit_on_their_own():
         assert result.gmacs == pytest.approx(costs[result.exit_stage].sum().item())
         top, left, bottom, right = (result.windows[-1] * torch.tensor([70, 61, 70, 61])).tolist()
         assert [top, left, bottom, right] == pytest.approx([38, 29, 70, 61])
-
-
-@torch.no_grad()
-def test_slide_over_an_image_smaller_than_a_window():
-    model = segmentor(test_cfg=SLIDE)
-    result = model.predict(*batch(1, (20, 50)))[0]
-    assert result.seg_logits.data.shape == (5, 20, 50)
-    assert result.windows.shape == (2, 4)
 
 
 @torch.no_grad()
@@ -192,7 +177,6 @@ def test_tensor_mode_and_features():
 @pytest.mark.parametrize(
     ("head", "out_indices"),
     [
-        (dict(type="FCNHead", in_channels=32, channels=8), -1),
         (dict(type="PSPHead", in_channels=32, channels=8, pool_scales=(1, 2)), -1),
         (
             dict(
@@ -204,18 +188,6 @@ def test_tensor_mode_and_features():
             ),
             (0, 1),
         ),
-        (
-            dict(
-                type="SETRUPHead",
-                in_channels=32,
-                channels=8,
-                norm_cfg=dict(type="BN"),
-                num_convs=1,
-                kernel_size=1,
-            ),
-            -1,
-        ),
-        (dict(type="DMHead", in_channels=32, channels=8), -1),
         (dict(type="SegformerHead", in_channels=[32, 32], in_index=[0, 1], channels=8), (0, 1)),
     ],
     ids=lambda value: value["type"] if isinstance(value, dict) else None,
@@ -277,13 +249,6 @@ def test_a_backbone_that_does_not_think():
         )
 
 
-def test_image_loss_ignores_what_the_head_ignores():
-    head = dict(LINEAR, ignore_index=3)
-    assert segmentor(head=head, image_loss={}).image_loss.ignore_index == 3
-    losses = segmentor(head=head, image_loss=dict(ignore_index=4)).image_loss
-    assert losses.ignore_index == 4
-
-
 def test_an_image_head_that_nothing_trains_is_frozen():
     """Else several processes would wait for its gradient."""
     assert not segmentor().backbone.head.weight.requires_grad
@@ -310,19 +275,6 @@ def test_windows_lie_on_the_image_without_its_padding():
     torch.testing.assert_close(result.windows, torch.tensor(expected))
 
 
-def test_other_labels_are_padded_too():
-    model = segmentor()
-    images, data_samples = batch(1, (30, 30))
-    data_samples[0].set_data(dict(gt_edge_map=PixelData(data=torch.ones(1, 30, 30))))
-    padded = model._pad(images, data_samples)[1][0]
-    assert padded.gt_edge_map.data.shape == padded.gt_sem_seg.data.shape == (1, 32, 32)
-    assert data_samples[0].gt_edge_map.data.shape == (1, 30, 30)
-
-
-def test_lists_of_losses():
-    assert _scale_losses(dict(loss=[1.0, 2.0], acc=3.0), 0.5) == dict(loss=[0.5, 1.0], acc=3.0)
-
-
 def test_init_cfg_reads_a_whole_segmentor(tmp_path):
     source = segmentor(head=MASK)
     path = tmp_path / "segmentor.pth"
@@ -343,14 +295,13 @@ class Marker:
         return open, (str(self.path), "w")
 
 
-@pytest.mark.parametrize("where", ["segmentor", "backbone", "head"])
+@pytest.mark.parametrize("where", ["segmentor", "head"])
 def test_code_in_a_checkpoint_does_not_run(tmp_path, where):
     path, marker = tmp_path / "bad.pth", tmp_path / "ran"
     torch.save(dict(state_dict=segmentor().state_dict(), extra=Marker(marker)), path)
     init_cfg = dict(type="Pretrained", checkpoint=str(path))
     model = segmentor(
         head=dict(LINEAR, init_cfg=init_cfg) if where == "head" else LINEAR,
-        backbone=dict(init_cfg=init_cfg) if where == "backbone" else {},
         init_cfg=init_cfg if where == "segmentor" else None,
     )
     # mmengine's own loader reads what a head names; our runner makes it strict
