@@ -208,8 +208,8 @@ def test_a_gate_without_a_threshold():
 @pytest.mark.parametrize(
     ("thresholds", "message"),
     [
-        ([-1.0], "threshold=-1.0 must be"),
-        ([0.1, math.nan], "threshold=nan must be"),
+        ([-1.0], "threshold must be"),
+        ([0.1, math.nan], "threshold must be"),
         ([0.5, 0.2], r"thresholds \[0.5, 0.2\] must be increasing"),
         ([0.2, 0.2], "must be increasing"),
         ([], "at least one"),

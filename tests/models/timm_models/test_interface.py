@@ -1,6 +1,5 @@
 """timm's interface of models."""
 
-
 import pytest
 import timm
 import torch
