@@ -38,6 +38,7 @@ def graphs():
     torch._dynamo.reset()
 
 
+@pytest.mark.integration
 @torch.no_grad()
 def test_few_graphs_for_any_number_of_images(graphs):
     seen, backend = graphs
@@ -74,7 +75,7 @@ def test_names_and_cost_stay(graphs):
     assert not seen
 
 
-def test_whose_blocks(graphs):
+def test_blocks_of_any_model(graphs):
     """Ours in a pyramid, mmseg's backbone's, and the decode head's."""
     _, backend = graphs
     mmseg = VisionTransformer(img_size=(32, 32), embed_dims=32, num_layers=2, num_heads=2)
@@ -84,13 +85,11 @@ def test_whose_blocks(graphs):
         assert len(compiled) == count
 
 
-@pytest.mark.parametrize(
-    "make", [pytest.param(swin, marks=pytest.mark.slow), lambda: segmentor(head=MASK)]
-)
+@pytest.mark.integration
 @torch.no_grad()
-def test_results_of_a_pyramid_and_a_decode_head(graphs, make):
+def test_results_of_a_decode_head(graphs):
     _, backend = graphs
-    model = make().eval()
+    model = segmentor(head=MASK)
     batches = [torch.randn(count, 3, 32, 40) for count in (3, 1, 2)]
     expected = [model.think(images) for images in batches]
     compile_blocks(model, backend=backend)

@@ -92,7 +92,7 @@ def test_video(demo, tmp_path):
         ("good.png", ["--device", "abacus"], "--device abacus: "),
         ("good.png", ["config.py"], "a config needs its checkpoint"),
         ("good.png", ["nowhere.py", "x.pth"], "config nowhere.py does not exist"),
-        ("good.png", ["--threshold", "-1"], "threshold=-1.0 must be a number >= 0"),
+        ("good.png", ["--threshold", "-1"], "threshold must be a number >= 0"),
         ("good.png", ["--opacity", "2"], "must lie in [0, 1]"),
         ("good.png", ["--cfg-options", "model.backbone.num_layers=2"], "size mismatch|Unexpected"),
     ],

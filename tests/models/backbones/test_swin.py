@@ -176,13 +176,6 @@ def test_masks_made_in_inference_serve_training():
     backbone.train().forward_stages(images)[1].tokens.sum().backward()
 
 
-@torch.no_grad()
-def test_images_below_one_window():
-    backbone = ThinkingSwin(**{**SMALL, "window_size": 7}).eval()
-    maps = backbone(torch.randn(2, 3, 3, 9))
-    assert [tuple(m.shape[2:]) for m in maps] == [(1, 3), (1, 2)]
-
-
 @pytest.mark.parametrize("count", [-1, 0, 1, 2])
 def test_frozen_levels(count):
     """As many as mmseg freezes, with the merging that follows them; norm of the last included."""

@@ -13,7 +13,7 @@ COSTS = np.array([1.0, 4.0])
 
 
 def thinks(gate, entropies, batch=1, stage=0):
-    """Which of the images think on, shown to the gate in batches."""
+    """Images that go on, as a mask; the gate gets them in batches."""
     output = StageOutput(stage, 2, None, (), None)
     chunks = torch.as_tensor(entropies, dtype=torch.float).split(batch)
     return ~torch.cat([gate.stop(output, chunk) for chunk in chunks])
@@ -72,7 +72,7 @@ def test_reset():
     assert torch.equal(thinks(gate, entropies), first)
 
 
-def test_what_has_no_entropy_thinks_on_and_spoils_nothing():
+def test_images_without_entropy_go_on_and_change_no_quantile():
     rng = np.random.default_rng(3)
     entropies = rng.uniform(0, 1, 400)
     entropies[100] = np.nan

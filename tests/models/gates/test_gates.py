@@ -26,13 +26,6 @@ def output(logits=None, images=None, stage=0, num_stages=2):
     )
 
 
-def test_uniform_prediction_has_the_largest_entropy():
-    flat = torch.zeros(1, 20)
-    assert softmax_entropy(flat).item() == pytest.approx(math.log(20))
-    assert softmax_entropy(flat, topk=10).item() == pytest.approx(math.log(10))
-    assert sigmoid_entropy(flat).item() == pytest.approx(math.log(2))
-
-
 def test_top_k_is_the_renormalised_head_of_the_distribution():
     logits = torch.randn(5, 30)
     p = logits.softmax(-1).topk(10).values
@@ -65,32 +58,6 @@ def test_entropy_bounds(values, topk):
     topk = topk and min(topk, len(values))
     assert -1e-6 <= softmax_entropy(logits, topk).item() <= math.log(topk or len(values)) + 1e-5
     assert -1e-6 <= sigmoid_entropy(logits, topk).item() <= math.log(2) + 1e-5
-
-
-@given(st.lists(st.floats(0, 3), min_size=2, max_size=6).map(sorted))
-@settings(max_examples=50, deadline=None)
-def test_more_images_stop_as_the_threshold_rises(thresholds):
-    logits = torch.randn(20, 5, generator=torch.Generator().manual_seed(1))
-    out = output(logits)
-    counts = []
-    for threshold in thresholds:
-        gate = EntropyGate(threshold)
-        counts.append(gate.stop(out, gate.entropy(out)).sum().item())
-    assert counts == sorted(counts)
-
-
-def test_pixel_gate_decodes_once():
-    calls = []
-
-    def decode(features):
-        calls.append(len(features[0]))
-        return torch.zeros(len(features[0]), 3, 4, 4)
-
-    gate, images = PixelEntropyGate(2.0), torch.zeros(2, 3, 8, 8)
-    out, entropy = measure(gate, output(torch.zeros(2, 3)), images, decode)
-    assert gate.stop(out, entropy).all()
-    assert out.seg_logits.shape == (2, 3, 4, 4)
-    assert calls == [2]
 
 
 def test_pixel_gate_without_a_decode_head():

@@ -25,7 +25,7 @@ def test_block_equals_timm(shifted):
     torch.testing.assert_close(ours(x), theirs(x))
 
 
-def test_level_merges_to_the_width_wanted_and_runs_blocks_as_told():
+def test_level_merges_to_the_width_wanted_and_runs_all_blocks():
     level = SwinLevel([block(), block(shifted=True)], NestedPatchMerging(8, 16))
     ran = []
 

@@ -129,21 +129,6 @@ def test_keep_ratio_changes_at_test_time():
     assert backbone.pruning.keep_ratio == 0.9
 
 
-@torch.no_grad()
-def test_an_image_that_stops_has_no_survivors():
-    backbone = build()
-    images = torch.randn(6, 3, 32, 32)
-    gate = TestPruned().median_gate(backbone, images)
-    thought = backbone.think(images, gate)
-    assert thought.keep_mask.shape == (6, 3, 8, 8)
-    stopped = thought.exit_stage == 0
-    assert thought.keep_mask[stopped].isnan().all()
-    assert not thought.keep_mask[~stopped].isnan().any()
-    for i in (~stopped).nonzero().flatten().tolist():
-        alone = backbone.think(images[i : i + 1], gate)
-        assert torch.equal(alone.keep_mask[0], thought.keep_mask[i])
-
-
 def test_a_single_stage_may_be_pruned_with_its_latest_tokens():
     backbone = build(dict(PRUNING, restore="latest"), thinking_stages=(4,))
     assert backbone.think(torch.randn(1, 3, 32, 32)).keep_mask.shape == (1, 3, 8, 8)

@@ -79,7 +79,7 @@ def test_a_pruned_token_still_sees_itself_and_the_kept_ones():
     close(weights, torch.tensor([[1, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5]]), atol=1e-5)
 
 
-def test_tokens_come_back_at_their_places():
+def test_tokens_are_scattered_back():
     x, others = torch.randn(2, 3, 9, 5)
     index = top_tokens(torch.rand(3, 9), 4)
     back = scatter_tokens(take_tokens(x, index), index, others)

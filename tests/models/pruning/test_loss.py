@@ -87,12 +87,6 @@ def test_weight_zero_leaves_out_and_needs_no_teacher(monkeypatch):
     }
 
 
-def test_without_an_image_head():
-    backbone, images = build(num_classes=0).train(), torch.randn(2, 3, 32, 32)
-    losses = PruningLoss()(backbone, backbone.forward_stages(images), images)
-    assert set(losses) == {"loss_ratio", "loss_tokens"}
-
-
 def test_nothing_pruned_gives_no_losses():
     backbone, images = build(keep_ratio=1).train(), torch.randn(2, 3, 32, 32)
     assert PruningLoss()(backbone, backbone.forward_stages(images), images) == {}

@@ -24,13 +24,6 @@ def test_scores():
     close(predictor(x).exp().sum(-1), torch.ones(3, 7))
 
 
-@torch.no_grad()
-def test_pruned_tokens_do_not_count():
-    predictor, x = ScorePredictor(12), torch.randn(1, 7, 12)
-    policy = torch.tensor([1.0, 1, 1, 0, 0, 0, 0])[None, :, None]
-    close(predictor(x, policy)[:, :3], predictor(x[:, :3]))
-
-
 @pytest.mark.parametrize("dim", [64, 384])
 @torch.no_grad()
 def test_scores_differ_from_the_start(dim):

@@ -98,7 +98,7 @@ def test_the_latest_representation_passes_the_final_norm():
 @pytest.mark.parametrize("restore", ["latest", "recycled"])
 @pytest.mark.parametrize("final_norm", [True, False])
 @torch.no_grad()
-def test_training_sees_what_inference_does(monkeypatch, restore, final_norm):
+def test_training_computes_what_inference_does(monkeypatch, restore, final_norm):
     """With the same decisions, masked tokens and dropped tokens give the same maps."""
     backbone = build(restore, final_norm=final_norm, out_indices=(1, 3, 4))
     images = torch.randn(2, 3, 32, 32)

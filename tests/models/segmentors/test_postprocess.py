@@ -34,7 +34,7 @@ def test_equals_mmseg(metainfo, classes):
         torch.testing.assert_close(a.seg_logits.data, b.seg_logits.data)
 
 
-def test_what_keeps_its_size_is_not_copied():
+def test_logits_of_the_original_size_are_not_copied():
     logits = torch.randn(1, 5, 32, 40)
     found = segmentor().postprocess_result(logits, None)[0].seg_logits.data
     assert found.data_ptr() == logits.data_ptr()

@@ -62,22 +62,6 @@ def test_training_ignores_what_padding_adds():
     close(losses["stage1.decode.loss_ce"], 0.5 * expected)
 
 
-@pytest.mark.parametrize("size", [(32, 32), (27, 45)])
-@pytest.mark.parametrize("head", [LINEAR, MASK], ids=["linear", "mask"])
-@torch.no_grad()
-def test_whole_results_do_not_depend_on_batch_mates(head, size):
-    images, _ = batch(8, size)
-    model = segmentor(RandomGate(0.5, seed=0), head)
-    results = model.predict(images)
-    assert {int(r.exit_stage) for r in results} == {0, 1}
-    for image, result in zip(images, results, strict=True):
-        alone = model.predict(image[None])[0]
-        assert alone.exit_stage == result.exit_stage
-        close(alone.seg_logits.data, result.seg_logits.data)
-        assert torch.equal(alone.pred_sem_seg.data, result.pred_sem_seg.data)
-        assert result.seg_logits.data.shape == (5, *size)
-
-
 @torch.no_grad()
 def test_records_of_thinking_in_whole_mode():
     model = segmentor(EntropyGate(1e9))

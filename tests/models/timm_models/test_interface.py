@@ -151,14 +151,6 @@ class TestFeatures:
             rows = model.think(batch).exit_stage == stage
             close(maps[rows], alone[rows])
 
-    def test_the_last_normed_feature_is_the_final_one(self, name):
-        model = build(name)
-        batch = images(2)
-        final, maps = model.forward_intermediates(batch, indices=1, norm=True)
-        close(final, model.forward_features(batch))
-        tokens = final[:, 1:] if final.ndim == 3 else final.flatten(1, 2)
-        close(maps[0].flatten(2).transpose(1, 2), tokens)
-
     def test_a_gate_that_reads_the_prediction_keeps_the_head(self, name):
         assert build(name, features_only=True).model.head is None
         model = build(name, features_only=True, threshold=99.0).model
@@ -204,17 +196,6 @@ class TestTraining:
         for x, out in zip(logits, model.forward_stages(batch), strict=True):
             close(x, out.logits)
         assert model.eval()(batch).shape == (2, 20)
-
-    def test_checkpointing(self, name):
-        grads = []
-        for enable in (False, True):
-            torch.manual_seed(0)
-            model = build(name, drop_path_rate=0.0, joint=True).train()
-            model.set_grad_checkpointing(enable)
-            torch.manual_seed(1)
-            sum(x.square().mean() for x in model(images(2))).backward()
-            grads.append([p.grad for p in model.parameters()])
-        close(*grads)
 
     def test_layers_and_weight_decay(self, name):
         model = build(name)
