@@ -22,7 +22,7 @@ def tool():
     [
         (["--thresholds", "0.5", "0.2"], "must be increasing"),
         (["--thresholds", "-1"], "threshold must be a number >= 0"),
-        (["--thresholds", "nan"], "threshold=nan must be a number >= 0"),
+        (["--thresholds", "nan"], "threshold must be a number >= 0"),
         (["--keep-ratios", "0.5", "1.5"], "must be different and lie in (0, 1]"),
         (["--keep-ratios", "0.5", "--max-drop", "1"], "go with one keep ratio"),
         (["--keep-ratios", "0.5", "--sheet", "x.png"], "go with one keep ratio"),

@@ -1,4 +1,4 @@
-"""Fused attention for decode heads that ask for attention weights nobody uses."""
+"""Fused attention for decode heads that compute attention weights without using them."""
 
 from torch import Tensor, nn
 
