@@ -6,6 +6,7 @@ parameter counts, once, if an operator reads it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +18,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .models.gates import Gate, ProbeGate
 
+_COSTS: WeakKeyDictionary[nn.Module, dict[tuple, Tensor]] = WeakKeyDictionary()
+
 
 def stage_macs(model: nn.Module, size: Sequence[int]) -> list[float]:
     """Cumulative cost of one image that stops after each thinking stage.
 
-    The model runs for real, without data (on torch's meta device), so whatever it executes is
-    counted: for a backbone the stages, for a segmentor the decode head too, as often as its gate
-    has it run.
+    The model runs without data (on torch's meta device), so everything that it executes is counted:
+    for a backbone the stages, for a segmentor the decode head too, as often as its gate needs it.
 
     Args:
         model: A thinking backbone, segmentor or classifier.
@@ -36,8 +38,18 @@ def stage_macs(model: nn.Module, size: Sequence[int]) -> list[float]:
     return [counter.get_total_flops() / 2 for counter in counters]
 
 
+def stage_gmacs(model: nn.Module, size: Sequence[int]) -> Tensor:
+    """:func:`stage_macs` in 10^9 as a tensor; computed once for each size and ``cost_key``."""
+    size = tuple(_backbone(model).padded_size(size))
+    costs = _COSTS.setdefault(model, {})
+    key = (size, *_backbone(model).cost_key)
+    if key not in costs:
+        costs[key] = torch.tensor(stage_macs(model, size), dtype=torch.double) / 1e9
+    return costs[key]
+
+
 def stage_parameters(model: nn.Module, size: Sequence[int]) -> list[int]:
-    """How many parameters take part when an image stops after each thinking stage.
+    """Numbers of parameters that take part when an image stops after each thinking stage.
 
     Args:
         model: A thinking backbone, segmentor or classifier.
@@ -56,10 +68,10 @@ def _backbone(model: nn.Module) -> nn.Module:
 def _run(
     model: nn.Module, size: Sequence[int], watch: Callable[[Iterable[Tensor]], TorchDispatchMode]
 ) -> list:
-    """Thinks about one image without data, up to each stage, while a mode watches operators.
+    """Think about one image without data, up to each stage, while a mode watches operators.
 
     Args:
-        model: As above.
+        model: A thinking backbone, segmentor or classifier.
         size: (H, W) of the image in pixels.
         watch: Makes a mode, given the parameters that will be used.
 
@@ -93,7 +105,7 @@ def _run(
 
 
 class _ParameterReads(TorchDispatchMode):
-    """Marks the parts of parameters that operators read, however they were sliced before."""
+    """Marks of the elements of parameters that operators read, through any slices."""
 
     def __init__(self, parameters: Iterable[Tensor]):
         super().__init__()

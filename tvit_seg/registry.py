@@ -5,11 +5,14 @@ is registered a second time in mmseg's own registries, so that after ``import tv
 name ``type='ThinkingViT'`` is found as well.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import mmengine.registry as mmengine_registry
 import mmseg.registry as mmseg_registry
 from mmengine.registry import Registry
+
+from .utils.checks import check
 
 _KINDS = (
     "MODELS",
@@ -45,13 +48,10 @@ PRUNINGS = Registry("pruning", scope="tvit_seg", locations=["tvit_seg"])
 
 
 def register(kind: str) -> Callable[[type], type]:
-    """Registers a class under its name, in this scope and in mmseg's.
+    """Make a decorator that registers a class under its name, in this scope and in mmseg's.
 
     Args:
-        kind: Name of the registry, such as ``MODELS``; those above are known.
-
-    Returns:
-        The decorator for the class.
+        kind: Name of a registry above, such as ``MODELS``.
     """
 
     def decorator(cls: type) -> type:
@@ -60,3 +60,22 @@ def register(kind: str) -> Callable[[type], type]:
         return cls
 
     return decorator
+
+
+def build_own(registry: Registry, name: str, config: Mapping[str, Any], **options: Any) -> Any:
+    """Build an object of ``GATES`` or ``PRUNINGS``, whatever mmengine's default scope is.
+
+    Args:
+        registry: One of the two.
+        name: Argument that holds the config, for messages.
+        config: Registered class (or its name, with or without a scope) as ``type``, and arguments.
+        **options: Further arguments.
+
+    Raises:
+        ConfigError: If the config is no dict or names no registered class.
+    """
+    kind = config.get("type") if isinstance(config, Mapping) else None
+    known = registry.module_dict
+    cls = kind if isinstance(kind, type) else known.get(str(kind).split(".")[-1])
+    check(cls is not None, name, config, f"None or a dict with a type out of {sorted(known)}")
+    return cls(**{key: value for key, value in config.items() if key != "type"}, **options)

@@ -58,9 +58,7 @@ def test_arguments_that_are_added_on_the_way_are_not_told():
 
 def test_our_own_messages_are_kept(tmp_path):
     cfg = Config(dict(model=dict(type="ThinkingViT", thinking_stages=(4, 2))))
-    message = (
-        r"^model=ThinkingViT\(.*\) cannot be built: thinking_stages=\(4, 2\) must be increasing"
-    )
+    message = r"thinking_stages must be increasing, got \(4, 2\)$"
     with Components(cfg).naming():
         with pytest.raises(ConfigError, match=message):
             MODELS.build(cfg.model)

@@ -1,4 +1,4 @@
-"""What every thinking backbone must keep to, whatever its architecture."""
+"""Contract of every thinking backbone, whatever its architecture."""
 
 import copy
 from collections import Counter
@@ -6,11 +6,11 @@ from collections import Counter
 import pytest
 import torch
 
-from tvit_seg import EntropyGate, FixedGate, RandomGate, Thought
+from tvit_seg import EntropyGate, FixedGate, RandomGate
+from tvit_seg.errors import ConfigError
 from tvit_seg.models.layers import NestedLayerNorm
-from tvit_seg.thinking import think
 
-SIZES = [(64, 64), (48, 96), (50, 41), (17, 70)]
+SIZES = [(48, 96), (50, 41), (17, 70)]
 
 
 def close(a, b, atol=1e-5):
@@ -19,7 +19,7 @@ def close(a, b, atol=1e-5):
 
 
 class BackboneContract:
-    """Subclasses say how to build a small backbone with an image-level head and n stages."""
+    """Subclasses build a small backbone with an image-level head and ``num_stages`` stages."""
 
     num_stages = 2
 
@@ -76,7 +76,7 @@ class BackboneContract:
             assert torch.isfinite(thought.entropy[:, : stage + 1]).all()
             assert torch.isnan(thought.entropy[:, stage + 1 :]).all()
 
-    @pytest.mark.parametrize("seed", range(5))
+    @pytest.mark.parametrize("seed", range(2))
     @torch.no_grad()
     def test_batch_mates_change_nothing(self, seed):
         torch.manual_seed(seed)
@@ -137,7 +137,7 @@ class BackboneContract:
         for a, b in zip(plain.parameters(), checkpointed.parameters(), strict=True):
             close(a.grad, b.grad)
 
-    def test_drop_in_training_draws_exits_by_loss_weight(self):
+    def test_drop_in_training_samples_exits_by_loss_weight(self):
         weights = [1.0] + [3.0 / (self.num_stages - 1)] * (self.num_stages - 1)
         backbone = self.lively(loss_weights=weights).train()
         counts = self.count_images(backbone)
@@ -148,7 +148,7 @@ class BackboneContract:
         assert backbone.recycle[0].scale.grad.abs() > 0
 
     def test_drop_in_estimates_the_joint_loss(self):
-        """The average over draws is the weighted sum over stages."""
+        """The average over samples is the weighted sum over stages."""
         backbone = self.lively().train()
         image = torch.randn(1, 3, 16, 16)
         with torch.no_grad():
@@ -157,19 +157,31 @@ class BackboneContract:
                 weight * out.features[-1].square().mean()
                 for weight, out in zip(backbone.loss_weights, outputs, strict=True)
             )
-            drawn = backbone(image.expand(2000, -1, -1, -1))[-1].square().mean()
+            sampled = backbone(image.expand(2000, -1, -1, -1))[-1].square().mean()
             spread = torch.stack([out.features[-1].square().mean() for out in outputs]).std()
-        assert abs(drawn - joint) < 5 * spread / 2000**0.5 + 1e-6
+        assert abs(sampled - joint) < 5 * spread / 2000**0.5 + 1e-6
 
-    @pytest.mark.parametrize("mlp_ratio", [2.6, 0.9])
     @torch.no_grad()
-    def test_hidden_widths_that_are_no_whole_numbers(self, mlp_ratio):
-        outputs = self.lively(mlp_ratio=mlp_ratio).forward_stages(torch.randn(2, 3, 64, 64))
+    def test_hidden_widths_that_are_no_whole_numbers(self):
+        outputs = self.lively(mlp_ratio=2.6).forward_stages(torch.randn(2, 3, 64, 64))
         assert all(torch.isfinite(output.tokens).all() for output in outputs)
 
-    def test_square_patches_may_be_given_twice(self):
-        backbone = self.build()
-        assert self.build(patch_size=(backbone.patch_size,) * 2).patch_size == backbone.patch_size
+    def test_drop_path_is_random_in_training_only(self):
+        backbone = self.build(drop_path_rate=0.5)
+        images = torch.randn(4, 3, 64, 64)
+        for training in (True, False):
+            backbone.train(training)
+            with torch.no_grad():
+                a, b = (backbone.forward_stages(images)[-1].tokens for _ in range(2))
+            assert torch.equal(a, b) != training
+
+    @torch.no_grad()
+    def test_embedding_is_computed_once(self):
+        backbone, images = self.build(), torch.randn(1, 3, 50, 64)
+        narrow = backbone.embed(images, 0)
+        wide = backbone.embed(images, self.num_stages - 1, narrow)
+        assert torch.equal(wide[..., : narrow.shape[-1]], narrow)
+        close(wide, backbone.embed(images, self.num_stages - 1))
 
     def test_frozen_norms(self):
         backbone = self.build(norm_cfg=dict(type="LN", requires_grad=False)).train()
@@ -190,7 +202,7 @@ class BackboneContract:
         close(fresh.think(images, FixedGate(-1)).logits, expected)
 
     @torch.no_grad()
-    def test_every_stage_is_left_by_someone(self):
+    def test_images_exit_at_every_stage(self):
         backbone = self.lively()
         exits = backbone.think(torch.randn(64, 3, 16, 16), RandomGate(0.4, seed=0)).exit_stage
         assert set(exits.tolist()) == set(range(backbone.num_stages))
@@ -204,7 +216,7 @@ class BackboneContract:
 
     @torch.no_grad()
     def test_one_class_needs_sigmoid(self):
-        with pytest.raises(ValueError, match="one class has no softmax entropy"):
+        with pytest.raises(ConfigError, match="EntropyGate use_sigmoid must be True"):
             self.build(num_classes=1, gate=dict(type="EntropyGate", threshold=0.1))
         gate = dict(type="EntropyGate", threshold=0.1, use_sigmoid=True)
         assert self.build(num_classes=1, gate=gate).gate.use_sigmoid
@@ -221,36 +233,20 @@ class BackboneContract:
         assert thought.entropy.dtype == torch.float32
         assert torch.isfinite(thought.features[-1]).all()
 
-    def test_bad_loss_weights(self):
-        others = [1.0] * (self.num_stages - 1)
-        for weights, message in (
-            ([1.0] * 9, "has 9 entries"),
-            ([*others, -1.0], r"-1.0\] must be finite, >= 0"),
-            ([0.0, *[0.0 for _ in others]], "not all 0"),
-            ([float("nan"), *others], "must be finite"),
-            (1, "must be a list"),
-        ):
-            with pytest.raises(ValueError, match=message):
-                self.build(loss_weights=weights)
-
     def test_bad_gates(self):
-        n = self.num_stages
-        for gate, message in (
-            (dict(type="EntropyGate", threshold=-0.1), r"threshold=-0.1 must be a number >= 0"),
-            (dict(type="EntropyGate", threshold=float("nan")), "threshold=nan must be"),
-            (dict(type="EntropyGate", threshold=1, topk=1000), "topk=1000 is above the number"),
-            (dict(type="PixelEntropyGate", threshold=1), "needs a decode head"),
-            (dict(type="FixedGate", stage=9), rf"stage=9 must be an integer in \[-{n}, {n - 1}\]"),
-            (dict(type="RandomGate", p=1.5), r"p=1.5 must lie in \[0, 1\]"),
-            (dict(type="RandomGate", p=[0.5] * n), f"has {n} probabilities"),
-            (dict(type="RandomGate", p=0.5, seed=-1), "seed=-1 must be None or an integer >= 0"),
-            (dict(type="NoGate"), "must name one of"),
+        for gate, field in (
+            (dict(type="EntropyGate", threshold=-0.1), "gate threshold"),
+            (dict(type="EntropyGate", threshold=1, topk=1000), "gate topk"),
+            (dict(type="PixelEntropyGate", threshold=1), "PixelEntropyGate"),
+            (dict(type="FixedGate", stage=9), "FixedGate stage"),
+            (dict(type="RandomGate", p=[0.5] * self.num_stages), "RandomGate p"),
+            (dict(type="NoGate"), "gate must be"),
         ):
-            with pytest.raises(ValueError, match=message):
+            with pytest.raises(ConfigError, match=field):
                 self.build(gate=gate)
 
     def test_entropy_gate_needs_a_head(self):
-        with pytest.raises(ValueError, match="num_classes=0"):
+        with pytest.raises(ConfigError, match="num_classes must be >= 1"):
             self.build(num_classes=0, gate=dict(type="EntropyGate", threshold=1.0))
 
     @torch.no_grad()
@@ -259,10 +255,3 @@ class BackboneContract:
         thought = backbone.think(torch.randn(2, 3, 64, 64))
         assert thought.logits is None
         assert torch.isnan(thought.entropy).all()
-
-    @torch.no_grad()
-    def test_the_loop_is_shared(self):
-        backbone = self.lively()
-        thought = think(backbone, torch.randn(2, 3, 64, 64), FixedGate(0))
-        assert isinstance(thought, Thought)
-        assert thought.seg_logits is None

@@ -1,4 +1,4 @@
-"""Two and three processes compute the losses and gradients of one with the joint batch."""
+"""Several processes compute the losses and gradients of one with the joint batch."""
 
 import sys
 from pathlib import Path
@@ -69,7 +69,7 @@ if digit_version(mmseg.__version__) < digit_version("1.3"):
 
 
 def certain(scores):
-    """Keeps what scores highest, without noise, with the gradient of the scores."""
+    """Keeps the highest scores, without noise, with the gradient of the scores."""
     kept = scores.softmax(-1)[..., :1]
     return (kept > 0.5).float() + kept - kept.detach()
 
@@ -88,7 +88,7 @@ def batch(name, rank, processes):
 
 
 def train(name, rank=0, processes=1):
-    """What two steps log, and the gradients of the second, which depend on the first."""
+    """Logs of two steps, and gradients of the second, which depend on the first."""
     torch.manual_seed(2)  # with others, rounding may decide whether a token is kept
     model = step = CASES[name]().train()
     if processes > 1:
@@ -104,7 +104,7 @@ def train(name, rank=0, processes=1):
             if logged:
                 optimizer.step()
                 optimizer.zero_grad()
-            # each process draws something else, the first one's counts
+            # each process chooses differently, the first one's choice counts
             with mock.patch("random.choice", lambda among: among[rank % len(among)]):
                 loss, log_vars = model.parse_losses(step(inputs, data_samples, mode="loss"))
             loss.backward()
@@ -113,13 +113,14 @@ def train(name, rank=0, processes=1):
     return logged, grads
 
 
-@pytest.fixture(scope="module", params=[2, 3])
-def together(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
-    run_together(request.param, __file__, folder / "found.pth", cwd=folder)
+    run_together(2, __file__, folder / "found.pth", cwd=folder)
     return torch.load(folder / "found.pth", weights_only=True)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", CASES)
 def test_as_one_process(name, together):
     logged, grads = train(name)

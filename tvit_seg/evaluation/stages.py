@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..models.classifiers import ThinkingClassifier
 from ..models.segmentors import ThinkingEncoderDecoder
-from ..models.segmentors.postprocess import class_map, restore, stays
+from ..models.segmentors.postprocess import class_map, has_original_size, to_original_size
 from ..models.segmentors.windows import Windows
 from ..thinking import measure
 from ..utils.timing import Stopwatch
@@ -99,7 +99,7 @@ class WindowComposer:
         self.metainfo = metainfo
         self._boxes = windows.boxes.tolist()
         self._exits: list[int | None] = [None] * len(windows)
-        self._keeps_size = stays(windows.size, metainfo)
+        self._keeps_size = has_original_size(windows.size, metainfo)
         if len(windows) > 1:
             first = logits[0][0]
             self._cover = windows.cover(first)
@@ -143,7 +143,7 @@ class WindowComposer:
             self._labels[area] = self._classes(canvas)
 
     def _to_original_size(self, canvas: Tensor) -> Tensor:
-        return restore(canvas, self.metainfo, self.model.align_corners)
+        return to_original_size(canvas, self.metainfo, self.model.align_corners)
 
     def _classes(self, logits: Tensor) -> Tensor:
         scores = logits.sigmoid() if len(logits) == 1 else logits

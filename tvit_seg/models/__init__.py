@@ -1,1 +1,1 @@
-"""Networks that think, part by part: layers, gates, pruning, backbones, segmentors, classifiers."""
+"""Thinking networks by part: layers, gates, pruning, backbones, segmentors, classifiers."""

@@ -15,18 +15,18 @@ _RECOMPILES = 64
 
 
 def compile_blocks(model: nn.Module, **options: Any) -> bool:
-    """Compiles the transformer blocks, those of decode heads too, in place; names stay.
+    """Compile the transformer blocks, those of decode heads too, in place; names stay.
 
-    All blocks share their graphs, and the number of images is a symbol from the second one seen on:
+    All blocks share their graphs, and the number of images becomes a symbol with the second one:
     each stage compiles at most three times (the first batch, a single image, any other number), and
-    as often again where image sizes vary. Without a working compiler the model stays as it is.
+    as often again where image sizes vary. Without a working compiler there is a warning.
 
     Args:
         model: A thinking backbone, segmentor or classifier.
         **options: Of ``torch.compile``.
 
     Returns:
-        Whether it was compiled.
+        True if the model was compiled.
     """
     device = next(model.parameters()).device
     reason = why_not(device, **options)
@@ -43,12 +43,7 @@ def compile_blocks(model: nn.Module, **options: Any) -> bool:
 
 
 def compile_as_configured(model: nn.Module, option: bool | dict | None) -> None:
-    """Compiles if a config says so.
-
-    Args:
-        model: As above.
-        option: ``compile`` of the config: True, options of ``torch.compile``, or nothing.
-    """
+    """Compile if ``compile`` of a config is True or options of ``torch.compile``."""
     if option:
         compile_blocks(model, **({} if option is True else option))
 
@@ -65,12 +60,7 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
 
 
 def why_not(device: torch.device, **options: Any) -> str | None:
-    """Why nothing can be compiled for a device, found out by trying; None if it can.
-
-    Args:
-        device: Where the model is.
-        **options: Of ``torch.compile``.
-    """
+    """Reason why nothing can be compiled for a device, found by trying; None if it can."""
     try:
         torch.compile(_probe, **options)(torch.ones(4, device=device))
     except RuntimeError as error:  # without g++, Triton, or a new enough GPU: one class for each

@@ -1,4 +1,4 @@
-"""Averages over the joint batch of several processes.
+"""Average over the joint batch of several processes.
 
 ``DistributedDataParallel`` averages gradients over processes. That is the gradient of the joint
 batch where a loss is a mean over images, of which each process has the same number, but not where
@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 
 def joint_share(count: Tensor) -> Tensor:
-    """Makes the average over processes of means the mean over the items of all processes.
+    """Factor that makes an average of the processes' means the mean over the items of all.
 
-    Every process has to call it, since they tell each other their counts.
+    Every process has to call it, since it averages over processes.
 
     Args:
-        count: Scalar, how many items (or what weight) this process takes the mean of.
+        count: Scalar, number (or weight) of the items that this process takes the mean of.
 
     Returns:
         Scalar to multiply that mean by: the count over its average, 1 for a single process.
@@ -34,15 +34,12 @@ def joint_share(count: Tensor) -> Tensor:
 
 
 def average_jointly(model: nn.Module) -> None:
-    """Has every ``CrossEntropyLoss`` in a model average over the labelled pixels of all processes.
+    """Make every ``CrossEntropyLoss`` of a model average over the labelled pixels of all processes.
 
     mmseg's averages over those of its own process. Nothing changes for a single process.
-
-    Args:
-        model: Its losses are changed, for calls in training mode.
     """
     for module in model.modules():
-        if isinstance(module, CrossEntropyLoss):
+        if isinstance(module, CrossEntropyLoss):  # a hook on this instance; mmseg's class stays
             module.register_forward_hook(_scale_to_joint_mean, with_kwargs=True)
 
 
@@ -64,11 +61,7 @@ def _scale_to_joint_mean(
 
 
 def average_logs(log_vars: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What to log, averaged over all processes.
-
-    Args:
-        log_vars: Scalars by name, the same names on every process.
-    """
+    """Average scalars to log, the same names on every process, over all processes."""
     if get_world_size() == 1:
         return log_vars
     values = torch.stack([value.detach().float() for value in log_vars.values()])
@@ -77,16 +70,9 @@ def average_logs(log_vars: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 class JointLogs:
-    """A model, by its other base class, that logs the averages over all processes."""
+    """Mixin before a model's base class: logs the averages over all processes."""
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """As in mmengine, but what is logged is the average over all processes.
-
-        Args:
-            losses: Of one step, by name.
-
-        Returns:
-            The sum to minimise, and what to log.
-        """
+        """Sum of the losses of one step to minimise, and their averages to log."""
         loss, log_vars = super().parse_losses(losses)
         return loss, average_logs(log_vars)

@@ -28,6 +28,13 @@ def check_integer(name: str, value: Any, minimum: int = 1) -> int:
     return int(value)
 
 
+def check_index(name: str, value: Any, length: int) -> int:
+    """Return an index of a sequence, counted from 0; negative ones count from the end."""
+    fits = isinstance(value, Integral) and not isinstance(value, bool) and -length <= value < length
+    check(fits, name, value, f"an integer in [{-length}, {length - 1}]")
+    return int(value) % length
+
+
 def check_number(name: str, value: Any, minimum: float = 0.0, maximum: float = inf) -> float:
     """Return a number in ``[minimum, maximum]``; bools and NaN are refused."""
     fits = isinstance(value, Real) and not isinstance(value, bool) and minimum <= value <= maximum

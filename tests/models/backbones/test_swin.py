@@ -3,11 +3,11 @@
 import pytest
 import torch
 from helpers.contracts import BackboneContract, close
-from mmengine import ConfigDict
 from mmseg.registry import MODELS
 from timm.models.swin_transformer import SwinTransformer
 
 from tvit_seg import EntropyGate, FixedGate, ThinkingSwin, convert_state_dict
+from tvit_seg.errors import ConfigError
 from tvit_seg.models.layers import window_attention
 from tvit_seg.models.layers.window_attention import shift_mask
 
@@ -133,124 +133,13 @@ def test_full_width_equals_mmseg(size):
         close(mine, other)
 
 
-@pytest.mark.parametrize("size", [(64, 64), (37, 50), (5, 9)])
+@pytest.mark.parametrize("size", [(37, 50), (5, 9)])
 @torch.no_grad()
 def test_whole_windows_equal_mmseg_on_small_levels(size):
     theirs, ours = mmseg_pair(levels=3, always_partition=True)
     images = torch.randn(2, 3, *size)
     for mine, other in zip(ours(images), theirs(images), strict=True):
         close(mine, other)
-
-
-@torch.no_grad()
-def test_default_partition_differs_from_mmseg_on_small_levels():
-    """What ``always_partition`` is for."""
-    theirs, ours = mmseg_pair(levels=3)
-    images = torch.randn(2, 3, 64, 64)
-    assert not torch.allclose(ours(images)[-1], theirs(images)[-1], atol=1e-3)
-
-
-def test_takes_mmsegs_arguments():
-    """Those of mmseg's UPerNet Swin configs, all at once."""
-    backbone = MODELS.build(
-        dict(
-            type="ThinkingSwin",
-            pretrain_img_size=224,
-            embed_dims=96,
-            patch_size=4,
-            window_size=7,
-            mlp_ratio=4,
-            depths=[1, 1, 1, 1],
-            num_heads=[3, 6, 12, 24],
-            strides=(4, 2, 2, 2),
-            out_indices=(0, 1, 2, 3),
-            qkv_bias=True,
-            qk_scale=None,
-            patch_norm=True,
-            drop_rate=0.0,
-            attn_drop_rate=0.0,
-            drop_path_rate=0.3,
-            use_abs_pos_embed=False,
-            act_cfg=dict(type="GELU"),
-            norm_cfg=dict(type="LN", requires_grad=True),
-        )
-    )
-    assert backbone.stage_dims == ((96, 96, 192, 384), (96, 192, 384, 768))
-
-
-def test_heads_double_from_level_to_level():
-    """A narrow stage alone is the narrow stage of the same model."""
-    backbone = ThinkingSwin(depths=(1, 1, 1, 1), thinking_stages=((3, 3, 6, 12),))
-    assert backbone.level_dims == (96, 192, 384, 768)
-    assert backbone.stage_dims == ((96, 96, 192, 384),)
-
-
-def upernet(kind, **test_cfg):
-    """A segmentor of that kind in which half of the images think on."""
-    head = dict(
-        type="UPerHead",
-        in_channels=[16, 32],
-        in_index=[0, 1],
-        channels=8,
-        num_classes=3,
-        norm_cfg=dict(type="GN", num_groups=4),
-    )
-    gate = dict(type="RandomGate", p=0.5, seed=0)
-    backbone = dict(type="tvit_seg.ThinkingSwin", gate=gate, **SMALL)
-    cfg = dict(type=kind, backbone=backbone, decode_head=head, test_cfg=ConfigDict(test_cfg))
-    return MODELS.build(cfg).eval()
-
-
-@pytest.mark.parametrize(
-    "test_cfg", [dict(mode="whole"), dict(mode="slide", crop_size=(32, 32), stride=(24, 24))]
-)
-@torch.no_grad()
-def test_thinking_segmentor_does_not_depend_on_batch_mates(test_cfg):
-    model = upernet("ThinkingEncoderDecoder", **test_cfg)
-    images = torch.randn(4, 3, 50, 41)
-    results = model.predict(images)
-    assert {stage for result in results for stage in result.exit_stage.flatten().tolist()} == {0, 1}
-    for image, result in zip(images, results, strict=True):
-        alone = model.predict(image[None])[0]
-        assert torch.equal(alone.exit_stage, result.exit_stage)
-        assert result.seg_logits.data.shape == (3, 50, 41)
-        close(alone.seg_logits.data, result.seg_logits.data)
-
-
-@torch.no_grad()
-def test_drop_in_for_mmseg():
-    """In a segmentor that knows nothing of stages."""
-    model = upernet("EncoderDecoder", mode="whole")
-    images = torch.randn(4, 3, 50, 41)
-    assert len(set(model.backbone.think(images).exit_stage.tolist())) > 1
-    assert model.predict(images)[0].seg_logits.data.shape == (3, 50, 41)
-
-
-@pytest.mark.parametrize(
-    ("depths", "embed_dims", "stages"),
-    [
-        ((2, 2, 6, 2), 96, ((3, 3, 6, 12), (3, 6, 12, 24))),
-        ((2, 2, 18, 2), 128, ((4, 4, 8, 16), (4, 8, 16, 32))),
-    ],
-)
-@torch.no_grad()
-def test_published_configurations(depths, embed_dims, stages):
-    with torch.device("meta"):
-        backbone = ThinkingSwin(depths=depths, thinking_stages=stages).eval()
-    assert backbone.embed_dims == embed_dims
-    outputs = backbone.forward_stages(torch.empty(1, 3, 64, 64, device="meta"))
-    assert [out.tokens.shape for out in outputs] == [(1, 2, 2, 32 * s[-1]) for s in stages]
-    shapes = [(1, embed_dims * 2**level, 16 >> level, 16 >> level) for level in range(4)]
-    assert [m.shape for m in outputs[0].features] == shapes
-
-
-@torch.no_grad()
-def test_narrow_maps_are_padded_with_zeros():
-    backbone = ThinkingSwin(**SMALL).eval()
-    maps = backbone.think(torch.randn(1, 3, 64, 64), FixedGate(0)).features
-    assert [m.shape[1] for m in maps] == [16, 32]
-    assert (maps[1][:, 16:] == 0).all()
-    assert (maps[0].abs().sum((0, 2, 3)) > 0).all()
 
 
 @torch.no_grad()
@@ -262,19 +151,6 @@ def test_out_indices_choose_levels():
         missing, _ = some.load_state_dict(every.state_dict(), strict=False)
         assert not missing
         close(some(images), tuple(every(images)[level] for level in wanted))
-
-
-@torch.no_grad()
-def test_embedding_is_computed_once():
-    stages = ((1, 2), (2, 3), (2, 4))
-    backbone = ThinkingSwin(**{**SMALL, "thinking_stages": stages}).eval()
-    images = torch.randn(1, 3, 50, 64)
-    narrow = backbone.embed(images, 0)
-    wide = backbone.embed(images, 1, narrow)
-    assert wide.shape == (1, 13, 16, 16)
-    assert torch.equal(wide[..., :8], narrow)
-    close(wide, backbone.embed(images, 1))
-    assert backbone.embed(images, 2, wide) is wide
 
 
 @torch.no_grad()
@@ -300,13 +176,6 @@ def test_masks_made_in_inference_serve_training():
     backbone.train().forward_stages(images)[1].tokens.sum().backward()
 
 
-@torch.no_grad()
-def test_images_below_one_window():
-    backbone = ThinkingSwin(**{**SMALL, "window_size": 7}).eval()
-    maps = backbone(torch.randn(2, 3, 3, 9))
-    assert [tuple(m.shape[2:]) for m in maps] == [(1, 3), (1, 2)]
-
-
 @pytest.mark.parametrize("count", [-1, 0, 1, 2])
 def test_frozen_levels(count):
     """As many as mmseg freezes, with the merging that follows them; norm of the last included."""
@@ -320,59 +189,29 @@ def test_frozen_levels(count):
     assert backbone.layers[1].training == (count < 2)
 
 
-def test_drop_path_is_random_in_training_only():
-    backbone = ThinkingSwin(**{**SMALL, "drop_path_rate": 0.5})
-    images = torch.randn(4, 3, 64, 64)
-    with torch.no_grad():
-        a, b = (backbone.train().forward_stages(images)[1].tokens for _ in range(2))
-        assert not torch.equal(a, b)
-        a, b = (backbone.eval().forward_stages(images)[1].tokens for _ in range(2))
-        assert torch.equal(a, b)
-
-
-@pytest.mark.parametrize("name", ["ThinkingSwin", "tvit_seg.ThinkingSwin"])
-def test_registered(name):
-    assert isinstance(MODELS.build(dict(type=name, **SMALL)), ThinkingSwin)
-
-
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "field"),
     [
-        (dict(thinking_stages=()), r"thinking_stages=\(\) must list"),
-        (dict(thinking_stages=(2, 4)), r"thinking_stages\[0\]=2 must list one integer"),
-        (dict(thinking_stages=((2, 2), (2,))), r"\[1\]=\(2,\) has 1 levels, depths has 2"),
-        (dict(thinking_stages=((2, 2, 2),)), r"\[0\]=\(2, 2, 2\) has 3 levels, depths has 2"),
-        (dict(thinking_stages=((2, 2), (1, 4))), r"\[1\]=\(1, 4\) has 1 heads at level 0, fewer"),
-        (dict(thinking_stages=((2, 2), (2, 2))), r"\[1\]=\(2, 2\) adds no heads"),
-        (dict(thinking_stages=((2, 2), (2, 5))), r"5 heads at level 1, above num_heads=\(2, 4\)"),
-        (dict(thinking_stages=((0, 2), (2, 4))), r"thinking_stages\[0\]=\(0, 2\) must be integers"),
-        (dict(num_heads=(2, 4, 8)), r"num_heads=\(2, 4, 8\) has 3 levels"),
-        (dict(num_heads=(2, 5)), "the 32 channels of level 1 .* not divisible by 5 heads"),
-        (dict(depths=()), r"depths=\(\) must list"),
-        (dict(depths=(2, 0)), r"depths=\(2, 0\) must be integers >= 1"),
-        (dict(strides=(4, 1)), r"strides=\(4, 1\) must be \(4, 2\)"),
-        (dict(slicing="middle"), "slicing='middle' must be 'grouped' or 'leading'"),
-        (dict(norm_cfg=dict(type="BN")), "type='LN'"),
-        (dict(window_size=0), "window_size=0 must be an integer >= 1"),
-        (dict(patch_size=(4, 8)), r"patch_size=\(4, 8\) must be an integer >= 1 \(square"),
-        (dict(mlp_ratio=-1), "mlp_ratio=-1 must be > 0"),
-        (dict(out_indices=(0, 2)), "must be below the number of levels=2"),
-        (dict(drop_path_rate=1.0), "drop_path_rate=1.0 must lie"),
-        (dict(frozen_stages=3), r"frozen_stages=3 must lie in \[-1, 2\]"),
-        (dict(use_abs_pos_embed=True), "use_abs_pos_embed=True is not possible"),
-        (dict(patch_norm=False), "patch_norm=False is not possible"),
-        (dict(qk_scale=0.1), "qk_scale=0.1 is not possible"),
-        (dict(pretrained="a", init_cfg=dict(type="Pretrained", checkpoint="b")), "same time"),
+        (dict(thinking_stages=()), "thinking_stages"),
+        (dict(thinking_stages=(2, 4)), r"thinking_stages\[0\]"),
+        (dict(thinking_stages=((2, 2), (2,))), "one for each of 2 levels"),
+        (dict(thinking_stages=((2, 2), (1, 4))), "thinking_stages must be increasing"),
+        (dict(thinking_stages=((2, 2), (2, 2))), "thinking_stages must be increasing"),
+        (dict(thinking_stages=((2, 2), (2, 5))), r"within num_heads=\(2, 4\)"),
+        (dict(num_heads=(2, 4, 8)), "one for each of 2 levels"),
+        (dict(num_heads=(2, 5)), "num_heads must be divisors"),
+        (dict(depths=(2, 0)), "depths"),
+        (dict(strides=(4, 1)), "strides"),
+        (dict(slicing="middle"), "slicing"),
+        (dict(window_size=0), "window_size"),
+        (dict(embed_dims=0), "embed_dims"),
+        (dict(frozen_stages=3), "frozen_stages"),
+        (dict(use_abs_pos_embed=True), "use_abs_pos_embed"),
     ],
 )
-def test_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
+def test_bad_arguments(arguments, field):
+    with pytest.raises(ConfigError, match=field):
         ThinkingSwin(**{**SMALL, **arguments})
-
-
-def test_unknown_argument():
-    with pytest.raises(TypeError, match="ThinkingSwin has no argument 'depth'"):
-        ThinkingSwin(**SMALL, depth=3)
 
 
 @pytest.mark.parametrize(
@@ -409,8 +248,3 @@ def test_predicts_after_an_export():
         for one, other in zip(swin.forward_stages(images)[-1].features, exported, strict=True):
             assert type(one) is torch.Tensor
             torch.testing.assert_close(one, other)
-
-
-def test_embed_dims():
-    with pytest.raises(ValueError, match="embed_dims=0 must be an integer >= 1"):
-        ThinkingSwin(embed_dims=0)

@@ -1,4 +1,4 @@
-"""What a batch looks like when it reaches the classifier."""
+"""Preprocessing of a batch for classifiers."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from helpers.builders import class_samples
 from helpers.contracts import close
 from timm.data import Mixup
 
+from tvit_seg.errors import ConfigError
 from tvit_seg.models.classifiers import ClsDataPreProcessor
 
 MIXUP = dict(mixup_alpha=0.8, cutmix_alpha=1.0)
@@ -26,12 +27,6 @@ def test_normalises(training):
     expected = (torch.stack(data["inputs"])[:, 1].float() - 20) / 4
     close(inputs[:, 1], expected)
     close(prepare(dict(inputs=torch.stack(data["inputs"])), training)["inputs"], inputs)
-
-
-def test_the_default_is_imagenet():
-    white = dict(inputs=[torch.full((3, 2, 2), 255, dtype=torch.uint8)])
-    red = ClsDataPreProcessor()(white)["inputs"][0, 0, 0, 0]
-    assert red.item() == pytest.approx((1 - 0.485) / 0.229, abs=1e-5)
 
 
 def test_mixes_as_timm_does():
@@ -72,26 +67,15 @@ def test_mixup_needs_an_even_batch():
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "message"),
+    ("options", "field"),
     [
-        (dict(mixup=MIXUP), "mixup needs num_classes"),
-        (dict(mixup=dict(label_smoothing=0.1), num_classes=5), "set label_smoothing in"),
-        (dict(mean=(1, 2), std=(1, 2, 3)), "one entry for each channel"),
+        (dict(mixup=MIXUP), "num_classes"),
+        (dict(mixup=dict(label_smoothing=0.1), num_classes=5), "mixup label_smoothing"),
+        (dict(mixup=dict(prob=1.1), num_classes=3), "mixup prob"),
+        (dict(mixup=dict(switch_prob="1"), num_classes=3), "mixup switch_prob"),
+        (dict(random_erasing=dict(min_area="0.1")), "random_erasing min_area"),
     ],
 )
-def test_bad_arguments(kwargs, message):
-    with pytest.raises(ValueError, match=message):
-        ClsDataPreProcessor(**kwargs)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (dict(mixup=dict(prob="1.0"), num_classes=3), r"mixup prob='1\.0' must be a number"),
-        (dict(random_erasing=dict(probability=None)), "random_erasing probability=None must be"),
-        (dict(mixup=dict(prob=1.1), num_classes=3), r"mixup prob=1\.1 must lie in \[0, 1\]"),
-    ],
-)
-def test_numbers_are_numbers(options, message):
-    with pytest.raises(ValueError, match=message):
+def test_bad_arguments(options, field):
+    with pytest.raises(ConfigError, match=f"{field} must be"):
         ClsDataPreProcessor(**options)

@@ -13,7 +13,10 @@ from helpers.processes import run_together
 
 from tvit_seg.engine import ThinkingRunner, close_distributed, prepare_distributed
 
-pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
+pytestmark = [
+    pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU"),
+    pytest.mark.integration,
+]
 SANDWICH = {
     "model.sandwich": True,
     "model.backbone.thinking_stages": (1, 2, 3, 4),
@@ -52,8 +55,8 @@ def test_the_same_losses(tmp_path, changes):
     assert len(alone["train/loss"]) == 6
     assert alone["train/lr"] == [5e-4] * 6
     if changes:  # the stage in between varies
-        drawn = [len(alone[f"train/stage{stage}.loss"]) for stage in (1, 2)]
-        assert sum(drawn) == 6 and min(drawn) > 0
+        chosen = [len(alone[f"train/stage{stage}.loss"]) for stage in (1, 2)]
+        assert sum(chosen) == 6 and min(chosen) > 0
 
     run_together(2, __file__, root, tmp_path / "two", json.dumps(changes), cwd=tmp_path)
     together = json.loads((tmp_path / "two" / "curves.json").read_text())

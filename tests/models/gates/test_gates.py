@@ -26,19 +26,6 @@ def output(logits=None, images=None, stage=0, num_stages=2):
     )
 
 
-def test_uniform_prediction_has_the_largest_entropy():
-    flat = torch.zeros(1, 20)
-    assert softmax_entropy(flat).item() == pytest.approx(math.log(20))
-    assert softmax_entropy(flat, topk=10).item() == pytest.approx(math.log(10))
-    assert sigmoid_entropy(flat).item() == pytest.approx(math.log(2))
-
-
-def test_certain_prediction_has_none():
-    sure = torch.tensor([[1000.0, -1000.0, -1000.0]])
-    for entropy in (softmax_entropy(sure), softmax_entropy(sure, 2), sigmoid_entropy(sure)):
-        assert entropy.item() == pytest.approx(0, abs=1e-6)
-
-
 def test_top_k_is_the_renormalised_head_of_the_distribution():
     logits = torch.randn(5, 30)
     p = logits.softmax(-1).topk(10).values
@@ -65,44 +52,12 @@ def test_pixel_entropy_is_the_mean_over_pixels():
     st.lists(st.floats(-1e4, 1e4), min_size=2, max_size=8),
     st.one_of(st.none(), st.integers(2, 8)),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_entropy_bounds(values, topk):
     logits = torch.tensor([values])
     topk = topk and min(topk, len(values))
     assert -1e-6 <= softmax_entropy(logits, topk).item() <= math.log(topk or len(values)) + 1e-5
     assert -1e-6 <= sigmoid_entropy(logits, topk).item() <= math.log(2) + 1e-5
-
-
-@given(st.lists(st.floats(0, 3), min_size=2, max_size=6).map(sorted))
-@settings(max_examples=50, deadline=None)
-def test_more_images_stop_as_the_threshold_rises(thresholds):
-    logits = torch.randn(20, 5, generator=torch.Generator().manual_seed(1))
-    out = output(logits)
-    counts = []
-    for threshold in thresholds:
-        gate = EntropyGate(threshold)
-        counts.append(gate.stop(out, gate.entropy(out)).sum().item())
-    assert counts == sorted(counts)
-
-
-def test_entropy_gate_threshold_zero_never_stops():
-    sure = torch.tensor([[1e4, 0.0]])
-    gate = EntropyGate(0)
-    assert not gate.stop(output(sure), gate.entropy(output(sure))).any()
-
-
-def test_pixel_gate_decodes_once():
-    calls = []
-
-    def decode(features):
-        calls.append(len(features[0]))
-        return torch.zeros(len(features[0]), 3, 4, 4)
-
-    gate, images = PixelEntropyGate(2.0), torch.zeros(2, 3, 8, 8)
-    out, entropy = measure(gate, output(torch.zeros(2, 3)), images, decode)
-    assert gate.stop(out, entropy).all()
-    assert out.seg_logits.shape == (2, 3, 4, 4)
-    assert calls == [2]
 
 
 def test_pixel_gate_without_a_decode_head():
@@ -126,28 +81,26 @@ def test_random_gate_with_a_seed_depends_on_the_image_alone():
     order = torch.randperm(50)
     assert torch.equal(gate.stop(output(images=images[order]), None), stops[order])
     assert not torch.equal(RandomGate(0.5, seed=4).stop(output(images=images), None), stops)
-    # stages draw their own lots
+    # stages decide independently
     assert not torch.equal(gate.stop(output(images=images, stage=1), None), stops)
 
 
-def test_random_gate_without_a_seed_draws_afresh():
-    images = torch.randn(50, 3, 8, 8)
-    gate = RandomGate(0.5)
-    a, b = (gate.stop(output(images=images), None) for _ in range(2))
-    assert not torch.equal(a, b)
-
-
-@pytest.mark.parametrize("topk", [1, 0, -1, 2.5])
+@pytest.mark.parametrize("topk", [1, 2.5])
 def test_bad_topk(topk):
-    with pytest.raises(ValueError, match=f"topk={topk} must be None or an integer >= 2"):
+    with pytest.raises(ConfigError, match="topk must be an integer >= 2"):
         EntropyGate(1.0, topk=topk)
 
 
 @pytest.mark.parametrize("threshold", [-1, float("nan"), None, "1", True])
-@pytest.mark.parametrize("gate", [EntropyGate, PixelEntropyGate])
-def test_bad_threshold(gate, threshold):
-    with pytest.raises(ValueError, match=r"threshold=.* must be a number >= 0"):
-        gate(threshold)
+def test_bad_threshold(threshold):
+    with pytest.raises(ConfigError, match="threshold must be a number >= 0"):
+        EntropyGate(threshold)
+
+
+@pytest.mark.parametrize("options", [dict(p=1.5), dict(p=0.5, seed=-1)])
+def test_bad_random_gate(options):
+    with pytest.raises(ConfigError, match=r"RandomGate (p|seed) must be"):
+        RandomGate(**options)
 
 
 def test_build_gate():
@@ -155,10 +108,9 @@ def test_build_gate():
     assert build_gate(gate) is gate
     assert isinstance(build_gate(None), FixedGate)
     assert build_gate(dict(type="EntropyGate", threshold=2)).threshold == 2.0
-    with pytest.raises(ValueError, match="EntropyGate"):
-        build_gate(dict(threshold=2))
-    with pytest.raises(ValueError, match=r"gate=\['x'\] must be None or a dict"):
-        build_gate(["x"])
+    for wrong in (dict(threshold=2), ["x"]):
+        with pytest.raises(ConfigError, match=r"gate must be None or a dict .*EntropyGate"):
+            build_gate(wrong)
 
 
 def test_a_new_gate_is_one_class():

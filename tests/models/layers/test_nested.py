@@ -41,17 +41,6 @@ def test_linear_slices_each_group_of_columns():
     torch.testing.assert_close(layer(x), expected)
 
 
-def test_linear_without_bias():
-    assert NestedLinear(8, 8, bias=False)(torch.randn(3, 4)).shape == (3, 4)
-
-
-def test_linear_groups_must_divide():
-    with pytest.raises(ValueError, match="out_features=10 is not divisible by groups=3"):
-        NestedLinear(8, 10, groups=3)
-    with pytest.raises(ValueError, match="in_features=8 is not divisible by in_groups=3"):
-        NestedLinear(8, 9, in_groups=3)
-
-
 def test_layer_norm_uses_the_statistics_of_the_slice():
     layer, x = NestedLayerNorm(8), torch.randn(3, 4)
     with torch.no_grad():

@@ -68,7 +68,7 @@ def test_window_and_shift_fit_the_map(size, window, shift):
 
 
 @torch.no_grad()
-def test_nobody_sees_across_the_border_of_a_shift():
+def test_no_attention_across_the_border_of_a_shift():
     layer = attention(shifted=True)
     x = torch.randn(1, 8, 8, 16)
     changed = x.clone()

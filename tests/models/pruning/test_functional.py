@@ -9,7 +9,7 @@ from tvit_seg.models.pruning.functional import (
     attention_mask,
     hard_decision,
     keep_counts,
-    put_tokens_back,
+    scatter_tokens,
     take_tokens,
     top_tokens,
 )
@@ -79,15 +79,10 @@ def test_a_pruned_token_still_sees_itself_and_the_kept_ones():
     close(weights, torch.tensor([[1, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5]]), atol=1e-5)
 
 
-def test_the_best_tokens_keep_their_order():
-    scores = torch.tensor([[0.1, 0.9, 0.3, 0.8], [4.0, 3.0, 2.0, 1.0]])
-    assert top_tokens(scores, 2).tolist() == [[1, 3], [0, 1]]
-
-
-def test_tokens_come_back_at_their_places():
+def test_tokens_are_scattered_back():
     x, others = torch.randn(2, 3, 9, 5)
     index = top_tokens(torch.rand(3, 9), 4)
-    back = put_tokens_back(take_tokens(x, index), index, others)
+    back = scatter_tokens(take_tokens(x, index), index, others)
     for i in range(3):
         for place in range(9):
             source = x if place in index[i] else others

@@ -9,6 +9,7 @@ from test_loss import SMALL, build
 from torch import nn
 
 from tvit_seg import ThinkingViT
+from tvit_seg.errors import CheckpointError
 from tvit_seg.models.pruning.teacher import Teacher
 
 IMAGES = torch.randn(2, 3, 32, 32)
@@ -23,7 +24,7 @@ class Model(nn.Module):
         self.teacher = Teacher(teacher)
 
     def step(self):
-        """Asks the teacher, then changes the weights."""
+        """Runs the teacher, then changes the weights."""
         target = self.teacher(self.backbone, IMAGES)[1].logits
         with torch.no_grad():
             for parameter in self.backbone.parameters():
@@ -54,12 +55,12 @@ def test_a_resumed_training_has_the_same_teacher(steps):
     assert not [name for name in model.state_dict() if name.startswith("teacher")]
     resumed = Model()
     for _ in range(steps):
-        resumed.step()  # what it has copied by then does not count
+        resumed.step()  # its copy by then does not count
     resumed.load_state_dict(model.state_dict())
     resumed.teacher.weights = model.teacher.weights
     again = Model()
     again.load_state_dict(resumed.state_dict())
-    again.teacher.weights = resumed.teacher.weights  # saved before it was asked
+    again.teacher.weights = resumed.teacher.weights  # saved before it ran
     for other in (resumed, again):
         close(other.step(), first)
 
@@ -81,19 +82,13 @@ def test_a_given_checkpoint(tmp_path):
     assert not model.teacher.weights
 
 
-def test_a_setting_without_meaning():
-    with pytest.raises(ValueError, match=r"teacher has \['prefx'\]"):
-        Teacher(dict(type="Pretrained", checkpoint="x.pth", prefx="a"))
-
-
 def test_a_checkpoint_that_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         Model(dict(type="Pretrained", checkpoint=str(tmp_path / "no.pth"))).step()
 
 
-@pytest.mark.parametrize("size", [dict(embed_dims=16), dict(num_layers=3), dict(num_classes=6)])
-def test_a_checkpoint_of_another_size(tmp_path, size):
+def test_a_checkpoint_of_another_size(tmp_path):
     path = tmp_path / "teacher.pth"
-    torch.save(dict(state_dict=ThinkingViT(**{**SMALL, **size}).state_dict()), path)
-    with pytest.raises(ValueError, match="is no whole backbone"):
+    torch.save(dict(state_dict=ThinkingViT(**{**SMALL, "num_layers": 3}).state_dict()), path)
+    with pytest.raises(CheckpointError, match="is no whole backbone"):
         Model(dict(type="Pretrained", checkpoint=str(path))).step()

@@ -95,17 +95,10 @@ def test_the_latest_representation_passes_the_final_norm():
     close(final[pruned], backbone.norm(origin)[pruned])
 
 
-@torch.no_grad()
-def test_survivors_are_nested():
-    kept = build().forward_stages(torch.randn(4, 3, 32, 32))[1].keep_mask
-    assert kept.shape == (4, 3, 8, 8)
-    assert (kept[:, 1:] <= kept[:, :-1]).all()
-
-
 @pytest.mark.parametrize("restore", ["latest", "recycled"])
 @pytest.mark.parametrize("final_norm", [True, False])
 @torch.no_grad()
-def test_training_sees_what_inference_does(monkeypatch, restore, final_norm):
+def test_training_computes_what_inference_does(monkeypatch, restore, final_norm):
     """With the same decisions, masked tokens and dropped tokens give the same maps."""
     backbone = build(restore, final_norm=final_norm, out_indices=(1, 3, 4))
     images = torch.randn(2, 3, 32, 32)
@@ -136,14 +129,6 @@ def test_training_keeps_all_tokens_and_reaches_the_predictors():
     output.logits.sum().backward()
     for predictor in backbone.pruning.predictors:
         assert all(p.grad.abs().sum() > 0 for p in predictor.parameters())
-
-
-def test_training_in_bfloat16():
-    backbone = build().train().bfloat16()
-    output = backbone.forward_stages(torch.randn(2, 3, 32, 32, dtype=torch.bfloat16))[1]
-    assert output.keep_mask.dtype == torch.bfloat16
-    output.logits.sum().backward()
-    assert all(p.grad.isfinite().all() for p in backbone.pruning.parameters())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -30,7 +30,7 @@ def test_views_are_listed_and_added_up():
 
 @pytest.mark.parametrize("test_cfg", [dict(mode="whole"), SLIDE], ids=["whole", "slide"])
 @torch.no_grad()
-def test_views_of_a_pruned_model_are_drawn(test_cfg):
+def test_views_of_a_pruned_model_are_painted(test_cfg):
     pruning = dict(type="DynamicPruning", locations=(0, 1), keep_ratio=0.7)
     backbone = dict(img_size=64, patch_size=4, pruning=pruning)
     module = segmentor(RandomGate(0.5, seed=0), test_cfg=test_cfg, backbone=backbone)

@@ -27,5 +27,5 @@ def test_it_is_the_weighted_sum(criterion, target):
 
 def test_weights_go_with_the_stages():
     joint = JointLoss(torch.nn.CrossEntropyLoss(), [1.0])
-    with pytest.raises(ValueError, match="has 1 entries, one for each of the 2"):
+    with pytest.raises(ValueError, match="loss_weights must be a list of 2"):
         joint([torch.zeros(1, 2)] * 2, torch.tensor([0]))

@@ -71,8 +71,10 @@ def validate(model, data):
     return top1.avg
 
 
-@pytest.mark.parametrize("joint", [False, True])
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("name", "joint"), [("thinkingvit_3h_6h", True), ("thinkingswin_tiny", False)]
+)
 def test_training_validation_and_resume(folder, tmp_path, name, joint):
     model = create(name, joint=joint)
     optimizer = create_optimizer_v2(model, opt="adamw", lr=5e-3, weight_decay=0.05, layer_decay=0.9)

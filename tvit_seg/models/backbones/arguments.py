@@ -1,15 +1,15 @@
-"""What backbones accept of mmseg's arguments, checked before work starts."""
+"""Checks of the arguments that backbones share with mmseg's."""
 
 from collections.abc import Callable, Sequence
-from numbers import Integral
 
 from torch import nn
 
+from ...utils.checks import check, check_index, check_integer, check_number
 from ..layers import NestedLayerNorm
 
 
 def check_fixed(name: str, given: dict, fixed: dict) -> None:
-    """Accepts arguments that nested stages allow a single value of.
+    """Accept arguments of mmseg's that nested stages allow a single value of.
 
     Args:
         name: Of the backbone, for the message.
@@ -18,74 +18,66 @@ def check_fixed(name: str, given: dict, fixed: dict) -> None:
 
     Raises:
         TypeError: If an argument is unknown.
-        ValueError: If it has another value.
+        ConfigError: If it has another value.
     """
-    unknown = sorted(given.keys() - fixed.keys())
-    if unknown:
-        raise TypeError(f"{name} has no argument {', '.join(map(repr, unknown))}")
     for argument, value in given.items():
-        value = tuple(value) if isinstance(value, list) else value
-        if value != fixed[argument]:
-            raise ValueError(
-                f"{argument}={value!r} is not possible with thinking stages, "
-                f"only {fixed[argument]!r}"
-            )
+        if argument not in fixed:
+            raise TypeError(f"{name} has no argument {argument!r}")
+        allowed = f"{fixed[argument]!r} with thinking stages"
+        check(value == fixed[argument], argument, value, allowed)
 
 
-def check_out_indices(
-    out_indices: int | Sequence[int], count: int, name: str = "num_layers"
-) -> tuple[int, ...]:
-    """Returns indices from 0, or raises ValueError if there is none or one is out of range.
+def check_integers(name: str, values: Sequence[int]) -> tuple[int, ...]:
+    """Return at least one integer, each >= 1."""
+    fits = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0
+    check(fits, name, values, "a list of integers")
+    return tuple(check_integer(name, value) for value in values)
 
-    Args:
-        out_indices: One or several; -1 is the last.
-        count: How many there are to choose from.
-        name: What they are the number of, for the message.
-    """
+
+def check_out_indices(out_indices: int | Sequence[int], count: int) -> tuple[int, ...]:
+    """Return indices from 0, of one or several out of ``count``; -1 is the last."""
     given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
-    indices = tuple(i + count if i < 0 else i for i in given)
-    if not indices or not all(0 <= i < count for i in indices):
-        raise ValueError(f"out_indices={out_indices} must be below {name}={count}")
-    return indices
+    check(bool(given), "out_indices", out_indices, "one or more")
+    return tuple(check_index("out_indices", index, count) for index in given)
 
 
-def check_drop_path_rate(rate: float) -> float:
-    """Returns the rate, or raises ValueError if it is outside [0, 1)."""
-    if not 0 <= rate < 1:
-        raise ValueError(f"drop_path_rate={rate} must lie in [0, 1)")
-    return rate
-
-
-def check_mlp_ratio(ratio: float) -> float:
-    """Returns the hidden width of perceptrons over their width, or raises ValueError unless > 0."""
-    if not 0 < ratio < float("inf"):
-        raise ValueError(f"mlp_ratio={ratio} must be > 0")
-    return ratio
+def check_rates(mlp_ratio: float, drop_path_rate: float) -> None:
+    """Raise ConfigError unless the first is above 0 and the second in [0, 1)."""
+    check(check_number("mlp_ratio", mlp_ratio) > 0, "mlp_ratio", mlp_ratio, "> 0")
+    fits = check_number("drop_path_rate", drop_path_rate) < 1
+    check(fits, "drop_path_rate", drop_path_rate, "in [0, 1)")
 
 
 def check_patch_size(patch_size: int | Sequence[int]) -> int:
-    """Returns the side of square patches in pixels; ValueError if they are not square."""
+    """Return the side of square patches in pixels."""
     sides = set(patch_size) if isinstance(patch_size, Sequence) else {patch_size}
-    side = sides.pop() if len(sides) == 1 else None
-    if not isinstance(side, Integral) or isinstance(side, bool) or side < 1:
-        raise ValueError(f"patch_size={patch_size!r} must be an integer >= 1 (square patches)")
-    return int(side)
+    check(len(sides) == 1, "patch_size", patch_size, "an integer >= 1 (square patches)")
+    return check_integer("patch_size", *sides)
 
 
 def pretrained_init_cfg(pretrained: str | None, init_cfg: dict | list | None) -> dict | list | None:
-    """The ``init_cfg`` that mmseg's deprecated ``pretrained`` stands for."""
+    """``init_cfg``, or the one that mmseg's deprecated ``pretrained`` stands for."""
     if pretrained is None:
         return init_cfg
-    if init_cfg is not None:
-        raise ValueError("init_cfg and pretrained cannot be set at the same time")
+    check(init_cfg is None, "init_cfg", init_cfg, "None where pretrained is set")
     return dict(type="Pretrained", checkpoint=pretrained)
 
 
+def check_loss_weights(weights: Sequence[float] | None, num_stages: int) -> list[float]:
+    """Return one loss weight for each stage; by default equal ones with sum 1."""
+    if weights is None:
+        return [1 / num_stages] * num_stages
+    fits = isinstance(weights, Sequence) and len(weights) == num_stages
+    check(fits, "loss_weights", weights, f"a list of {num_stages}, one for each thinking stage")
+    numbers = [check_number("loss_weights", weight) for weight in weights]
+    check(any(numbers), "loss_weights", weights, "not all 0")
+    return numbers
+
+
 def norm_layer(norm_cfg: dict) -> Callable[..., NestedLayerNorm]:
-    """What makes layer norms as a ``norm_cfg`` asks for, or ValueError if it asks for others."""
+    """Factory of layer norms out of a ``norm_cfg``."""
     options = dict(norm_cfg)
-    if options.pop("type") not in ("LN", nn.LayerNorm):
-        raise ValueError(f"norm_cfg={norm_cfg} must have type='LN', the norm that nests")
+    check(options.pop("type") in ("LN", nn.LayerNorm), "norm_cfg", norm_cfg, "of type='LN'")
     trained = options.pop("requires_grad", True)
 
     def build(width: int, **kwargs) -> NestedLayerNorm:

@@ -5,7 +5,6 @@ The transformer is Swin (https://arxiv.org/abs/2103.14030).
 
 from collections.abc import Sequence
 from itertools import pairwise
-from numbers import Integral
 
 import torch
 from timm.layers import calculate_drop_path_rates
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 
 from ...registry import register
 from ...thinking import StageOutput
+from ...utils.checks import check, check_choice, check_integer
 from ..gates import Gate
 from ..layers import (
     NestedLayerNorm,
@@ -25,11 +25,11 @@ from ..layers import (
     SwinLevel,
 )
 from .arguments import (
-    check_drop_path_rate,
     check_fixed,
-    check_mlp_ratio,
+    check_integers,
     check_out_indices,
     check_patch_size,
+    check_rates,
     norm_layer,
     pretrained_init_cfg,
 )
@@ -38,22 +38,21 @@ from .base import ThinkingBackbone
 # mmseg's SwinTransformer can switch these; the others are what Swin's weights are made for
 _FIXED = dict(qk_scale=None, patch_norm=True, use_abs_pos_embed=False)
 
-# How many equal groups the rows of a joint query-key-value projection form, and the columns of a
-# patch merging; each group is cut on its own.
+# numbers of groups, each cut on its own, of the rows of a joint query-key-value projection and of
+# the columns of a patch merging
 _GROUPS = dict(grouped=(3, 4), leading=(1, 1))
 
 
 @register("MODELS")
 class ThinkingSwin(ThinkingBackbone):
-    """Swin transformer whose first attention heads look first.
+    """Swin transformer whose first attention heads run first.
 
     Stage i runs the first ``thinking_stages[i][l]`` heads of level l and the channels that belong
-    to them, on the embedding plus what stage i - 1 found at its last level. The arguments are those
-    of mmseg's ``SwinTransformer``, so that it takes that one's place; what mmseg calls a stage is a
-    level here.
+    to them, on the embedding plus the recycled last level of stage i - 1. The arguments are those
+    of mmseg's ``SwinTransformer``, which it can replace; what mmseg calls a stage is a level here.
 
     Args:
-        pretrain_img_size: As in mmseg; without absolute position embedding nothing depends on it.
+        pretrain_img_size: Without effect, as there is no absolute position embedding.
         in_channels: Channels of the image.
         embed_dims: Full width of the first level; it doubles from level to level. None for
             32 x ``num_heads[0]``.
@@ -66,36 +65,32 @@ class ThinkingSwin(ThinkingBackbone):
         strides: As in mmseg: ``patch_size``, then 2 for each further level. None for just that.
         out_indices: Levels returned as maps, each after a norm of its own; None for all, -1 is the
             last.
-        qkv_bias: Whether query, key and value have a bias.
+        qkv_bias: Adds a bias to query, key and value.
         drop_rate: Dropout rate after embedding and projections.
         attn_drop_rate: Dropout rate of attention weights.
         drop_path_rate: Stochastic depth rate of the last block, rising linearly from 0.
         act_cfg: Activation of the perceptrons.
         norm_cfg: Normalisation, ``type='LN'`` with its options.
-        with_cp: Whether blocks are checkpointed, which trades time for memory in training.
+        with_cp: Checkpoints blocks, which trades time for memory in training.
         pretrained: Deprecated spelling of ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
-        frozen_stages: As in mmseg: -1 trains everything, 0 freezes the patch embedding, k the first
-            k levels as well, with the merging that follows them.
+        frozen_stages: -1 trains everything, 0 freezes the patch embedding, k the first k levels as
+            well, with the merging that follows them.
         thinking_stages: For each thinking stage the attention heads of every level. From stage to
             stage no level loses heads and at least one gains. None for two stages as published:
             ``num_heads``, and before it all heads of the first level and half of the others', which
-            is ((3, 3, 6, 12), (3, 6, 12, 24)) unless ``num_heads`` says otherwise.
-        gate: Says which images stop; a config, a gate, or None to think to the end always.
+            is ((3, 3, 6, 12), (3, 6, 12, 24)) for the default ``num_heads``.
+        gate: Gate or its config; None always thinks to the end.
         num_classes: Classes of the image-level head on the mean token, which gates read; 0: none.
         loss_weights: Weight of each stage in the joint loss; None for equal weights.
-        slicing: What a narrow stage takes of the query-key-value projection and the patch merging.
+        slicing: Slice of the query-key-value projection and the patch merging in a narrow stage.
             ``'grouped'``: the leading part of q, of k, of v, and of each merged patch, so that
             leading slices hold a whole narrow model. ``'leading'``: the leading part of all, as
             the authors' weights were trained.
         always_partition: Keeps windows whole and shifted on a level smaller than they are, as
             mmseg does; by default such a level is one window, as in timm.
-        init_cfg: As in mmengine; ``type='Pretrained'`` reads everybody's weights.
+        init_cfg: See :class:`ThinkingBackbone`.
         **fixed: Further arguments of mmseg's ``SwinTransformer``, accepted with the only value that
             is possible here: ``qk_scale=None``, ``patch_norm=True``, ``use_abs_pos_embed=False``.
-
-    Raises:
-        ValueError: If an argument is out of range; the message names it and what is allowed.
-        TypeError: If an argument is unknown.
     """
 
     def __init__(
@@ -129,32 +124,25 @@ class ThinkingSwin(ThinkingBackbone):
         **fixed,
     ):
         check_fixed("ThinkingSwin", fixed, _FIXED)
-        depths = _integers("depths", depths)
+        depths = check_integers("depths", depths)
         levels = len(depths)
         patch_size = check_patch_size(patch_size)
-        _check_integer("window_size", window_size)
-        check_mlp_ratio(mlp_ratio)
-        strides_needed = (patch_size,) + (2,) * (levels - 1)
-        if strides is not None and tuple(strides) != strides_needed:
-            raise ValueError(f"strides={tuple(strides)} must be {strides_needed} for these levels")
-        if slicing not in _GROUPS:
-            raise ValueError(f"slicing={slicing!r} must be 'grouped' or 'leading'")
-        check_drop_path_rate(drop_path_rate)
-        if embed_dims is not None:
-            _check_integer("embed_dims", embed_dims)
+        check_integer("window_size", window_size)
+        check_rates(mlp_ratio, drop_path_rate)
+        only = (patch_size,) + (2,) * (levels - 1)
+        check(strides is None or tuple(strides) == only, "strides", strides, f"None or {only}")
+        check_choice("slicing", slicing, _GROUPS)
         if thinking_stages is None:
             thinking_stages = _published_stages(num_heads, levels)
-        if not isinstance(frozen_stages, int) or not -1 <= frozen_stages <= levels:
-            raise ValueError(f"frozen_stages={frozen_stages!r} must lie in [-1, {levels}]")
+        fits = -1 <= frozen_stages <= levels
+        check(fits, "frozen_stages", frozen_stages, f"in [-1, {levels}]")
         stages, num_heads = check_stages(thinking_stages, num_heads, levels)
-        embed_dims = embed_dims or 32 * num_heads[0]
+        embed_dims = 32 * num_heads[0] if embed_dims is None else embed_dims
+        check_integer("embed_dims", embed_dims)
         level_dims = tuple(embed_dims * 2**level for level in range(levels))
-        for level, (width, heads) in enumerate(zip(level_dims, num_heads, strict=True)):
-            if width % heads:
-                raise ValueError(
-                    f"num_heads={num_heads}: the {width} channels of level {level} (embed_dims="
-                    f"{embed_dims}) are not divisible by {heads} heads"
-                )
+        divisors = f"divisors of {level_dims}, the widths of levels"
+        divides = not any(width % n for width, n in zip(level_dims, num_heads, strict=True))
+        check(divides, "num_heads", num_heads, divisors)
         init_cfg = pretrained_init_cfg(pretrained, init_cfg)
         super().__init__(len(stages), num_classes, gate, loss_weights, init_cfg)
 
@@ -171,8 +159,7 @@ class ThinkingSwin(ThinkingBackbone):
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
         out_indices = range(levels) if out_indices is None else out_indices
-        out_indices = check_out_indices(out_indices, levels, "the number of levels")
-        self.out_indices = tuple(sorted(out_indices))
+        self.out_indices = tuple(sorted(check_out_indices(out_indices, levels)))
         norm = norm_layer(norm_cfg)
         qkv_groups, merging_groups = _GROUPS[slicing]
 
@@ -224,11 +211,6 @@ class ThinkingSwin(ThinkingBackbone):
 
         The norm belongs to the stage: it is taken over the channels that the stage has.
 
-        Args:
-            images: (n, 3, H, W).
-            stage: Index of the stage, from 0.
-            embedding: (n, h, w, d_{i-1}), or None at the first stage.
-
         Returns:
             (n, h, w, d_i), d_i the first level's width, (h, w) the grid of the padded image.
         """
@@ -240,22 +222,13 @@ class ThinkingSwin(ThinkingBackbone):
         return patches if embedding is None else torch.cat((embedding, patches), dim=-1)
 
     def padded_size(self, size: Sequence[int]) -> list[int]:
-        """Size in pixels that images of (H, W) pixels are padded to: multiples of the patch.
-
-        Deeper levels complete an odd row or column of tokens by themselves.
-        """
+        # deeper levels pad odd rows and columns of tokens by themselves
         return [-(-length // self.patch_size) * self.patch_size for length in size]
 
     def run_stage(
         self, stage: int, embedding: Tensor, tokens: Tensor | None, size: Sequence[int]
     ) -> StageOutput:
-        """Runs the first heads of every block; see :meth:`ThinkingBackbone.run_stage`.
-
-        Args:
-            stage: Index of the stage, from 0.
-            embedding: (n, h, w, d_i), d_i the first level's width.
-            tokens: (n, h', w', d'_{i-1}), the last level of the stage before; None at the first.
-            size: (H, W) of the images in pixels.
+        """Run the first heads of every block; see :meth:`ThinkingBackbone.run_stage`.
 
         Returns:
             Tokens (n, h', w', d'_i), one map (n, D_l, h_l, w_l) for each level of ``out_indices``,
@@ -281,11 +254,10 @@ class ThinkingSwin(ThinkingBackbone):
 
     @property
     def out_channels(self) -> tuple[int, ...]:
-        """The full width of each level returned as a map."""
         return tuple(self.level_dims[level] for level in self.out_indices)
 
     def pool(self, tokens: Tensor) -> Tensor:
-        """The mean token (n, d) of tokens (n, h, w, d)."""
+        """Mean token (n, d) of tokens (n, h, w, d)."""
         return tokens.mean(dim=(1, 2))
 
     def group_matcher(self, coarse: bool = False) -> dict:
@@ -302,20 +274,20 @@ class ThinkingSwin(ThinkingBackbone):
         )
 
     def train(self, mode: bool = True) -> "ThinkingSwin":
-        """As in torch; frozen levels stay in evaluation mode."""
+        """Set the mode; frozen levels stay in evaluation mode."""
         super().train(mode)
         self._freeze()
         return self
 
     def _map_norm(self, level: int) -> NestedLayerNorm:
-        """The norm before a map; the last level's is the one that classifies."""
+        """Norm before a map; the last level's is the one that classifies."""
         return self.norm if level == len(self.layers) - 1 else getattr(self, f"norm{level}")
 
     def _to_map(self, x: Tensor, level: int) -> Tensor:
         """Tokens (n, h, w, d) as a normed map (n, D, h, w), zero-padded to the full width."""
         x = self._map_norm(level)(x)
         x = F.pad(x, (0, self.level_dims[level] - x.shape[-1]))
-        # contiguous as mmseg's own: some heads call view()
+        # contiguous as in mmseg: some heads call view()
         return x.permute(0, 3, 1, 2).contiguous()
 
     def _freeze(self) -> None:
@@ -331,63 +303,26 @@ class ThinkingSwin(ThinkingBackbone):
 
 
 def _published_stages(num_heads: Sequence[int] | None, levels: int) -> tuple:
-    """The first level whole, half of the heads at the others; then all heads."""
+    """All heads of the first level and half of the others'; then all heads."""
     wide = tuple(num_heads or (3 * 2**level for level in range(levels)))
     return (wide[:1] + tuple(max(1, heads // 2) for heads in wide[1:]), wide)
-
-
-def _check_integer(name: str, value: int) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}={value!r} must be an integer >= 1")
-
-
-def _integers(name: str, values: Sequence[int]) -> tuple[int, ...]:
-    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
-        raise ValueError(f"{name}={values!r} must list one integer for each level")
-    for value in values:
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name}={tuple(values)} must be integers >= 1")
-    return tuple(values)
 
 
 def check_stages(
     thinking_stages: Sequence[Sequence[int]], num_heads: Sequence[int] | None, levels: int
 ) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
-    """Heads of each stage at each level, and heads at full width."""
-    if (
-        not isinstance(thinking_stages, Sequence)
-        or isinstance(thinking_stages, str)
-        or not thinking_stages
-    ):
-        raise ValueError(
-            f"thinking_stages={thinking_stages!r} must list, for each stage, the heads of every "
-            "level"
-        )
-    named = [(f"thinking_stages[{i}]", heads) for i, heads in enumerate(thinking_stages)]
-    stages = tuple(_integers(name, heads) for name, heads in named)
+    """Return the heads of each stage at each level, and the heads at full width."""
+    name = "thinking_stages"
+    fits = isinstance(thinking_stages, Sequence) and len(thinking_stages) > 0
+    check(fits, name, thinking_stages, "a list, for each stage, of the heads of every level")
+    stages = tuple(check_integers(f"{name}[{i}]", heads) for i, heads in enumerate(thinking_stages))
     if num_heads is None:
         num_heads = [stages[-1][0] * 2**level for level in range(levels)]
-    full = _integers("num_heads", num_heads)
-    for name, heads in [("num_heads", full), *zip(dict(named), stages, strict=True)]:
-        if len(heads) != levels:
-            raise ValueError(
-                f"{name}={heads} has {len(heads)} levels, depths has {levels}: give one number of "
-                "heads for each"
-            )
-        for level, (count, most) in enumerate(zip(heads, full, strict=True)):
-            if count > most:
-                raise ValueError(
-                    f"{name}={heads} has {count} heads at level {level}, above num_heads={full}"
-                )
-    for index, (narrow, wide) in enumerate(pairwise(stages), start=1):
-        for level, (before, after) in enumerate(zip(narrow, wide, strict=True)):
-            if after < before:
-                raise ValueError(
-                    f"thinking_stages[{index}]={wide} has {after} heads at level {level}, fewer "
-                    f"than the {before} of thinking_stages[{index - 1}]={narrow}"
-                )
-        if narrow == wide:
-            raise ValueError(
-                f"thinking_stages[{index}]={wide} adds no heads to the stage before it"
-            )
+    full = check_integers("num_heads", num_heads)
+    for heads in (full, *stages):
+        check(len(heads) == levels, "number of heads", heads, f"one for each of {levels} levels")
+    for index, (narrow, wide) in enumerate(pairwise((*stages, full)), start=1):
+        fits = all(a <= b for a, b in zip(narrow, wide, strict=True))
+        fits = fits and (narrow != wide or index == len(stages))
+        check(fits, name, stages, f"increasing, no level losing heads, within num_heads={full}")
     return stages, full

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from numbers import Integral
 
 import torch
 from mmcv.cnn import build_activation_layer
@@ -17,17 +16,19 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...errors import ExportError
 from ...registry import register
 from ...thinking import StageOutput
+from ...utils.checks import check, check_choice
 from ..gates import Gate
 from ..layers import NestedAttention, NestedLinear, NestedMlp, NestedPatchEmbed, Recycle
 from ..pruning import AllTokens, build_pruning
 from .arguments import (
-    check_drop_path_rate,
     check_fixed,
-    check_mlp_ratio,
+    check_integers,
     check_out_indices,
     check_patch_size,
+    check_rates,
     norm_layer,
     pretrained_init_cfg,
 )
@@ -46,53 +47,48 @@ _FIXED = dict(
 
 @register("MODELS")
 class ThinkingViT(ThinkingBackbone):
-    """Vision transformer whose first attention heads look first.
+    """Vision transformer whose first attention heads run first.
 
     Stage i runs the first ``thinking_stages[i]`` heads and the channels that belong to them, in
     every layer, on the leading channels of the embedding plus the recycled tokens of stage i - 1.
-    The arguments are those of mmseg's ``VisionTransformer``, so that it takes that one's place.
+    The arguments are those of mmseg's ``VisionTransformer``, which it can replace.
 
     Args:
-        img_size: Image size in pixels the position embedding is made for, one or (H, W). Other
-            sizes work: the image is padded to the patch size on the right and bottom, the position
-            embedding resized.
+        img_size: Image size in pixels of the position embedding, one or (H, W). Other sizes work:
+            the image is padded to the patch size on the right and bottom, the position embedding
+            resized.
         patch_size: Side of the square patches in pixels, also as (side, side).
         in_channels: Channels of the image.
         embed_dims: Width D of the widest possible stage; None for 64 x ``num_heads``.
         num_layers: Number of blocks.
         num_heads: Attention heads at width D; None for the heads of the last thinking stage.
         mlp_ratio: Hidden width of the perceptrons over their width, > 0.
-        out_origin: Whether the stage's input is returned as a map before all others.
+        out_origin: Returns the stage's input as a map before all others.
         out_indices: Blocks whose output is returned as a map; -1 is the last.
-        qkv_bias: Whether query, key and value have a bias.
+        qkv_bias: Adds a bias to query, key and value.
         drop_rate: Dropout rate after embedding and projections.
         attn_drop_rate: Dropout rate of attention weights.
         drop_path_rate: Stochastic depth rate of the last block, rising linearly from 0.
         norm_cfg: Normalisation, ``type='LN'`` with its ``eps``, and ``requires_grad``.
         act_cfg: Activation of the perceptrons.
-        patch_bias: Whether the patch embedding has a bias (mmseg's default is False, but DeiT's,
-            timm's and the authors' weights have one).
-        output_cls_token: Whether each map is returned in a pair with the class token, as DPT's head
-            expects.
-        final_norm: Whether the last map is taken after the final norm. Tokens always are.
-        interpolate_mode: How the position embedding is resized, ``'bicubic'`` or ``'bilinear'``.
-        with_cp: Whether blocks are checkpointed, which trades time for memory in training.
+        patch_bias: Adds a bias to the patch embedding (mmseg's default is False, but DeiT's, timm's
+            and the authors' weights have one).
+        output_cls_token: Pairs each map with the class token, as DPT's head expects.
+        final_norm: Takes the last map after the final norm. Tokens always are.
+        interpolate_mode: ``'bicubic'`` or ``'bilinear'`` resizing of the position embedding.
+        with_cp: Checkpoints blocks, which trades time for memory in training.
         frozen_exclude: Parts of parameter names that are trained, all others are frozen;
             ``['all']`` trains everything.
         pretrained: Deprecated spelling of ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
         thinking_stages: Attention heads of each thinking stage, increasing.
-        gate: Says which images stop; a config, a gate, or None to think to the end always.
+        gate: Gate or its config; None always thinks to the end.
         num_classes: Classes of the image-level head on the class token, which gates read; 0: none.
         loss_weights: Weight of each stage in the joint loss; None for equal weights.
         pruning: Config of the token pruning of one stage, ``type='DynamicPruning'``; None: none.
-        init_cfg: As in mmengine; ``type='Pretrained'`` reads everybody's weights.
+        init_cfg: See :class:`ThinkingBackbone`.
         **fixed: Further arguments of mmseg's ``VisionTransformer``, accepted with the only value
             that nested stages allow: ``patch_pad='corner'``, ``with_cls_token=True``,
             ``patch_norm=False``, ``pre_norm=False``, ``num_fcs=2``, ``norm_eval=False``.
-
-    Raises:
-        ValueError: If an argument is out of range; the message names it and what is allowed.
-        TypeError: If an argument is unknown.
     """
 
     def __init__(
@@ -128,18 +124,21 @@ class ThinkingViT(ThinkingBackbone):
         **fixed,
     ):
         check_fixed("ThinkingViT", fixed, _FIXED)
-        if interpolate_mode not in ("bicubic", "bilinear"):
-            raise ValueError(
-                f"interpolate_mode={interpolate_mode!r} must be 'bicubic' or 'bilinear'"
-            )
+        check_choice("interpolate_mode", interpolate_mode, ("bicubic", "bilinear"))
         patch_size = check_patch_size(patch_size)
-        check_mlp_ratio(mlp_ratio)
-        check_drop_path_rate(drop_path_rate)
-        heads = _check_stages(thinking_stages, num_heads)
+        check_rates(mlp_ratio, drop_path_rate)
+        heads = check_integers("thinking_stages", thinking_stages)
+        increasing = heads == tuple(sorted({*heads}))
+        check(increasing, "thinking_stages", thinking_stages, "increasing")
         num_heads = num_heads or heads[-1]
+        fits = heads[-1] <= num_heads
+        check(fits, "thinking_stages", thinking_stages, f"at most num_heads={num_heads}")
         embed_dims = embed_dims or 64 * num_heads
-        if embed_dims % num_heads:
-            raise ValueError(f"embed_dims={embed_dims} is not divisible by num_heads={num_heads}")
+        divisible = f"divisible by num_heads={num_heads}"
+        check(embed_dims % num_heads == 0, "embed_dims", embed_dims, divisible)
+        img_size = to_2tuple(img_size)
+        fits = len(img_size) == 2 and min(img_size) >= patch_size
+        check(fits, "img_size", img_size, f"two lengths of at least a patch, {patch_size} pixels")
         init_cfg = pretrained_init_cfg(pretrained, init_cfg)
         super().__init__(len(heads), num_classes, gate, loss_weights, init_cfg)
 
@@ -156,7 +155,7 @@ class ThinkingViT(ThinkingBackbone):
         norm = norm_layer(norm_cfg)
 
         self.patch_embed = NestedPatchEmbed(
-            _pair(img_size, patch_size), patch_size, in_channels, embed_dims, bias=patch_bias
+            img_size, patch_size, in_channels, embed_dims, bias=patch_bias
         )
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.patch_embed.num_patches, embed_dims))
@@ -189,11 +188,6 @@ class ThinkingViT(ThinkingBackbone):
     def embed(self, images: Tensor, stage: int, embedding: Tensor | None = None) -> Tensor:
         """Patches, class token and position embedding, see :meth:`ThinkingBackbone.embed`.
 
-        Args:
-            images: (n, 3, H, W).
-            stage: Index of the stage, from 0.
-            embedding: (n, 1 + h w, d_{i-1}), or None at the first stage.
-
         Returns:
             (n, 1 + h w, d_i), class token first, (h, w) the grid of the padded image.
         """
@@ -217,19 +211,12 @@ class ThinkingViT(ThinkingBackbone):
         return [-(-length // self.patch_size) for length in size]
 
     def padded_size(self, size: Sequence[int]) -> list[int]:
-        """Size in pixels that images of (H, W) pixels are padded to: multiples of the patch."""
         return [length * self.patch_size for length in self.grid(size)]
 
     def run_stage(
         self, stage: int, embedding: Tensor, tokens: Tensor | None, size: Sequence[int]
     ) -> StageOutput:
-        """Runs the first heads of every block; see :meth:`ThinkingBackbone.run_stage`.
-
-        Args:
-            stage: Index of the stage, from 0.
-            embedding: (n, N, d_i).
-            tokens: (n, N, d_{i-1}), or None at the first stage.
-            size: (H, W) of the images in pixels.
+        """Run the first heads of every block; see :meth:`ThinkingBackbone.run_stage`.
 
         Returns:
             Tokens (n, N, d_i), maps (n, D, h, w) or pairs of them with (n, D), logits (n, K).
@@ -243,7 +230,7 @@ class ThinkingViT(ThinkingBackbone):
             x, mask = run.before_block(index, x)
             x = self._run(block, x, mask)
             if index in self.out_indices:
-                maps.append(run.restore(x))
+                maps.append(run.scatter_back(x))
         tokens = run.finish(x, self.norm)
         if self.final_norm and len(self.blocks) - 1 in self.out_indices:
             maps[-1] = tokens
@@ -253,33 +240,27 @@ class ThinkingViT(ThinkingBackbone):
             tokens=tokens,
             features=tuple(self._to_feature(x, size) for x in maps),
             logits=self.classify(tokens),
-            keep_mask=run.kept,
+            keep_mask=run.keep_mask,
         )
 
     @property
     def out_channels(self) -> tuple[int, ...]:
-        """The full width, once for each map."""
         return (self.embed_dims,) * (len(set(self.out_indices)) + self.out_origin)
 
     def keep_mask_shape(self, size: Sequence[int]) -> tuple[int, int, int] | None:
-        """As in :class:`ThinkingBackbone`."""
         return self.pruning.keep_mask_shape(self.grid(size)) if self.pruning else None
 
     def size_divisor(self) -> int:
-        """The patch size; see :meth:`ThinkingBackbone.size_divisor`.
-
-        Raises:
-            ValueError: With token pruning, where the number of tokens kept becomes a constant.
-        """
+        """Patch size; with token pruning an ExportError, see :class:`ThinkingBackbone`."""
         if self.pruning is not None:
-            raise ValueError(
+            raise ExportError(
                 f"{type(self.pruning).__name__} keeps a number of tokens that depends on the image "
                 "size, and a graph holds it as a constant"
             )
         return self.patch_size
 
     def pool(self, tokens: Tensor) -> Tensor:
-        """The class token (n, d) of tokens (n, N, d)."""
+        """Class token (n, d) of tokens (n, N, d)."""
         return tokens[:, 0]
 
     def group_matcher(self, coarse: bool = False) -> dict:
@@ -292,12 +273,11 @@ class ThinkingViT(ThinkingBackbone):
     def _to_feature(self, x: Tensor, size: Sequence[int]) -> Tensor | tuple[Tensor, Tensor]:
         """Tokens (n, 1 + h w, d), zero-padded: map (n, D, h, w), or also class token (n, D)."""
         x = F.pad(x, (0, self.embed_dims - x.shape[-1]))
-        # contiguous as mmseg's own: some heads call view()
+        # contiguous as in mmseg: some heads call view()
         spatial = x[:, 1:].transpose(1, 2).unflatten(2, self.grid(size)).contiguous()
         return (spatial, x[:, 0]) if self.output_cls_token else spatial
 
     def _reset_parameters(self) -> None:
-        """DeiT's initialisation."""
         trunc_normal_(self.cls_token, std=0.02)
         trunc_normal_(self.pos_embed, std=0.02)
         self._reset_linear()
@@ -306,29 +286,3 @@ class ThinkingViT(ThinkingBackbone):
         for name, parameter in self.named_parameters():
             if "all" not in exclude and not any(part in name for part in exclude):
                 parameter.requires_grad = False
-
-
-def _pair(img_size: int | Sequence[int], patch_size: int) -> tuple[int, int]:
-    pair = tuple(to_2tuple(img_size))
-    if len(pair) == 1:
-        pair *= 2
-    if len(pair) != 2:
-        raise ValueError(f"img_size={img_size} must be one or two lengths in pixels")
-    if min(pair) < patch_size:
-        raise ValueError(f"img_size={img_size} must be patch_size={patch_size} pixels or more")
-    return pair
-
-
-def _check_stages(thinking_stages: Sequence[int], num_heads: int | None) -> tuple[int, ...]:
-    if not isinstance(thinking_stages, Sequence) or isinstance(thinking_stages, str):
-        raise ValueError(f"thinking_stages={thinking_stages!r} must list the heads of each stage")
-    heads = tuple(thinking_stages)
-    if not heads:
-        raise ValueError("thinking_stages=() is empty; give the heads of at least one stage")
-    if not all(isinstance(h, Integral) and h >= 1 for h in heads):
-        raise ValueError(f"thinking_stages={heads} must be integers >= 1")
-    if any(b <= a for a, b in pairwise(heads)):
-        raise ValueError(f"thinking_stages={heads} must be increasing")
-    if num_heads is not None and heads[-1] > num_heads:
-        raise ValueError(f"thinking_stages={heads} has a stage above num_heads={num_heads}")
-    return heads

@@ -1,4 +1,4 @@
-"""From a batch of images to what a classifier trains on: normalised, erased and mixed by timm."""
+"""Preprocessing of a batch of images for classifiers; timm erases and mixes."""
 
 import inspect
 from collections.abc import Sequence
@@ -12,11 +12,12 @@ from torch import Tensor
 
 from ...errors import DataError
 from ...registry import register
+from ...utils.checks import check, check_integer, check_number
 
 
 @register("MODELS")
 class ClsDataPreProcessor(BaseDataPreprocessor):
-    """Stacks and normalises images, and in training erases and mixes them on the model's device.
+    """Stack and normalise images, and in training erase and mix them on the model's device.
 
     The order is timm's and DeiT's: normalise, erase, mix. Mixed labels go to each data sample as
     ``gt_score`` (K,), next to its ``gt_label``.
@@ -31,11 +32,6 @@ class ClsDataPreProcessor(BaseDataPreprocessor):
         num_classes: Number of classes K, which ``mixup`` needs; :class:`ThinkingClassifier` fills
             it in.
         non_blocking: As in mmengine.
-
-    Raises:
-        ValueError: If ``mixup`` is given without ``num_classes``, or asked to smooth labels, or one
-            of its options or of ``random_erasing`` is no number where it must be, or no
-            probability.
     """
 
     def __init__(
@@ -48,8 +44,6 @@ class ClsDataPreProcessor(BaseDataPreprocessor):
         non_blocking: bool = False,
     ):
         super().__init__(non_blocking)
-        if len(mean) != len(std):
-            raise ValueError(f"mean={mean} and std={std} must have one entry for each channel")
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
         _check_numbers("random_erasing", random_erasing, RandomErasing)
@@ -58,12 +52,12 @@ class ClsDataPreProcessor(BaseDataPreprocessor):
         self.mix = None if mixup is None else _build_mixup(mixup, num_classes)
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Prepares a batch.
+        """Prepare a batch.
 
         Args:
             data: ``inputs``, a list of (3, H, W) images or a (B, 3, H, W) tensor, RGB in [0, 255];
                 ``data_samples`` with ``gt_label``, or none.
-            training: Whether to erase and mix.
+            training: Erases and mixes.
 
         Returns:
             The same with ``inputs`` (B, 3, H, W), normalised; smaller images are padded with 0 on
@@ -100,21 +94,18 @@ class ClsDataPreProcessor(BaseDataPreprocessor):
 
 
 def _check_numbers(name: str, options: dict | None, cls: type) -> None:
-    """Refuses other things than numbers where a class has numbers by default; probabilities > 1."""
+    """Check options that are numbers by default; probabilities must be in [0, 1]."""
     defaults = {key: p.default for key, p in inspect.signature(cls).parameters.items()}
     for key, value in (options or {}).items():
-        if type(defaults.get(key)) in (int, float) and not isinstance(value, Real):
-            raise ValueError(f"{name} {key}={value!r} must be a number")
-        if "prob" in key and not 0 <= value <= 1:
-            raise ValueError(f"{name} {key}={value!r} must lie in [0, 1]")
+        if "prob" in key:
+            check_number(f"{name} {key}", value, maximum=1)
+        elif type(defaults.get(key)) in (int, float):
+            check(isinstance(value, Real), f"{name} {key}", value, "a number")
 
 
 def _build_mixup(options: dict, num_classes: int | None) -> Mixup:
-    if num_classes is None:
-        raise ValueError("mixup needs num_classes in the data preprocessor")
-    if options.get("label_smoothing"):
-        raise ValueError(
-            f"mixup label_smoothing={options['label_smoothing']}: set label_smoothing in the "
-            "ThinkingClassifier instead, which smooths mixed labels just the same"
-        )
+    check_integer("data_preprocessor num_classes", num_classes)
+    smoothing = options.get("label_smoothing")
+    allowed = "0: ThinkingClassifier has a label_smoothing, which smooths mixed labels too"
+    check(not smoothing, "mixup label_smoothing", smoothing, allowed)
     return Mixup(**{**options, "label_smoothing": 0.0, "num_classes": num_classes})

@@ -9,13 +9,16 @@ from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from ...cost import stage_macs
+from ...cost import stage_gmacs
+from ...errors import DataError
 from ...registry import MODELS, register
 from ...thinking import Replay, Thought, think
 from ...utils.argument_types import check_options
+from ...utils.checks import check, check_choice, check_integer
 from ...weights.load import load_pretrained
 from ..backbones import ThinkingBackbone
-from ..backbones.base import check_loss_weights
+from ..backbones.arguments import check_loss_weights, pretrained_init_cfg
+from ..backbones.base import check_thinks
 from ..gates import Gate
 from ..joint_batch import JointLogs
 from ..pruning import build_pruning_loss
@@ -32,28 +35,23 @@ class ThinkingClassifier(JointLogs, BaseModel):
     Args:
         backbone: Config of a thinking backbone, or one, with ``num_classes`` and its gate.
         loss_weights: Weight of each stage's loss; None for the backbone's own.
-        pruning_loss: Options of :class:`PruningLoss`, for a backbone that prunes tokens.
+        pruning_loss: Options of :class:`PruningLoss`, for a backbone with pruning.
         label_smoothing: Share in [0, 1) of a label that goes to all classes evenly, after mixing.
         sandwich: With more than three stages: each step gives gradients to the first stage, the
-            last, and one drawn at random in between, whose weight is multiplied by their number, so
+            last, and one random stage in between, whose weight is multiplied by their number, so
             that the expected loss is the joint one. The other stages run without gradients, since
-            their tokens are recycled. Across several processes, which all draw the same, this needs
-            ``find_unused_parameters=True``.
+            their tokens are recycled. Across several processes, which all choose the same, this
+            needs ``find_unused_parameters=True``.
         test_cfg: ``dict(per_stage=True)`` has :meth:`predict` run every stage on every image and
-            report what each would have said, next to what the gate chooses.
-        data_preprocessor: As in mmengine; a config without a type is that of
-            :class:`ClsDataPreProcessor`.
+            report the prediction of each, next to the gate's choice.
+        data_preprocessor: As in mmengine; ``type`` is :class:`ClsDataPreProcessor` by default.
         pretrained: Deprecated spelling of ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
         init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` reads DeiT, timm, mmseg, the authors'
             and our own weights.
-
-    Raises:
-        TypeError: If the backbone does not think.
-        ValueError: If the backbone has no classes, or an argument is out of range.
     """
 
     shared_random: random.Random
-    """For what all processes draw alike; :class:`StepSeedHook` seeds it in every step."""
+    """Random numbers common to all processes; :class:`StepSeedHook` seeds it in every step."""
 
     def __init__(
         self,
@@ -69,21 +67,12 @@ class ThinkingClassifier(JointLogs, BaseModel):
     ):
         if isinstance(backbone, dict):
             backbone = MODELS.build(backbone)
-        if not isinstance(backbone, ThinkingBackbone):
-            raise TypeError(
-                f"backbone {type(backbone).__name__} does not think; ThinkingClassifier takes a "
-                "ThinkingBackbone such as ThinkingViT"
-            )
-        if not backbone.num_classes:
-            raise ValueError("ThinkingClassifier needs a backbone with num_classes >= 1, it has 0")
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing={label_smoothing} must lie in [0, 1)")
-        if pretrained is not None:
-            if init_cfg is not None:
-                raise ValueError("init_cfg and pretrained cannot be set at the same time")
-            init_cfg = dict(type="Pretrained", checkpoint=pretrained)
-        if init_cfg and init_cfg.get("type") != "Pretrained":
-            raise ValueError(f"init_cfg={init_cfg} must have type='Pretrained'")
+        check_thinks(backbone)
+        check_integer("backbone num_classes", backbone.num_classes)
+        check(0 <= label_smoothing < 1, "label_smoothing", label_smoothing, "in [0, 1)")
+        init_cfg = pretrained_init_cfg(pretrained, init_cfg)
+        if init_cfg:
+            check_choice("init_cfg type", init_cfg.get("type"), ("Pretrained",))
         if isinstance(data_preprocessor, dict):
             data_preprocessor = {"type": "ClsDataPreProcessor", **data_preprocessor}
             if data_preprocessor.get("mixup"):
@@ -98,10 +87,9 @@ class ThinkingClassifier(JointLogs, BaseModel):
         self.shared_random = random.Random(torch.initial_seed())
         self.test_cfg = dict(test_cfg or {})
         check_options("test_cfg", self.test_cfg, per_stage=bool)
-        self._gmacs: dict[tuple, Tensor] = {}
 
     def init_weights(self) -> None:
-        """Weights of the backbone, then those of a whole classifier that ``init_cfg`` names."""
+        """Initialise the backbone, then load a whole classifier that ``init_cfg`` names."""
         self.backbone.init_weights()
         if cfg := self.init_cfg:
             load_pretrained(self, cfg["checkpoint"], cfg.get("prefix"), cfg.get("ema"))
@@ -120,41 +108,34 @@ class ThinkingClassifier(JointLogs, BaseModel):
         data_samples: list[BaseDataElement] | None = None,
         mode: str = "tensor",
     ) -> Tensor | dict[str, Tensor] | list[BaseDataElement]:
-        """Runs the model in one of mmengine's three modes.
+        """Run the model in one of mmengine's three modes.
 
         Args:
             inputs: (B, 3, H, W), as the data preprocessor returns them.
             data_samples: With ``gt_label`` for ``'loss'``.
-            mode: ``'tensor'`` for logits, ``'loss'`` for :meth:`loss`, ``'predict'`` for
-                :meth:`predict`.
-
-        Returns:
-            (B, K) logits of the stage where each image stopped; losses; or data samples.
-
-        Raises:
-            ValueError: If ``mode`` is none of these.
+            mode: ``'tensor'`` for (B, K) logits of the stage where each image stopped, ``'loss'``
+                for :meth:`loss`, ``'predict'`` for :meth:`predict`.
         """
         if mode == "loss":
             return self.loss(inputs, data_samples)
         if mode == "predict":
             return self.predict(inputs, data_samples)
-        if mode == "tensor":
-            return self.think(inputs).logits
-        raise ValueError(f"mode={mode!r} must be 'tensor', 'loss' or 'predict'")
+        check_choice("mode", mode, ("tensor", "loss", "predict"))
+        return self.think(inputs).logits
 
     # ---------------------------------------------------------------- training
 
     def loss(self, inputs: Tensor, data_samples: list[BaseDataElement]) -> dict[str, Tensor]:
         """Weighted cross-entropy of every stage, named ``stage{i}.loss``.
 
-        A backbone that prunes tokens adds ``pruning.*``.
+        A backbone with pruning adds ``pruning.*``.
 
         Args:
             inputs: (B, 3, H, W).
             data_samples: With ``gt_label``, or ``gt_score`` (K,) where labels were mixed.
 
         Raises:
-            ValueError: If a label is outside [0, K).
+            DataError: If a label is outside [0, K).
         """
         target = self._target(data_samples)
         weights = self._step_weights()
@@ -177,17 +158,17 @@ class ThinkingClassifier(JointLogs, BaseModel):
         between = range(1, self.num_stages - 1)
         if not self.sandwich or len(between) < 2:
             return weights
-        drawn = self.shared_random.choice(between)
-        shares = {0: 1, drawn: len(between), self.num_stages - 1: 1}
+        chosen = self.shared_random.choice(between)
+        shares = {0: 1, chosen: len(between), self.num_stages - 1: 1}
         return [weight * shares.get(stage, 0) for stage, weight in enumerate(weights)]
 
     def _target(self, data_samples: list[BaseDataElement]) -> Tensor:
         """(B,) labels, or (B, K) where they were mixed."""
         labels = torch.stack([sample.gt_label for sample in data_samples])
         classes = self.backbone.num_classes
-        # on the CPU only: elsewhere a look at the data would make the host wait
+        # on the CPU only: elsewhere the host would wait for the device
         if labels.device.type == "cpu" and not ((labels >= 0) & (labels < classes)).all():
-            raise ValueError(f"labels {labels.tolist()} must lie in [0, {classes})")
+            raise DataError(f"labels must be in [0, {classes}), got {labels.tolist()}")
         if "gt_score" in data_samples[0]:
             return torch.stack([sample.gt_score for sample in data_samples])
         return labels
@@ -195,7 +176,7 @@ class ThinkingClassifier(JointLogs, BaseModel):
     # --------------------------------------------------------------- inference
 
     def think(self, images: Tensor, gate: Gate | None = None) -> Thought:
-        """Runs stages until the gate has stopped every image.
+        """Run stages until the gate has stopped every image.
 
         Args:
             images: (B, 3, H, W).
@@ -206,18 +187,18 @@ class ThinkingClassifier(JointLogs, BaseModel):
     def predict(
         self, inputs: Tensor, data_samples: list[BaseDataElement] | None = None
     ) -> list[BaseDataElement]:
-        """Classifies images.
+        """Classify images.
 
         Args:
             inputs: (B, 3, H, W).
-            data_samples: The results are added to them. None makes new ones.
+            data_samples: Place of the results; None makes new ones.
 
         Returns:
             Data samples with ``pred_score`` (K,) probabilities, ``pred_label``, ``exit_stage``,
             ``gate_entropy`` (number of stages,) in nats, NaN where the gate stopped before,
             ``gmacs``, the multiply-accumulates that the gate spent on the image in 10^9, with
             ``per_stage`` in ``test_cfg`` ``stage_scores`` (number of stages, K), and where a stage
-            is pruned ``kept_tokens`` (L, h, w), see :class:`~tvit_seg.Thought`.
+            is pruned ``kept_tokens`` (L, h, w), the ``keep_mask`` of :class:`~tvit_seg.Thought`.
         """
         stage_scores = None
         if self.test_cfg.get("per_stage"):
@@ -245,16 +226,5 @@ class ThinkingClassifier(JointLogs, BaseModel):
         return data_samples
 
     def stage_gmacs(self, size: Sequence[int]) -> Tensor:
-        """Cost of an image, counted once for each size and kind of gate.
-
-        Args:
-            size: (H, W) in pixels.
-
-        Returns:
-            (number of stages,) GMACs when stopping after each stage.
-        """
-        size = tuple(self.backbone.padded_size(size))
-        key = (size, *self.backbone.cost_key)
-        if key not in self._gmacs:
-            self._gmacs[key] = torch.tensor(stage_macs(self, size), dtype=torch.double) / 1e9
-        return self._gmacs[key]
+        """Cost of an image of (H, W) pixels, see :func:`tvit_seg.cost.stage_gmacs`."""
+        return stage_gmacs(self, size)

@@ -1,23 +1,23 @@
-"""Gates say which images stop after a thinking stage."""
+"""Gates decide after each thinking stage which images exit."""
 
 from .base import Gate, build_gate
 from .budget import BudgetGate
-from .drawn import DrawnGate
 from .entropy import EntropyGate
 from .fixed import FixedGate, ProbeGate
 from .pixel_entropy import PixelEntropyGate
 from .random import RandomGate
+from .sampled import SampledGate
 from .threshold import ThresholdGate
 
 __all__ = [
     "BudgetGate",
-    "DrawnGate",
     "EntropyGate",
     "FixedGate",
     "Gate",
     "PixelEntropyGate",
     "ProbeGate",
     "RandomGate",
+    "SampledGate",
     "ThresholdGate",
     "build_gate",
 ]

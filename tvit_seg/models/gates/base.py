@@ -1,13 +1,13 @@
-"""What every gate is."""
+"""Base class of gates, and building one from its config."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from numbers import Real
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from ...registry import GATES
+from ...registry import GATES, build_own
+from ...utils.checks import check, check_number
 from .functional import softmax_entropy
 
 if TYPE_CHECKING:
@@ -16,46 +16,35 @@ if TYPE_CHECKING:
 
 
 class Gate(nn.Module, ABC):
-    """Decides after each thinking stage, image by image, who stops.
+    """Decision, after each thinking stage and for each image, whether it exits.
 
     A new gate overrides :meth:`stop`, and :meth:`entropy` if it measures uncertainty its own way.
     Its decision on an image must not depend on the other images of the batch.
     """
 
     needs_decode_head = False
-    """Whether the gate reads decoded pixels, and so works in a full segmentor only."""
+    """Reads decoded pixels, and so works in a full segmentor only."""
 
     def check(self, backbone: "ThinkingBackbone") -> None:
-        """Raises ValueError if the gate cannot work with this backbone.
-
-        Args:
-            backbone: The backbone that shall use the gate.
-        """
+        """Raise ConfigError if the gate does not fit a backbone."""
 
     @property
     def measure(self) -> "Gate":
-        """The gate that measures uncertainty: itself, or one that it asks."""
+        """Gate that measures the uncertainty: itself, or an inner one."""
         return self
 
     def reset(self) -> None:
-        """Forgets what it remembers of earlier images, for gates that do."""
+        """Forget earlier images, for gates that remember."""
 
     def entropy(self, output: "StageOutput") -> Tensor:
-        """Uncertainty of the images that ran a stage.
-
-        Args:
-            output: What the stage says about n images.
-
-        Returns:
-            (n,) in nats; NaN where there is no image-level prediction.
-        """
+        """Uncertainty (n,) after a stage in nats; NaN where there is no image-level prediction."""
         if output.logits is None:
             return output.tokens.new_full((len(output.tokens),), float("nan"))
         return softmax_entropy(output.logits)
 
     @abstractmethod
     def stop(self, output: "StageOutput", entropy: Tensor) -> Tensor | bool:
-        """Decide which images stop after a stage; not called after the last one, where all do.
+        """Decide which images exit after a stage; not called after the last one, where all do.
 
         Args:
             output: Of the stage, for n images.
@@ -67,31 +56,30 @@ class Gate(nn.Module, ABC):
 
 
 def build_gate(gate: Gate | dict | None) -> Gate:
-    """Builds a gate from its config.
-
-    Args:
-        gate: A gate, its config, or None for a gate that never stops an image early.
-
-    Returns:
-        The gate.
+    """Build a gate from its config; None gives a gate that never stops an image early.
 
     Raises:
-        ValueError: If it is none of these, or the config names no registered gate.
+        ConfigError: If the config names no registered gate.
     """
     if isinstance(gate, Gate):
         return gate
-    if not isinstance(gate, (Mapping, type(None))):
-        raise ValueError(f"gate={gate!r} must be None or a dict such as dict(type='EntropyGate')")
-    options = dict(type="FixedGate", stage=-1) if gate is None else dict(gate)
-    kind = options.pop("type", None)
-    cls = kind if isinstance(kind, type) else GATES.module_dict.get(str(kind).split(".")[-1])
-    if cls is None:
-        raise ValueError(f"gate={gate!r} must name one of {sorted(GATES.module_dict)} as its type")
-    return cls(**options)
+    return build_own(GATES, "gate", dict(type="FixedGate", stage=-1) if gate is None else gate)
 
 
 def check_threshold(threshold: float) -> float:
-    """Returns the threshold in nats, or raises ValueError if it is negative, NaN or no number."""
-    if isinstance(threshold, bool) or not isinstance(threshold, Real) or not threshold >= 0:
-        raise ValueError(f"gate threshold={threshold!r} must be a number >= 0 (in nats)")
-    return float(threshold)
+    """Return a threshold in nats."""
+    return check_number("gate threshold", threshold)
+
+
+def check_per_stage(name: str, values: float | Sequence[float]) -> float | list[float]:
+    """Return a share in [0, 1] for all stages, or one for each but the last."""
+    if isinstance(values, Sequence):
+        return [check_number(name, value, maximum=1) for value in values]
+    return check_number(name, values, maximum=1)
+
+
+def check_count(name: str, values: float | Sequence[float], backbone: "ThinkingBackbone") -> None:
+    """Raise ConfigError unless there is a single value or one for each stage but the last."""
+    needed = backbone.num_stages - 1
+    fits = not isinstance(values, Sequence) or len(values) == needed
+    check(fits, name, values, f"one value, or a list of {needed} for {needed + 1} thinking stages")

@@ -1,44 +1,41 @@
-"""A gate that keeps the share of images that think where it should be, however the data drifts."""
+"""Gate that keeps a wanted continue rate, however the data drifts."""
 
 from collections import deque
 from collections.abc import Sequence
 from math import isnan
-from numbers import Integral
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...registry import GATES
-from .base import Gate, build_gate
+from ...utils.checks import check, check_integer, check_number
+from .base import Gate, build_gate, check_count, check_per_stage
 
-_FEW = 16  # entropies that make a quantile worth asking
+_FEW = 16  # entropies needed for a meaningful quantile
 
 
 @GATES.register_module()
 class BudgetGate(Gate):
-    """Lets a given share of the images think on, those with the highest entropies of late.
+    """Let a given share of the images continue, those with the highest recent entropies.
 
-    The threshold of each stage is a running quantile of the latest entropies seen there, so it
-    follows data that drifts. Where the share of images that thought would leave the target by more
-    than the tolerance (by more than one image, while there are few), the count decides in place of
-    the threshold, so the share holds at any time, not only in the long run. So does the average
-    cost of images of one size, and of sliding windows; where sizes vary, only the share does.
+    The threshold of each stage is a running quantile of its latest entropies, so it follows data
+    that drifts. Where the continue rate would leave the target by more than the tolerance (by more
+    than one image, while there are few), the count decides in place of the threshold, so the rate
+    holds at any time, not only in the long run. So does the average cost of images of one size, and
+    of sliding windows; where sizes vary, only the rate does.
 
-    Images are taken in the order they come, so a batch gives what one by one gives; but what an
-    image gets depends on those before it. Every process keeps its own account, and starts a new one
-    for each validation or test.
+    Images are taken in the order they come: batches of any size give the same decisions, but a
+    decision depends on the images before it. Every process has its own history, and starts a new
+    one for each validation or test.
 
     Args:
-        gate: Measures entropies, a config or a gate with a threshold, which counts until enough
-            entropies are known.
-        think_shares: Of the images that reach a stage, the share in [0, 1] that thinks on; one for
-            all stages or one for each but the last.
-        window: How many of the latest entropies the quantile is taken of, >= 16.
-        tolerance: By how much the share may be off, in [0, 1].
-
-    Raises:
-        ValueError: If an argument is out of range, or the gate has no threshold.
+        gate: Gate, or its config, that measures entropies; its threshold counts until enough of
+            them are known.
+        think_shares: Continue rate in [0, 1] of the images that reach a stage; one for all stages
+            or one for each but the last.
+        window: Number of latest entropies that the quantile is taken of, >= 16.
+        tolerance: Allowed deviation of the rate, in [0, 1].
     """
 
     def __init__(
@@ -50,23 +47,14 @@ class BudgetGate(Gate):
     ):
         super().__init__()
         self.gate = build_gate(gate)
-        if not hasattr(self.gate, "threshold"):
-            raise ValueError(f"BudgetGate gate={gate!r} must be a gate with a threshold")
-        many = isinstance(think_shares, Sequence)
-        self.think_shares = [float(s) for s in think_shares] if many else float(think_shares)
-        if not all(0 <= share <= 1 for share in np.atleast_1d(self.think_shares)):
-            raise ValueError(f"BudgetGate think_shares={think_shares!r} must lie in [0, 1]")
-        if not isinstance(window, Integral) or window < _FEW:
-            raise ValueError(f"BudgetGate window={window!r} must be an integer >= {_FEW}")
-        if not 0 <= tolerance <= 1:
-            raise ValueError(f"BudgetGate tolerance={tolerance!r} must lie in [0, 1]")
-        self.window = window
-        self.tolerance = float(tolerance)
+        check(hasattr(self.gate, "threshold"), "BudgetGate gate", gate, "a gate with a threshold")
+        self.think_shares = check_per_stage("BudgetGate think_shares", think_shares)
+        self.window = check_integer("BudgetGate window", window, minimum=_FEW)
+        self.tolerance = check_number("BudgetGate tolerance", tolerance, maximum=1)
         self.reset()
 
     @property
     def needs_decode_head(self) -> bool:
-        """As the gate that measures."""
         return self.gate.needs_decode_head
 
     @property
@@ -74,61 +62,56 @@ class BudgetGate(Gate):
         return self.gate.measure
 
     def reset(self) -> None:
-        """Forgets all images seen so far."""
-        self._accounts: dict[int, _Account] = {}
+        """Forget all images."""
+        self._histories: dict[int, _History] = {}
 
     def check(self, backbone) -> None:
         self.gate.check(backbone)
-        given = self.think_shares
-        if isinstance(given, list) and len(given) != backbone.num_stages - 1:
-            raise ValueError(
-                f"BudgetGate think_shares={given} has {len(given)} entries; "
-                f"{backbone.num_stages} thinking stages take {backbone.num_stages - 1}"
-            )
+        check_count("BudgetGate think_shares", self.think_shares, backbone)
 
     def entropy(self, output) -> Tensor:
         return self.gate.entropy(output)
 
     def stop(self, output, entropy: Tensor) -> Tensor:
         stage = output.stage
-        if stage not in self._accounts:
+        if stage not in self._histories:
             given = self.think_shares
             share = given[stage] if isinstance(given, list) else given
             start = self.gate.threshold
-            self._accounts[stage] = _Account(share, start, self.window, self.tolerance)
-        decide = self._accounts[stage].stop
+            self._histories[stage] = _History(share, start, self.window, self.tolerance)
+        decide = self._histories[stage].stop
         return torch.tensor([decide(value) for value in entropy.tolist()], dtype=torch.bool)
 
     def extra_repr(self) -> str:
         return f"think_shares={self.think_shares}, window={self.window}, tolerance={self.tolerance}"
 
 
-class _Account:
-    """One stage's latest entropies, and how many images came and thought on."""
+class _History:
+    """Latest entropies of one stage, and counts of the images that reached and passed it."""
 
     def __init__(self, share: float, threshold: float, window: int, tolerance: float):
         self.share = share
         self.threshold = threshold
         self.tolerance = tolerance
         self.latest: deque[float] = deque(maxlen=window)
-        self.came = self.thought = 0
+        self.reached = self.continued = 0
 
     def stop(self, entropy: float) -> bool:
-        """Decides on one image and takes it down; one without a proper entropy thinks on."""
-        self.came += 1
+        """Decide on one image and record it; an image without an entropy continues."""
+        self.reached += 1
         if isnan(entropy):
-            self.thought += 1
+            self.continued += 1
             return False
         self.latest.append(entropy)
         threshold = self.threshold
         if len(self.latest) >= _FEW:
             threshold = np.quantile(self.latest, 1 - self.share)
-        slack = max(1.0, self.tolerance * self.came)
-        excess = self.thought - self.share * self.came  # were this one to stop
-        think = entropy >= threshold
+        slack = max(1.0, self.tolerance * self.reached)
+        excess = self.continued - self.share * self.reached  # were this one to stop
+        goes_on = entropy >= threshold
         if excess + 1 > slack or self.share == 0:
-            think = False
+            goes_on = False
         elif excess < -slack or self.share == 1:
-            think = True
-        self.thought += think
-        return not think
+            goes_on = True
+        self.continued += goes_on
+        return not goes_on

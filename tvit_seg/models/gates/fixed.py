@@ -1,14 +1,15 @@
-"""A gate that stops every image after the same stage."""
+"""Gate that stops every image after the same stage."""
 
 from torch import Tensor
 
 from ...registry import GATES
+from ...utils.checks import check_index
 from .base import Gate
 
 
 @GATES.register_module()
 class FixedGate(Gate):
-    """Stops every image after one given stage.
+    """Stop every image after one given stage.
 
     Args:
         stage: Index of the last stage to run, counted from 0; negative counts from the end.
@@ -19,11 +20,7 @@ class FixedGate(Gate):
         self.stage = stage
 
     def check(self, backbone) -> None:
-        stages = backbone.num_stages
-        if not isinstance(self.stage, int) or not -stages <= self.stage < stages:
-            raise ValueError(
-                f"FixedGate stage={self.stage!r} must be an integer in [{-stages}, {stages - 1}]"
-            )
+        check_index("FixedGate stage", self.stage, backbone.num_stages)
 
     def stop(self, output, entropy: Tensor) -> bool:
         # no tensor: a decision that does not depend on data can be traced and exported
@@ -34,11 +31,11 @@ class FixedGate(Gate):
 
 
 class ProbeGate(FixedGate):
-    """Measures what another gate measures, at its cost, but stops every image at a given stage.
+    """Measure as another gate does, at its cost, but stop every image at a given stage.
 
     Args:
         gate: The gate that measures.
-        stage: Index of the last stage to run, counted from 0; negative counts from the end.
+        stage: As in :class:`FixedGate`.
     """
 
     def __init__(self, gate: Gate, stage: int):

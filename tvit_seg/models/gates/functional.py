@@ -1,4 +1,4 @@
-"""Entropies, as pure functions of logits, all in nats; and lots."""
+"""Entropies, as pure functions of logits, all in nats; and sampling of exit stages."""
 
 from collections.abc import Sequence
 
@@ -56,7 +56,7 @@ def pixel_entropy(seg_logits: Tensor) -> Tensor:
     return measure(seg_logits, dim=1).mean(dim=(1, 2))
 
 
-def draw_stages(count: int, weights: Sequence[float]) -> Tensor:
+def sample_stages(count: int, weights: Sequence[float]) -> Tensor:
     """Systematic sampling (https://en.wikipedia.org/wiki/Systematic_sampling) of exit stages.
 
     Args:
@@ -64,8 +64,8 @@ def draw_stages(count: int, weights: Sequence[float]) -> Tensor:
         weights: One for each stage, >= 0, not all 0; their scale does not matter.
 
     Returns:
-        (B,) stages from 0, on the CPU. Each image's are distributed as the weights; the batch has
-        B times each stage's share of them, rounded up or down.
+        (B,) stages from 0, on the CPU. Each image's is distributed as the weights; the batch has B
+        times each stage's share of them, rounded up or down.
     """
     bounds = torch.tensor(weights, dtype=torch.double).cumsum(0)
     points = (torch.arange(count) + torch.rand(1, dtype=torch.double)) * bounds[-1] / count

@@ -9,16 +9,13 @@ from .threshold import ThresholdGate
 
 @GATES.register_module()
 class PixelEntropyGate(ThresholdGate):
-    """Stops the images whose mean pixel entropy is below a threshold.
+    """Stop the images whose mean pixel entropy is below a threshold.
 
-    Every stage is decoded to ask this gate, so thinking on costs a decode head per stage. It works
-    in a :class:`~tvit_seg.ThinkingEncoderDecoder` only.
+    It has every stage decoded, so each further stage costs a decode head too. It works in a
+    :class:`~tvit_seg.ThinkingEncoderDecoder` only.
 
     Args:
         threshold: In nats, of the softmax over all classes after upsampling to the padded input.
-
-    Raises:
-        ValueError: If ``threshold`` is negative or NaN.
     """
 
     needs_decode_head = True

@@ -1,4 +1,4 @@
-"""Gates whose whole rule is a threshold."""
+"""Gates that compare an entropy with a threshold."""
 
 from torch import Tensor
 
@@ -6,16 +6,13 @@ from .base import Gate, check_threshold
 
 
 class ThresholdGate(Gate):
-    """Stops the images whose entropy, as the gate measures it, is below a threshold.
+    """Stop the images whose entropy is below a threshold.
 
-    Since the rule is a comparison, an exported model can be gated without PyTorch: the measure goes
+    Since the rule is a comparison, an exported model can be gated without PyTorch: the entropy goes
     into the graphs, see :mod:`tvit_seg.deploy`.
 
     Args:
         threshold: In nats, >= 0; 0 always thinks to the end.
-
-    Raises:
-        ValueError: If ``threshold`` is negative or NaN.
     """
 
     def __init__(self, threshold: float):

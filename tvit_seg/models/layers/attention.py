@@ -13,10 +13,10 @@ class NestedAttention(Attention):
     Args:
         dim: Full width.
         num_heads: Heads at full width.
-        qkv_bias: Whether query, key and value have a bias.
-        proj_bias: Whether the output projection has a bias.
-        qkv_groups: Groups of rows of the joint query-key-value projection that are cut each on
-            its own: 3 for the first heads of q, of k and of v.
+        qkv_bias: Adds a bias to query, key and value.
+        proj_bias: Adds a bias to the output projection.
+        qkv_groups: Row groups of the joint query-key-value projection that are cut separately: 3
+            for the first heads of q, of k and of v.
         **kwargs: Further arguments of timm's ``Attention``.
     """
 
@@ -36,16 +36,7 @@ class NestedAttention(Attention):
     def forward(
         self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
     ) -> Tensor:
-        """Attends over the tokens.
-
-        Args:
-            x: (B, N, d), d a multiple of the head width.
-            attn_mask: As in ``scaled_dot_product_attention``.
-            is_causal: As in ``scaled_dot_product_attention``.
-
-        Returns:
-            (B, N, d).
-        """
+        """Attend over tokens (B, N, d), d a multiple of the head width."""
         batch, length, width = x.shape
         qkv = self.qkv(x).reshape(batch, length, 3, width // self.head_dim, self.head_dim)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, N, head_dim) each

@@ -1,4 +1,4 @@
-"""Fused attention for decode heads that ask for attention weights nobody uses."""
+"""Fused attention for decode heads that compute attention weights without using them."""
 
 from torch import Tensor, nn
 
@@ -7,29 +7,16 @@ class FusedMultiheadAttention(nn.MultiheadAttention):
     """``nn.MultiheadAttention`` that returns no weights, and so may use fused attention."""
 
     def forward(self, *args, need_weights: bool = False, **kwargs) -> tuple[Tensor, None]:
-        """As in ``nn.MultiheadAttention``, but never with weights.
-
-        Args:
-            *args: Query, key, value as there.
-            need_weights: Disregarded.
-            **kwargs: As there.
-
-        Returns:
-            The output, and None.
-        """
+        """Return the output and None; ``need_weights`` is disregarded."""
         return super().forward(*args, need_weights=False, **kwargs)
 
 
 def fuse_attention(module: nn.Module) -> nn.Module:
-    """Makes every ``nn.MultiheadAttention`` inside a module a fused one; results do not change.
+    """Make every ``nn.MultiheadAttention`` in a module a fused one, in place.
 
-    Args:
-        module: Changed in place; parameters and their names stay.
-
-    Returns:
-        The module.
+    Results, parameters and their names do not change.
     """
     for part in module.modules():
         if type(part) is nn.MultiheadAttention:
-            part.__class__ = FusedMultiheadAttention
+            part.__class__ = FusedMultiheadAttention  # of this instance; torch's class stays
     return module

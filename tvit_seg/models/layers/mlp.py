@@ -7,14 +7,12 @@ from .nested import NestedLinear
 
 
 class NestedMlp(Mlp):
-    """timm's ``Mlp`` with nested linear layers: (..., d) -> (..., d), hidden ``mlp_ratio * d``.
-
-    Where that is no whole number, it is rounded down.
+    """timm's ``Mlp`` with nested linear layers; the hidden width is int(mlp_ratio * d).
 
     Args:
         in_features: Full width.
         hidden_features: Full hidden width.
-        bias: Whether the linear layers have a bias.
+        bias: Adds biases.
         **kwargs: Further arguments of timm's ``Mlp``.
     """
 
@@ -24,13 +22,6 @@ class NestedMlp(Mlp):
         self.fc2 = NestedLinear(hidden_features, in_features, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Runs the perceptron on the last dimension.
-
-        Args:
-            x: (..., d) with d <= ``in_features``.
-
-        Returns:
-            (..., d).
-        """
+        """Apply the perceptron to (..., d), d <= ``in_features``."""
         hidden = self.drop1(self.act(self.fc1(x)))  # (..., mlp_ratio * d)
         return self.drop2(self.fc2(hidden, x.shape[-1]))

@@ -5,16 +5,13 @@ from torch import Tensor, nn
 
 
 def leading(x: Tensor, size: int, dim: int = 0, groups: int = 1) -> Tensor:
-    """The leading slice of a weight, or of each of several equal groups that form it.
+    """Take the leading slice of a weight, or of each of several equal groups that form it.
 
     Args:
         x: The weight.
         size: Length of the result along ``dim``.
         dim: The dimension to cut.
-        groups: How many groups lie side by side along ``dim``, each cut on its own.
-
-    Returns:
-        The weight with ``size`` entries along ``dim``.
+        groups: Number of groups side by side along ``dim``, each cut on its own.
     """
     if size == x.shape[dim]:
         return x
@@ -29,10 +26,10 @@ class NestedLinear(nn.Linear):
     Args:
         in_features: Full input width.
         out_features: Full output width.
-        bias: Whether there is a bias.
-        groups: The output rows form this many equal groups, each cut on its own (3 for a joint
+        bias: Adds a bias.
+        groups: Number of equal groups of output rows, each cut on its own (3 for a joint
             query-key-value projection, whose rows are all of q, then all of k, then all of v).
-        in_groups: The same for the input columns (4 where four patches are merged).
+        in_groups: Number of equal groups of input columns (4 where four patches are merged).
     """
 
     def __init__(
@@ -46,10 +43,6 @@ class NestedLinear(nn.Linear):
         dtype=None,
     ):
         super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
-        if out_features % groups:
-            raise ValueError(f"out_features={out_features} is not divisible by groups={groups}")
-        if in_features % in_groups:
-            raise ValueError(f"in_features={in_features} is not divisible by in_groups={in_groups}")
         self.groups = groups
         self.in_groups = in_groups
 
@@ -59,14 +52,11 @@ class NestedLinear(nn.Linear):
         return self.groups, self.in_groups
 
     def forward(self, x: Tensor, out_features: int | None = None) -> Tensor:
-        """Applies the slice that fits the input.
+        """Apply the slice that fits the input.
 
         Args:
             x: (..., d) with d <= ``in_features``.
-            out_features: Output width; by default it shrinks as the input does.
-
-        Returns:
-            (..., out_features).
+            out_features: Output width; by default it shrinks in proportion to the input.
         """
         width = x.shape[-1]
         if out_features is None:
@@ -74,12 +64,7 @@ class NestedLinear(nn.Linear):
         return F.linear(x, *self._slices(width, out_features))
 
     def cut(self, width: int, out_features: int) -> None:
-        """Keeps only what inputs of a width, and narrower ones, read; for good.
-
-        Args:
-            width: Of the input.
-            out_features: Of the output at that width.
-        """
+        """Drop, in place, what inputs of at most ``width`` channels do not read."""
         weight, bias = self._slices(width, out_features)
         self.weight = nn.Parameter(weight.detach().clone())
         if bias is not None:
@@ -100,7 +85,7 @@ class NestedLayerNorm(nn.LayerNorm):
 
     Args:
         normalized_shape: Full width.
-        groups: The channels form this many equal groups, each cut on its own.
+        groups: Number of equal groups of channels, each cut on its own.
         **kwargs: Further arguments of ``nn.LayerNorm``.
     """
 
@@ -114,24 +99,12 @@ class NestedLayerNorm(nn.LayerNorm):
         return self.groups, 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalises over the d channels of the input.
-
-        Args:
-            x: (..., d) with d <= the full width.
-
-        Returns:
-            (..., d).
-        """
+        """Normalise (..., d) over its d channels."""
         width = x.shape[-1]
         return F.layer_norm(x, (width,), *self._slices(width), self.eps)
 
     def cut(self, width: int, *_: int) -> None:
-        """Keeps only what inputs of a width, and narrower ones, read; for good.
-
-        Args:
-            width: Of the input.
-            *_: Of the output, the same.
-        """
+        """Drop, in place, what inputs of at most ``width`` channels do not read."""
         parts = zip(("weight", "bias"), self._slices(width), strict=True)
         for name, part in [(name, part) for name, part in parts if part is not None]:
             setattr(self, name, nn.Parameter(part.detach().clone()))

@@ -1,4 +1,4 @@
-"""Patch embedding that computes the channels asked for."""
+"""Patch embedding that computes any slice of its channels."""
 
 import torch.nn.functional as F
 from timm.layers import PatchEmbed
@@ -9,40 +9,23 @@ class NestedPatchEmbed(PatchEmbed):
     """timm's ``PatchEmbed`` for images of any size and for any slice of its channels.
 
     Args:
-        img_size: (H, W) in pixels that the grid is made for; None where no grid is needed.
-        patch_size: In pixels.
-        in_chans: Channels of the image.
-        embed_dim: Full width D.
-        bias: Whether the projection has a bias.
-        flatten: Whether rows and columns are joined to one dimension.
-        norm_layer: Makes ``norm``, which the caller applies: its statistics depend on how many
-            channels there are in the end.
+        *args: Arguments of timm's ``PatchEmbed``; ``img_size`` is only what the grid is made for.
+        **kwargs: Likewise. The caller applies the ``norm``: its statistics depend on the final
+            number of channels.
     """
 
-    def __init__(
-        self, img_size, patch_size, in_chans, embed_dim, bias=True, flatten=True, norm_layer=None
-    ):
-        super().__init__(
-            img_size,
-            patch_size,
-            in_chans,
-            embed_dim,
-            norm_layer=norm_layer,
-            flatten=flatten,
-            bias=bias,
-            strict_img_size=False,
-        )
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, strict_img_size=False, **kwargs)
 
     def forward(self, images: Tensor, channels: slice = slice(None)) -> Tensor:
-        """Embeds patches; the image is padded with zeros on the right and bottom.
+        """Embed patches; the image is padded with zeros on the right and bottom.
 
         Args:
             images: (B, 3, H, W).
-            channels: Which of the D output channels.
+            channels: Slice of the output channels, d of them.
 
         Returns:
-            (B, h w, number of channels), row by row; (B, h, w, number of channels) unless
-            flattened.
+            (B, h w, d), row by row; (B, h, w, d) with ``flatten=False``.
         """
         patch = self.patch_size
         margin = [-length % p for length, p in zip(images.shape[-2:], patch, strict=True)]

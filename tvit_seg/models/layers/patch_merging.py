@@ -14,7 +14,7 @@ class NestedPatchMerging(PatchMerging):
         dim: Full width of the level.
         out_dim: Full width of the next level.
         groups: 4 to cut each of the merged patches on its own, 1 to cut them as one.
-        norm: Makes layer norms.
+        norm: Factory of layer norms.
     """
 
     def __init__(self, dim: int, out_dim: int, groups: int = 4, norm=NestedLayerNorm):
@@ -23,11 +23,11 @@ class NestedPatchMerging(PatchMerging):
         self.reduction = NestedLinear(4 * dim, out_dim, bias=False, in_groups=groups)
 
     def forward(self, x: Tensor, out_dim: int) -> Tensor:
-        """Merges patches; an odd row or column is completed with zeros.
+        """Merge patches; an odd row or column is completed with zeros.
 
         Args:
             x: (B, h, w, d).
-            out_dim: Width wanted for the next level.
+            out_dim: Width of the result.
 
         Returns:
             (B, ceil(h / 2), ceil(w / 2), out_dim).

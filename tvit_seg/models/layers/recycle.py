@@ -1,4 +1,4 @@
-"""Token recycling: what a thinking stage hands to the next one."""
+"""Token recycling: output tokens of a thinking stage in the input of the next."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Recycle(nn.Module):
-    """Projects all output tokens of a thinking stage to the width of the next, times a scalar.
+    """Project all output tokens of a thinking stage to the width of the next, times a scalar.
 
     The scalar starts at 0, so that at first every stage sees its embedding alone.
 
@@ -22,26 +22,19 @@ class Recycle(nn.Module):
         self.scale = nn.Parameter(torch.zeros(1))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Recycles tokens.
-
-        Args:
-            tokens: (B, N, d_{i-1}), class token included, after the final norm.
-
-        Returns:
-            (B, N, d_i), to be added to the embedding.
-        """
+        """Turn final tokens (B, N, d_{i-1}), class token included, into a summand (B, N, d_i)."""
         return self.scale * self.proj(tokens)
 
 
 class RecycleMap(nn.Module):
-    """The same for a pyramid: brings the last level's tokens back to the grid of the first.
+    """Recycling for a pyramid, from the grid of the last level to that of the first.
 
     A depthwise transposed convolution upsamples, a 1 x 1 convolution projects.
 
     Args:
         in_channels: Width of the last level in the stage that has run.
         out_channels: Width of the first level in the stage to run.
-        stride: How many positions of the first level one of the last covers, in each direction.
+        stride: Positions of the first level that one of the last covers, in each direction.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
@@ -53,14 +46,14 @@ class RecycleMap(nn.Module):
         self.scale = nn.Parameter(torch.zeros(1))
 
     def forward(self, tokens: Tensor, grid: Sequence[int]) -> Tensor:
-        """Recycles tokens.
+        """Turn final tokens into a summand of the embedding.
 
         Args:
             tokens: (B, h', w', d), the last level after the final norm.
-            grid: Rows h and columns w of the first level; what reaches over it is cut off.
+            grid: (h, w) of the first level, at most ``stride`` times (h', w').
 
         Returns:
-            (B, h, w, out_channels), to be added to the embedding.
+            (B, h, w, out_channels).
         """
         x = self.upsample(tokens.permute(0, 3, 1, 2))  # (B, d, stride h', stride w')
         x = self.proj(x[..., : grid[0], : grid[1]])  # (B, out_channels, h, w)

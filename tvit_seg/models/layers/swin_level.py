@@ -23,7 +23,7 @@ class SwinBlock(nn.Module):
         drop: Dropout rate after projections.
         drop_path: Stochastic depth rate.
         act_cfg: Activation of the perceptron.
-        norm: Makes layer norms.
+        norm: Factory of layer norms.
         **attention: Further arguments of :class:`NestedWindowAttention`.
     """
 
@@ -47,13 +47,13 @@ class SwinBlock(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Runs the block on a map (n, h, w, d) of any width d that whole heads fill."""
+        """Run the block on a map (n, h, w, d), d a multiple of the head width."""
         x = x + self.drop_path(self.attn(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class SwinLevel(nn.Module):
-    """The blocks of one level, after the merging of patches that leads to it.
+    """Blocks of one level, after the merging of patches that leads to it.
 
     Args:
         blocks: Blocks on maps (n, h, w, d).
@@ -66,12 +66,12 @@ class SwinLevel(nn.Module):
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, x: Tensor, width: int, run: Callable[[nn.Module, Tensor], Tensor]) -> Tensor:
-        """Runs the level.
+        """Run the level.
 
         Args:
             x: (n, h, w, d), from the level before.
             width: Width of this level in the current stage.
-            run: Runs a block on its input.
+            run: Applies a block to its input.
 
         Returns:
             (n, h', w', width), half the size after a merging.

@@ -16,19 +16,18 @@ from .attention import NestedAttention
 
 
 class NestedWindowAttention(NestedAttention):
-    """Attends inside windows, with a learned bias for each relative position and head.
+    """Attend inside windows, with a learned bias for each relative position and head.
 
-    A map that its windows do not divide is completed with zeros on the right and bottom, then
-    shifted, as in mmseg. A level no longer than a window is a single one and is not shifted, as
-    in timm.
+    A map that windows do not divide is padded with zeros on the right and bottom, then shifted, as
+    in mmseg. A level no longer than a window is a single window and is not shifted, as in timm.
 
     Args:
         dim: Full width.
         num_heads: Heads at full width.
         window_size: Rows and columns of a window, or one number for both.
-        shifted: Whether windows are shifted by half of their size.
-        always_partition: Keeps windows whole and shifted on a level smaller than they are, as
-            mmseg does.
+        shifted: Shifts windows by half of their size.
+        always_partition: Keeps windows whole and shifted on levels smaller than they are, as mmseg
+            does.
         **kwargs: Further arguments of :class:`NestedAttention`.
     """
 
@@ -55,14 +54,7 @@ class NestedWindowAttention(NestedAttention):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attends inside each window.
-
-        Args:
-            x: (B, h, w, d), d a multiple of the head width.
-
-        Returns:
-            (B, h, w, d).
-        """
+        """Attend inside each window of a map (B, h, w, d), d a multiple of the head width."""
         if x.shape[0] == 0:  # timm's helpers infer the batch, which an empty one does not allow
             return x
         height, width, channels = x.shape[1:]
@@ -86,7 +78,7 @@ class NestedWindowAttention(NestedAttention):
         return x[:, :height, :width]
 
     def fit_window(self, size: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Window and shift, each (rows, columns), on a map of that size (h, w)."""
+        """Window and shift, each (rows, columns), on a map of (h, w) tokens."""
         if self.always_partition:
             return self.window_size, self.shift_size
         window = tuple(map(min, self.window_size, size))
@@ -97,15 +89,7 @@ class NestedWindowAttention(NestedAttention):
         return window, shift
 
     def position_bias(self, window: Sequence[int], heads: int) -> Tensor:
-        """What is added to attention scores.
-
-        Args:
-            window: Rows and columns, at most those of ``window_size``; N = rows x columns.
-            heads: The first so many.
-
-        Returns:
-            (1, heads, N, N).
-        """
+        """Bias (1, heads, N, N) of the first heads in a window of N = rows x columns tokens."""
         index = self.relative_position_index
         if tuple(window) != self.window_size:
             rows, columns = window
@@ -122,24 +106,23 @@ _MOST_MASKS = 32
 def shift_mask(
     size: tuple[int, int], window: tuple[int, int], shift: tuple[int, int], device: torch.device
 ) -> Tensor:
-    """Keeps apart what a cyclic shift has brought together; made once for each size.
+    """Mask of positions that a cyclic shift has brought together; computed once for each size.
 
     Args:
         size: (h, w) of the map, multiples of the window.
         window: Rows and columns of a window.
-        shift: By how many rows and columns the map was shifted to the top and left.
-        device: Where to put the mask.
+        shift: Rows and columns that the map was shifted to the top and left.
+        device: Device of the mask.
 
     Returns:
-        (W, 1, N, N) bool, for each of the W windows whether two of its N positions came together
-        by the shift alone.
+        (W, 1, N, N) bool, for each of the W windows and each two of its N positions.
     """
     if torch.compiler.is_compiling():
         return _make_mask(size, window, shift, device)
     key = (size, window, shift, device)
     if key not in _MASKS:
         mask = _make_mask(*key)
-        if type(mask) is not Tensor:  # what stands for a tensor while a graph is traced
+        if type(mask) is not Tensor:  # a fake tensor while a graph is traced
             return mask
         if len(_MASKS) == _MOST_MASKS:
             del _MASKS[next(iter(_MASKS))]
@@ -147,7 +130,7 @@ def shift_mask(
     return _MASKS[key]
 
 
-@torch.inference_mode(False)  # else the first prediction would leave a mask no training can use
+@torch.inference_mode(False)  # else a mask cached by a prediction could not be used in training
 def _make_mask(
     size: tuple[int, int], window: tuple[int, int], shift: tuple[int, int], device: torch.device
 ) -> Tensor:

@@ -1,6 +1,6 @@
 """Token pruning (DynamicViT, https://arxiv.org/abs/2106.02034) as pure functions of tensors.
 
-A policy (B, N, 1) says of each token whether it is kept: 1, or 0 if it is pruned.
+A policy (B, N, 1) is 1 for each token that is kept and 0 for those that are pruned.
 """
 
 import torch
@@ -8,25 +8,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 POLICY_EPS = 1e-12
-"""What a pruned token still weighs in soft attention, before normalisation."""
+"""Weight of a pruned token in soft attention, before normalisation."""
 
 
 def keep_counts(num_tokens: int, keep_ratio: float, num_locations: int) -> list[int]:
-    """How many tokens survive each pruning: the share r, r^2, ... of the original number.
+    """Numbers of tokens that survive each pruning: int(N r^k) of N for k = 1, 2, ...
 
     Args:
         num_tokens: Original number N of spatial tokens.
         keep_ratio: r in (0, 1].
-        num_locations: How often tokens are pruned.
-
-    Returns:
-        int(N r^k) for k = 1, 2, ...
+        num_locations: Number of prunings.
     """
     return [int(num_tokens * keep_ratio**k) for k in range(1, num_locations + 1)]
 
 
 def hard_decision(scores: Tensor) -> Tensor:
-    """Draws which tokens to keep: straight-through Gumbel-softmax (arXiv 1611.01144).
+    """Sample the tokens to keep: straight-through Gumbel-softmax (arXiv 1611.01144).
 
     Args:
         scores: (B, N, 2) log-probabilities of keeping and of pruning.
@@ -58,40 +55,15 @@ def attention_mask(policy: Tensor) -> Tensor:
 
 
 def top_tokens(scores: Tensor, count: int) -> Tensor:
-    """The best tokens, in their original order.
-
-    Args:
-        scores: (B, N), the higher the better.
-        count: How many, at most N.
-
-    Returns:
-        (B, count) increasing indices.
-    """
+    """Increasing indices (B, count) of the tokens with the highest scores (B, N)."""
     return scores.topk(count, dim=1, sorted=False).indices.sort(dim=1).values
 
 
 def take_tokens(x: Tensor, index: Tensor) -> Tensor:
-    """Selects tokens.
-
-    Args:
-        x: (B, N, d).
-        index: (B, K).
-
-    Returns:
-        (B, K, d).
-    """
+    """Select tokens (B, K, d) of x (B, N, d) by index (B, K)."""
     return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
 
 
-def put_tokens_back(x: Tensor, index: Tensor, others: Tensor) -> Tensor:
-    """Undoes :func:`take_tokens`.
-
-    Args:
-        x: (B, K, d).
-        index: (B, K), where each came from.
-        others: (B, N, d) what stands in the other places.
-
-    Returns:
-        (B, N, d).
-    """
+def scatter_tokens(x: Tensor, index: Tensor, others: Tensor) -> Tensor:
+    """Write tokens x (B, K, d) over others (B, N, d) at index (B, K): undo :func:`take_tokens`."""
     return others.scatter(1, index[..., None].expand_as(x), x.to(others.dtype))

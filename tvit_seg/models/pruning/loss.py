@@ -1,14 +1,13 @@
-"""Losses that train token pruning: how much is kept, and what the unpruned model would say."""
+"""Losses that train token pruning: the share of kept tokens, and distillation."""
 
 from collections.abc import Mapping, Sequence
-from math import inf
-from numbers import Real
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...utils.checks import check, check_number
 from ..joint_batch import joint_share
 from .teacher import Teacher
 
@@ -28,11 +27,8 @@ class PruningLoss(nn.Module):
         tokens_weight: Factor of the distillation of the tokens that are kept to the end, >= 0.
         teacher: ``dict(type='Pretrained', checkpoint=PATH)``, with ``prefix`` and ``ema`` as
             elsewhere, for an unpruned backbone of the same size; None for the backbone's own
-            weights as they are when training starts. ``ThinkingRunner`` saves those beside the
-            model, so that training can be resumed.
-
-    Raises:
-        ValueError: If a weight is negative or ``teacher`` is something else.
+            weights at the start of training. ``ThinkingRunner`` saves those beside the model, so
+            that training can be resumed.
     """
 
     def __init__(
@@ -43,15 +39,9 @@ class PruningLoss(nn.Module):
         teacher: Mapping | None = None,
     ):
         super().__init__()
-        weights = dict(
-            ratio_weight=ratio_weight, logits_weight=logits_weight, tokens_weight=tokens_weight
-        )
-        for name, value in weights.items():
-            if not isinstance(value, Real) or not 0 <= value < inf:
-                raise ValueError(f"pruning_loss {name}={value!r} must be a finite number >= 0")
-        self.ratio_weight = ratio_weight
-        self.logits_weight = logits_weight
-        self.tokens_weight = tokens_weight
+        self.ratio_weight = check_number("pruning_loss ratio_weight", ratio_weight)
+        self.logits_weight = check_number("pruning_loss logits_weight", logits_weight)
+        self.tokens_weight = check_number("pruning_loss tokens_weight", tokens_weight)
         self.teacher = Teacher(teacher)
 
     def forward(
@@ -61,13 +51,13 @@ class PruningLoss(nn.Module):
         images: Tensor,
         use_sigmoid: bool = False,
     ) -> dict[str, Tensor]:
-        """Computes the losses of the pruned stage.
+        """Compute the losses of the pruned stage.
 
         Args:
             backbone: In training mode, with ``pruning``.
-            outputs: What ``backbone.forward_stages(images)`` has returned.
+            outputs: Of ``backbone.forward_stages(images)``.
             images: (B, 3, H, W).
-            use_sigmoid: Whether the image-level logits are multi-label.
+            use_sigmoid: For multi-label image-level logits.
 
         Returns:
             ``loss_ratio``, ``loss_logits`` where there is an image-level head, ``loss_tokens``;
@@ -95,72 +85,49 @@ class PruningLoss(nn.Module):
 
 
 def build_pruning_loss(options: Mapping | None, backbone: "ThinkingBackbone") -> PruningLoss | None:
-    """The pruning loss of a model.
+    """Build the pruning loss of a model.
 
     Args:
         options: Arguments of :class:`PruningLoss`; None for its defaults.
         backbone: The model's backbone.
 
     Returns:
-        The loss, or None for a backbone that prunes nothing.
+        The loss, or None for a backbone without pruning.
 
     Raises:
-        ValueError: If there are options for a backbone that prunes nothing, or the stage that is
-            pruned has no weight in the loss.
+        ConfigError: If there are options for a backbone without pruning, or the pruned stage has
+            no weight in the loss.
     """
-    if backbone.pruning is not None:
-        if not backbone.loss_weights[backbone.pruning.stage]:
-            raise ValueError(
-                f"loss_weights={backbone.loss_weights} do not train stage "
-                f"{backbone.pruning.stage}, which is pruned"
-            )
-        return PruningLoss(**(options or {}))
-    if options is not None:
-        raise ValueError(
-            f"pruning_loss={dict(options)!r} needs a backbone with token pruning, e.g. "
-            "pruning=dict(type='DynamicPruning')"
-        )
-    return None
+    if backbone.pruning is None:
+        check(options is None, "pruning_loss", options, "None for a backbone without pruning")
+        return None
+    stage, weights = backbone.pruning.stage, backbone.loss_weights
+    check(weights[stage] > 0, "loss_weights", weights, f"> 0 for stage {stage}, which is pruned")
+    return PruningLoss(**(options or {}))
 
 
-def ratio_loss(kept: Tensor, keep_ratio: float) -> Tensor:
+def ratio_loss(keep_mask: Tensor, keep_ratio: float) -> Tensor:
     """Mean squared error between the share of tokens kept in an image and the wanted one.
 
     Args:
-        kept: (B, L, h, w) which tokens survive each pruning, 1 or 0.
+        keep_mask: (B, L, h, w) tokens that survive each pruning, 1 or 0.
         keep_ratio: r in (0, 1]; r^k is wanted after the k-th pruning.
 
     Returns:
         Scalar, averaged over images and prunings.
     """
-    steps = torch.arange(1, kept.shape[1] + 1, device=kept.device)
-    return (kept.mean(dim=(2, 3)) - keep_ratio**steps).square().mean()
+    steps = torch.arange(1, keep_mask.shape[1] + 1, device=keep_mask.device)
+    return (keep_mask.mean(dim=(2, 3)) - keep_ratio**steps).square().mean()
 
 
 def categorical_divergence(logits: Tensor, target: Tensor) -> Tensor:
-    """Kullback-Leibler divergence KL(target || prediction) of softmax distributions.
-
-    Args:
-        logits: (..., K).
-        target: (..., K) logits.
-
-    Returns:
-        (...) in nats.
-    """
+    """KL divergence KL(target || prediction), (...) in nats, of softmax logits (..., K) each."""
     log_prob, log_target = logits.float().log_softmax(-1), target.float().log_softmax(-1)
     return F.kl_div(log_prob, log_target, reduction="none", log_target=True).sum(-1)
 
 
 def binary_divergence(logits: Tensor, target: Tensor) -> Tensor:
-    """Kullback-Leibler divergence KL(target || prediction) of sigmoids, averaged over classes.
-
-    Args:
-        logits: (..., K).
-        target: (..., K) logits.
-
-    Returns:
-        (...) in nats.
-    """
+    """KL divergence (...) in nats of sigmoid logits (..., K), averaged over classes."""
     pair, goal = (torch.stack((x, -x)).float() for x in (logits, target))
     log_prob, log_target = F.logsigmoid(pair), F.logsigmoid(goal)  # yes and no
     divergence = F.kl_div(log_prob, log_target, reduction="none", log_target=True)

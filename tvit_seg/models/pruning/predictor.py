@@ -1,15 +1,15 @@
-"""The small network that scores tokens."""
+"""Small network that scores tokens."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class ScorePredictor(nn.Module):
-    """Scores how much each spatial token matters, from itself and from the mean of all kept ones.
+    """Score spatial tokens, each by itself and by the mean of all kept ones.
 
     Weights start so large that scores differ: with the small ones of a transformer all tokens
-    score alike at first, training drops them at random, and the few that score highest, which
-    inference keeps, are nothing that the blocks have been trained on.
+    score alike at first, training drops them at random, and the blocks are not trained on sets of
+    high-scoring tokens such as inference keeps.
 
     Args:
         dim: Width d of the tokens.
@@ -32,14 +32,11 @@ class ScorePredictor(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, policy: Tensor | None = None) -> Tensor:
-        """Scores tokens.
+        """Log-probabilities (B, N, 2) of keeping and of pruning.
 
         Args:
             x: (B, N, d) spatial tokens.
-            policy: (B, N, 1) which of them are kept so far; None for all.
-
-        Returns:
-            (B, N, 2) log-probabilities of keeping and of pruning.
+            policy: (B, N, 1) of the earlier prunings; None for all kept.
         """
         own, shared = self.in_conv(x).tensor_split(2, dim=-1)  # (B, N, d / 2) each
         if policy is None:

@@ -1,4 +1,4 @@
-"""The unpruned model that a pruned one is distilled from."""
+"""Unpruned teacher of a pruned model."""
 
 import copy
 from collections.abc import Mapping
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ...errors import CheckpointError
+from ...utils.checks import check
 from ...weights.load import load_pretrained
 
 if TYPE_CHECKING:
@@ -15,65 +17,47 @@ if TYPE_CHECKING:
 
 
 class Teacher(nn.Module):
-    """A frozen copy of a backbone without its pruning, made when it is first asked.
+    """Frozen copy of a backbone without its pruning, made when it is first called.
 
-    It is neither a submodule nor in the ``state_dict``: optimisers, averaged models, parameter
-    counts and whoever loads the model's weights do not see it. A copy of the backbone's own weights
-    is saved by :class:`~tvit_seg.engine.hooks.teacher.TeacherHook`, since a resumed training could
-    not know them any more.
+    It is neither a submodule nor in the ``state_dict``, so that optimisers, averaged models,
+    parameter counts and loaders of weights pass it over. A copy of the backbone's own weights is
+    saved by :class:`~tvit_seg.engine.hooks.teacher.TeacherHook`, for a resumed training.
 
     Args:
         init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` for the weights of the copy; None
             for those of the backbone.
-
-    Raises:
-        ValueError: If ``init_cfg`` is something else.
     """
 
     def __init__(self, init_cfg: Mapping | None = None):
         super().__init__()
-        if init_cfg is not None and (
-            not isinstance(init_cfg, Mapping)
-            or init_cfg.get("type") != "Pretrained"
-            or not init_cfg.get("checkpoint")
-        ):
-            raise ValueError(
-                f"pruning_loss teacher={init_cfg!r} must be None or "
-                "dict(type='Pretrained', checkpoint=PATH)"
-            )
-        if unknown := set(init_cfg or ()) - {"type", "checkpoint", "prefix", "ema"}:
-            raise ValueError(
-                f"pruning_loss teacher has {sorted(unknown)}; checkpoint, prefix and ema are known"
-            )
+        if init_cfg is not None:
+            fits = isinstance(init_cfg, Mapping) and init_cfg.get("type") == "Pretrained"
+            fits = fits and init_cfg.keys() - {"type", "prefix", "ema"} == {"checkpoint"}
+            allowed = "None or dict(type='Pretrained', checkpoint=PATH, prefix=..., ema=...)"
+            check(fits, "pruning_loss teacher", init_cfg, allowed)
         self.init_cfg = init_cfg
         self._weights: dict[str, Tensor] = {}  # from a checkpoint, until there is a copy
         self._copy: list[ThinkingBackbone] = []  # a list hides it from nn.Module
 
     def prepare(self, backbone: "ThinkingBackbone") -> None:
-        """Reads the checkpoint, if there is one, before the first step asks for it.
+        """Read the checkpoint, if there is one, before the first step needs it.
 
         Args:
             backbone: The pruned one.
 
         Raises:
-            ValueError: If the checkpoint cannot be read or lacks something that the backbone has.
+            CheckpointError: If it cannot be read or lacks something that the backbone has.
         """
         if self.init_cfg is not None and not self._copy:
             self._copy.append(self._make(backbone))
 
     @torch.no_grad()
     def forward(self, backbone: "ThinkingBackbone", images: Tensor) -> list["StageOutput"]:
-        """What the unpruned backbone says.
+        """Outputs of every stage of the unpruned backbone, without gradient.
 
         Args:
             backbone: The pruned one.
             images: (B, 3, H, W).
-
-        Returns:
-            One output for each stage, without gradient.
-
-        Raises:
-            ValueError: If the checkpoint lacks something that the backbone has.
         """
         if not self._copy:
             self._copy.append(self._make(backbone))
@@ -88,7 +72,7 @@ class Teacher(nn.Module):
             args = (cfg["checkpoint"], cfg.get("prefix"), cfg.get("ema", False))
             report = load_pretrained(teacher, *args)
             if report.missing or report.partial:
-                raise ValueError(
+                raise CheckpointError(
                     f"pruning_loss teacher={cfg['checkpoint']!r} is no whole backbone: {report}"
                 )
         elif self._weights:
@@ -98,7 +82,7 @@ class Teacher(nn.Module):
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """What a resumed training needs: empty before the first step, or with a checkpoint."""
+        """Weights for a resumed training; empty before the first step, or with a checkpoint."""
         if self.init_cfg is not None:
             return {}
         return self._copy[0].state_dict() if self._copy else self._weights

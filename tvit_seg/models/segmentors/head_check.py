@@ -1,12 +1,12 @@
-"""Whether decode heads fit a thinking backbone, said before anything runs."""
+"""Checks of decode heads against a thinking backbone, before anything runs."""
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from numbers import Integral
 
 from mmseg.models import BaseSegmentor
 from torch import nn
 
+from ...utils.checks import check, check_integer
 from ..backbones import ThinkingBackbone
 
 _NEEDS_MMDET = ("Mask2FormerHead", "MaskFormerHead")
@@ -15,56 +15,27 @@ _OF_OTHERS = {"DDRHead": "DDRNet", "PIDHead": "PIDNet", "SideAdapterCLIPHead": "
 """Heads that read the branches of one backbone."""
 
 
-def check_head_config(head: dict | Sequence[dict]) -> None:
-    """Looks at the config of a decode head.
-
-    Args:
-        head: As in a segmentor's config.
-
-    Raises:
-        ValueError: If it is no config, a cascade of heads, one that needs a package which is
-            absent, or one whose classes or channels are no number of them.
-    """
-    check_counts("decode_head", head)
-    if isinstance(head, Sequence):
-        names = ", ".join(str(part.get("type")) for part in head)
-        raise ValueError(
-            f"decode_head=[{names}] is a cascade; ThinkingEncoderDecoder takes a single head. "
-            "mmseg's CascadeEncoderDecoder takes thinking backbones as it does others"
-        )
-    name = str(head.get("type")).rpartition(".")[-1]
-    if name in _NEEDS_MMDET and find_spec("mmdet") is None:
-        raise ValueError(
-            f"decode head {name} needs mmdetection, which is not installed; what mmsegmentation "
-            "has by itself works: UPerHead, SegmenterMaskTransformerHead, IterativeDecodeHead, ..."
-        )
-
-
-def check_counts(name: str, heads: dict | Sequence[dict] | None) -> None:
-    """Raises ValueError if heads are no configs, or their classes or channels no integers >= 1.
-
-    Args:
-        name: In the segmentor's config.
-        heads: One config or several.
-    """
-    for head in heads if isinstance(heads, Sequence) else [heads]:
-        if head is None:
-            continue
-        if not isinstance(head, Mapping):
-            raise ValueError(f"{name}={heads!r} must be the config of a head")
+def check_head_configs(name: str, heads: Sequence[dict]) -> None:
+    """Check configs of heads, of the argument ``name`` of a segmentor, one by one."""
+    for head in heads:
+        one = "the config of one head (mmseg's CascadeEncoderDecoder takes a cascade)"
+        check(isinstance(head, Mapping), name, head, one)
+        kind = str(head.get("type")).rpartition(".")[-1]
+        fits = kind not in _NEEDS_MMDET or find_spec("mmdet") is not None
+        check(fits, f"{name} type", kind, "a head that works without mmdetection, as UPerHead does")
         for key in {"num_classes", "channels"} & head.keys():
-            if not isinstance(head[key], Integral) or head[key] < 1:
-                raise ValueError(f"{name} {key}={head[key]!r} must be an integer >= 1")
+            check_integer(f"{name} {key}", head[key])
 
 
 def check_heads(model: nn.Module) -> None:
-    """Looks at which maps heads read straight from a thinking backbone.
+    """Check that heads fit the maps that they read straight from a thinking backbone.
 
     Args:
-        model: mmseg's segmentors are looked at, unless a neck or another backbone is in them.
+        model: Models that are no mmseg segmentors, or have a neck or another backbone, are passed
+            over.
 
     Raises:
-        ValueError: If a head reads a map that is not there, expects other channels, does not go
+        ConfigError: If a head reads a map that is not there, expects other channels, does not go
             with class tokens beside the maps or their absence, or is made for another backbone.
     """
     thinks = isinstance(getattr(model, "backbone", None), ThinkingBackbone)
@@ -80,37 +51,28 @@ def _check_head(head: nn.Module, backbone: ThinkingBackbone) -> None:
     head = getattr(head, "kernel_generate_head", head)  # K-Net's other heads follow this one
     name, source = type(head).__name__, type(backbone).__name__
     pairs = getattr(backbone, "output_cls_token", False)
-    if pairs != (name in _NEEDS_CLASS_TOKENS):
-        raise ValueError(
-            f"decode head {name} reads {'maps alone' if pairs else 'class tokens beside the maps'}:"
-            f" use ThinkingViT with output_cls_token={not pairs}"
-        )
-    if name in _OF_OTHERS:
-        raise ValueError(f"decode head {name} reads branches that only {_OF_OTHERS[name]} has")
+    wanted = name in _NEEDS_CLASS_TOKENS
+    check(pairs == wanted, "output_cls_token", pairs, f"{wanted} (of ThinkingViT) for {name}")
+    check(
+        name not in _OF_OTHERS, "decode head", name, f"one for {source}, not {_OF_OTHERS.get(name)}"
+    )
     if not hasattr(head, "in_index"):
         return
     widths = backbone.out_channels
     listed = isinstance(head.in_index, Sequence)
     indices = head.in_index if listed else [head.in_index]
-    missing = [index for index in indices if not -len(widths) <= index < len(widths)]
-    if missing:
-        raise ValueError(
-            f"decode head {name} reads map {missing[0]} (in_index={head.in_index}), but {source} "
-            f"returns {len(widths)}: set in_index, or the backbone's out_indices"
-        )
+    fits = all(-len(widths) <= index < len(widths) for index in indices)
+    check(fits, f"{name} in_index", head.in_index, f"below {len(widths)}, the maps of {source}")
     found = [widths[index] for index in indices]
     # inputs that are concatenated are expected as one
-    expected = (
-        list(head.in_channels) if isinstance(head.in_channels, Sequence) else head.in_channels
+    given = head.in_channels
+    given = list(given) if isinstance(given, Sequence) else given
+    allowed = (
+        f"{found if listed else found[0]}, the channels of {source} (in_index={head.in_index})"
     )
-    if expected not in (found, sum(found)):
-        raise ValueError(
-            f"decode head {name} has in_channels={head.in_channels}, but {source} gives it "
-            f"{found if listed else found[0]} (in_index={head.in_index})"
-        )
+    check(given in (found, sum(found)), f"{name} in_channels", given, allowed)
     finest = getattr(head, "c1_bottleneck", None)  # of DeepLabV3+, which reads the first map, too
-    if finest is not None and finest.conv.in_channels != widths[0]:
-        raise ValueError(
-            f"decode head {name} has c1_in_channels={finest.conv.in_channels}, but the first map "
-            f"of {source} has {widths[0]}"
-        )
+    if finest is not None:
+        given = finest.conv.in_channels
+        allowed = f"{widths[0]}, the channels of the first map of {source}"
+        check(given == widths[0], f"{name} c1_in_channels", given, allowed)

@@ -1,41 +1,36 @@
-"""Image-level loss for segmentation: it teaches the prediction that gates read."""
+"""Image-level loss for segmentation: it trains the prediction that gates read."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...utils.checks import check_choice, check_number
+
 
 class ImageLoss(nn.Module):
-    """Compares the image-level prediction with what the label map says about the whole image.
+    """Loss between the image-level prediction and the classes in the label map.
 
     Args:
-        target: ``'presence'``: which classes occur, multi-label with sigmoid and binary
+        target: ``'presence'``: the classes that occur, multi-label with sigmoid and binary
             cross-entropy. ``'histogram'``: the share of pixels of each class, with softmax and
             cross-entropy. Ignored pixels count for neither.
-        loss_weight: Factor of the loss.
+        loss_weight: Factor of the loss, >= 0.
         ignore_index: Label of pixels to leave out.
-
-    Raises:
-        ValueError: If ``target`` is neither, or ``loss_weight`` is negative.
     """
 
     def __init__(self, target: str = "presence", loss_weight: float = 1.0, ignore_index: int = 255):
         super().__init__()
-        if target not in ("presence", "histogram"):
-            raise ValueError(f"image_loss target={target!r} must be 'presence' or 'histogram'")
-        if not loss_weight >= 0:
-            raise ValueError(f"image_loss loss_weight={loss_weight} must be >= 0")
-        self.target = target
-        self.loss_weight = loss_weight
+        self.target = check_choice("image_loss target", target, ("presence", "histogram"))
+        self.loss_weight = check_number("image_loss loss_weight", loss_weight)
         self.ignore_index = ignore_index
 
     @property
     def use_sigmoid(self) -> bool:
-        """Whether the prediction it trains is multi-label."""
+        """True for a multi-label prediction."""
         return self.target == "presence"
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Computes the loss.
+        """Compute the loss.
 
         Args:
             logits: (B, K) image-level prediction.

@@ -6,11 +6,13 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch.nn import functional as F
 
+from ...errors import DataError
+
 
 def require_labels(samples: Sequence[SegDataSample]) -> None:
-    """Raises ValueError if images come without their label maps."""
+    """Raise DataError if images come without their label maps."""
     if any("gt_sem_seg" not in sample for sample in samples):
-        raise ValueError(
+        raise DataError(
             "images come without label maps (gt_sem_seg): the pipeline of the training dataset "
             "needs LoadAnnotations"
         )
@@ -19,7 +21,7 @@ def require_labels(samples: Sequence[SegDataSample]) -> None:
 def pad_labels(
     samples: Sequence[SegDataSample], margin: tuple[int, int, int, int], ignore_index: int
 ) -> list[SegDataSample]:
-    """Copies of samples whose label maps are larger.
+    """Copy samples and pad their label maps.
 
     Args:
         samples: With ``gt_*``, (1, H, W) each.

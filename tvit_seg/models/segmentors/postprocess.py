@@ -1,13 +1,21 @@
-"""From logits at the size the network saw to the label map of the original image."""
+"""Logits at the size that the network got, turned into the label map of the original image."""
 
 from collections.abc import Mapping, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...errors import DataError
+from ...utils.checks import check_choice
 
-def restore(logits: Tensor, metainfo: Mapping, align_corners: bool = False) -> Tensor:
-    """Takes padding and flip back and resizes to the original image, as mmseg does.
+
+def padding(metainfo: Mapping) -> Sequence[int]:
+    """Padding (left, right, top, bottom) in pixels that an image got for testing."""
+    return metainfo.get("img_padding_size", metainfo.get("padding_size", [0] * 4))
+
+
+def to_original_size(logits: Tensor, metainfo: Mapping, align_corners: bool = False) -> Tensor:
+    """Undo padding and flip and resize to the original image, as mmseg does.
 
     Args:
         logits: (K, H, W).
@@ -17,23 +25,17 @@ def restore(logits: Tensor, metainfo: Mapping, align_corners: bool = False) -> T
         align_corners: As in ``interpolate``.
 
     Returns:
-        (K, h, w); a view where the size stays.
-
-    Raises:
-        ValueError: If the flip is neither horizontal nor vertical.
+        (K, h, w); a view where the size does not change.
     """
-    left, right, top, bottom = metainfo.get(
-        "img_padding_size", metainfo.get("padding_size", [0] * 4)
-    )
+    left, right, top, bottom = padding(metainfo)
     height, width = logits.shape[-2:]
     logits = logits[:, top : height - bottom, left : width - right]
     if metainfo.get("flip"):
         direction = metainfo.get("flip_direction")
-        if direction not in ("horizontal", "vertical"):
-            raise ValueError(f"flip_direction={direction!r} must be 'horizontal' or 'vertical'")
+        check_choice("flip_direction", direction, ("horizontal", "vertical"))
         logits = logits.flip(-1 if direction == "horizontal" else -2)
     if "ori_shape" not in metainfo:
-        raise ValueError("images come without ori_shape; meta_keys of PackSegInputs must have it")
+        raise DataError("images come without ori_shape; meta_keys of PackSegInputs must have it")
     size = tuple(metainfo["ori_shape"][:2])
     if logits.shape[-2:] == size:  # resizing would copy it
         return logits
@@ -41,19 +43,18 @@ def restore(logits: Tensor, metainfo: Mapping, align_corners: bool = False) -> T
     return F.interpolate(logits[None], **options).squeeze(0)
 
 
-def stays(size: Sequence[int], metainfo: Mapping) -> bool:
-    """Whether :func:`restore` has nothing to do for logits of (H, W) pixels."""
-    padding = metainfo.get("img_padding_size", metainfo.get("padding_size", [0] * 4))
+def has_original_size(size: Sequence[int], metainfo: Mapping) -> bool:
+    """Tell if :func:`to_original_size` does not change logits of (H, W) pixels."""
     same = tuple(size) == tuple(metainfo["ori_shape"][:2])
-    return same and not any(padding) and not metainfo.get("flip")
+    return same and not any(padding(metainfo)) and not metainfo.get("flip")
 
 
 def class_map(scores: Tensor, threshold: float | None = None) -> Tensor:
-    """The class of each pixel.
+    """Class of each pixel.
 
     Args:
         scores: (K, H, W) logits; for K = 1 probabilities.
-        threshold: From which probability on a pixel belongs to the single class.
+        threshold: Probability above which a pixel belongs to the single class.
 
     Returns:
         (1, H, W).

@@ -12,20 +12,21 @@ from mmseg.utils import add_prefix
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from ...cost import stage_macs
+from ...cost import stage_gmacs
 from ...registry import register
 from ...thinking import Decode, Features, Thought
+from ...utils.checks import check, check_choice
 from ...weights.load import load_pretrained, strict_loading
-from ..backbones import ThinkingBackbone
-from ..backbones.base import check_loss_weights
+from ..backbones.arguments import check_loss_weights
+from ..backbones.base import check_thinks
 from ..gates import EntropyGate, Gate
 from ..joint_batch import JointLogs, average_jointly
 from ..layers import fuse_attention
 from ..pruning import build_pruning_loss
-from .head_check import check_counts, check_head_config, check_heads
+from .head_check import check_head_configs, check_heads
 from .image_loss import ImageLoss
 from .labels import pad_labels, require_labels
-from .postprocess import class_map, restore
+from .postprocess import class_map, to_original_size
 from .windows import Windows, check_pair, check_test_cfg
 
 
@@ -39,23 +40,22 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
 
     Args:
         backbone: Config of a thinking backbone, with its gate.
-        decode_head: Config of any mmseg decode head; it sees the full width always.
+        decode_head: Config of any mmseg decode head; it always gets the full width.
         neck: As in mmseg.
         auxiliary_head: As in mmseg; one or several, at every stage.
         loss_weights: Weight of each stage's losses; None for the backbone's own.
         image_loss: Options of :class:`ImageLoss`, which trains the class token; None freezes the
-            image-level head as it was loaded.
-        pruning_loss: Options of :class:`PruningLoss`, for a backbone that prunes tokens.
+            image-level head as loaded.
+        pruning_loss: Options of :class:`PruningLoss`, for a backbone with pruning.
         train_cfg: As in mmseg.
-        test_cfg: As in mmseg, plus ``window_batch_size``: how many sliding windows run at once.
+        test_cfg: As in mmseg, plus ``window_batch_size``: number of sliding windows at once.
         data_preprocessor: As in mmseg.
         pretrained: As in mmseg.
         init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` reads weights of a whole segmentor,
             ours, the authors' or mmseg's Segmenter.
 
     Raises:
-        TypeError: If the backbone does not think.
-        ValueError: If heads, gate, loss weights, classes and windows do not fit together.
+        ConfigError: If backbone, heads, gate, loss weights or windows do not fit together.
     """
 
     def __init__(
@@ -73,13 +73,13 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
         pretrained: str | None = None,
         init_cfg: dict | None = None,
     ):
-        if not isinstance(backbone, Mapping):
-            raise TypeError(f"backbone={backbone!r} must be the config of a thinking backbone")
+        check(isinstance(backbone, Mapping), "backbone", backbone, "a config")
         backbone = ConfigDict(backbone)
         check_test_cfg(test_cfg or {})
         gate = backbone.pop("gate", None)  # set below, where decoded pixels are at hand
-        check_head_config(decode_head)
-        check_counts("auxiliary_head", auxiliary_head)
+        check_head_configs("decode_head", [decode_head])
+        others = auxiliary_head if isinstance(auxiliary_head, Sequence) else [auxiliary_head]
+        check_head_configs("auxiliary_head", [head for head in others if head is not None])
         super().__init__(
             backbone,
             decode_head,
@@ -91,11 +91,7 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
             pretrained=pretrained,
             init_cfg=init_cfg,
         )
-        if not isinstance(self.backbone, ThinkingBackbone):
-            raise TypeError(
-                f"backbone {type(self.backbone).__name__} does not think; "
-                "ThinkingEncoderDecoder takes ThinkingViT or ThinkingSwin"
-            )
+        check_thinks(self.backbone)
         check_heads(self)
         self.backbone.set_gate(gate, has_decode_head=True)
         fuse_attention(self.decode_head)
@@ -108,21 +104,19 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
             self.image_loss = ImageLoss(**{**ignore, **image_loss})
             self._check_image_head()
         elif self.backbone.head is not None:
-            self.backbone.head.requires_grad_(False)  # nothing trains it; it stays as loaded
+            self.backbone.head.requires_grad_(False)  # no loss trains it
         self.pruning_loss = build_pruning_loss(pruning_loss, self.backbone)
         if (size := getattr(self.data_preprocessor, "size", None)) is not None:
             check_pair("data_preprocessor size", size)
-        self._gmacs: dict[tuple, Tensor] = {}
 
     def init_weights(self) -> None:
-        """As in mmseg; a checkpoint of the whole segmentor is converted to our names and shapes."""
+        """Initialise as mmseg does; a checkpoint of the whole segmentor is converted."""
         init_cfg, self.init_cfg = self.init_cfg, None
         with strict_loading():  # an ``init_cfg`` of a head is mmengine's to load
             super().init_weights()
         self.init_cfg = init_cfg
         if init_cfg:
-            if init_cfg.get("type") != "Pretrained":
-                raise ValueError(f"init_cfg={init_cfg} must have type='Pretrained'")
+            check_choice("init_cfg type", init_cfg.get("type"), ("Pretrained",))
             load_pretrained(
                 self, init_cfg["checkpoint"], init_cfg.get("prefix"), init_cfg.get("ema")
             )
@@ -136,7 +130,7 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
 
     @property
     def window_batch_size(self) -> int:
-        """How many sliding windows run at once."""
+        """Number of sliding windows at once."""
         return self.test_cfg.get("window_batch_size", 8)
 
     # ---------------------------------------------------------------- training
@@ -144,7 +138,7 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
         """Weighted losses of every stage, named ``stage{i}.decode.*``, ``.aux.*``, ``.image.*``.
 
-        A backbone that prunes tokens adds ``pruning.*``.
+        A backbone with pruning adds ``pruning.*``.
 
         Args:
             inputs: (B, 3, H, W).
@@ -174,7 +168,7 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
     def _pad(
         self, inputs: Tensor, data_samples: list[SegDataSample]
     ) -> tuple[Tensor, list[SegDataSample]]:
-        """Images with zeros and labels with ignored pixels, where patches reach over the border."""
+        """Complete patches at the border: images with zeros, labels with ignored pixels."""
         height, width = inputs.shape[-2:]
         bottom, right = (p - s for p, s in zip(self._padded(inputs), (height, width), strict=True))
         if not bottom and not right:
@@ -189,7 +183,7 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
     # --------------------------------------------------------------- inference
 
     def think(self, images: Tensor, gate: Gate | None = None) -> Thought:
-        """Runs stages until the gate has stopped every image, and decodes what is not yet decoded.
+        """Run stages until the gate has stopped every image, and decode, unless the gate has.
 
         Args:
             images: (B, 3, H, W).
@@ -206,14 +200,7 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
         return thought
 
     def decoder(self, images: Tensor) -> Decode:
-        """The decode head for images of one size.
-
-        Args:
-            images: (B, 3, H, W).
-
-        Returns:
-            Maps features of n such images to logits (n, K, H', W') at the padded size.
-        """
+        """Decode head for images (B, 3, H, W): features to logits at the padded size."""
         padded = torch.Size(self._padded(images))
 
         def decode(features: Features) -> Tensor:
@@ -226,11 +213,11 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
     def predict(
         self, inputs: Tensor, data_samples: list[SegDataSample] | None = None
     ) -> list[SegDataSample]:
-        """Segments images.
+        """Segment images.
 
         Args:
             inputs: (B, 3, H, W).
-            data_samples: Their metainfo; the results are added to them. None makes new ones.
+            data_samples: Metainfo, and place of the results; None makes new ones.
 
         Returns:
             Data samples with ``pred_sem_seg`` and ``seg_logits`` as in mmseg, and, with W windows
@@ -238,9 +225,9 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
             ``gate_entropy`` (W, number of stages) in nats, NaN where not run, (number of stages,)
             in ``whole`` mode; ``windows`` (W, 4) top, left, bottom, right as shares of the image;
             ``gmacs``, the multiply-accumulates spent on the image in 10^9. Where a stage was
-            pruned, ``kept_tokens`` (W, L, h, w), (L, h, w) in ``whole`` mode: which tokens survived
-            each of L prunings, NaN where the image or window stopped before; ``patch_size`` in
-            their metainfo is that of the tokens in pixels.
+            pruned, ``kept_tokens`` (W, L, h, w), (L, h, w) in ``whole`` mode: the keep masks of L
+            prunings, NaN where the image or window stopped before; ``patch_size`` in their metainfo
+            is that of the tokens in pixels.
         """
         windows = self.windows(inputs)
         seg_logits, exits, entropies, kept = self._segment(inputs, windows)
@@ -260,9 +247,9 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
     def _segment(
         self, inputs: Tensor, windows: Windows
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Logits (B, K, H, W), and of all windows exits (B, W), entropies (B, W, stages), tokens.
+        """Logits (B, K, H, W), and of all windows exits (B, W), entropies (B, W, stages), masks.
 
-        The last are (B, W, L, h, w), the tokens that survived, or None.
+        The last are keep masks (B, W, L, h, w), or None.
         """
         canvas, exits, entropies, kept = None, [], [], []
         for slots, crops in windows.crops(inputs, self.window_batch_size):
@@ -281,11 +268,9 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
     def postprocess_result(
         self, seg_logits: Tensor, data_samples: list[SegDataSample] | None = None
     ) -> list[SegDataSample]:
-        """As in mmseg, without copies of what keeps its size.
+        """Add logits (B, K, H, W) and label maps at the original size to data samples.
 
-        Args:
-            seg_logits: (B, K, H, W).
-            data_samples: Results are added to them; None makes new ones of the size given.
+        Unlike in mmseg, nothing is copied where the size does not change.
         """
         if data_samples is None:
             data_samples = [
@@ -293,7 +278,7 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
                 for _ in seg_logits
             ]
         for logits, sample in zip(seg_logits, data_samples, strict=True):
-            scores = restore(logits, sample.metainfo, self.align_corners)
+            scores = to_original_size(logits, sample.metainfo, self.align_corners)
             if len(scores) == 1:
                 scores = scores.sigmoid()
             labels = class_map(scores, self.decode_head.threshold)
@@ -303,24 +288,13 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
         return data_samples
 
     def windows(self, inputs: Tensor) -> Windows:
-        """The windows that images (B, 3, H, W) are seen through; a single one in ``whole`` mode."""
+        """Windows of images (B, 3, H, W); a single one in ``whole`` mode."""
         cfg = self.test_cfg if self._slides else {}
         return Windows(inputs.shape[-2:], cfg.get("crop_size"), cfg.get("stride"))
 
     def stage_gmacs(self, windows: Windows) -> Tensor:
-        """Cost of a window, counted once for each size, kind of gate and keep ratio.
-
-        Args:
-            windows: Of one size.
-
-        Returns:
-            (number of stages,) GMACs when stopping after each stage.
-        """
-        size = tuple(self.backbone.padded_size(windows.shape))
-        key = (size, *self.backbone.cost_key)
-        if key not in self._gmacs:
-            self._gmacs[key] = torch.tensor(stage_macs(self, size), dtype=torch.double) / 1e9
-        return self._gmacs[key]
+        """Cost of a window, see :func:`tvit_seg.cost.stage_gmacs`."""
+        return stage_gmacs(self, windows.shape)
 
     def inference(self, inputs: Tensor, batch_img_metas: list[dict] | None = None) -> Tensor:
         """Pixel logits (B, K, H, W) of images (B, 3, H, W)."""
@@ -343,22 +317,19 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
         return self.neck(features) if self.with_neck else features
 
     def _check_image_head(self) -> None:
-        """The class token must be trained for what the gate reads from it."""
-        if self.backbone.num_classes != self.num_classes:
-            raise ValueError(
-                f"image_loss needs an image-level head over the {self.num_classes} classes of the "
-                f"decode head, but the backbone has num_classes={self.backbone.num_classes}"
-            )
-        gate = self.backbone.gate.measure
-        if isinstance(gate, EntropyGate) and gate.use_sigmoid != self.image_loss.use_sigmoid:
-            raise ValueError(
-                f"image_loss target={self.image_loss.target!r} trains a prediction that needs "
-                f"use_sigmoid={self.image_loss.use_sigmoid} in the EntropyGate"
-            )
+        """Check that the image-level loss trains the prediction that the gate reads."""
+        given = self.backbone.num_classes
+        allowed = f"{self.num_classes}, as in the decode head, for an image_loss"
+        check(given == self.num_classes, "backbone num_classes", given, allowed)
+        gate, loss = self.backbone.gate.measure, self.image_loss
+        if isinstance(gate, EntropyGate):
+            fits = gate.use_sigmoid == loss.use_sigmoid
+            allowed = f"{loss.use_sigmoid} for image_loss target={loss.target!r}"
+            check(fits, "EntropyGate use_sigmoid", gate.use_sigmoid, allowed)
 
 
 def _scale_losses(losses: dict, weight: float) -> dict:
-    """Losses times a weight; other entries, such as accuracies, as they are."""
+    """Multiply losses by a weight; leave other entries, such as accuracies."""
 
     def scale(value: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
         return [v * weight for v in value] if isinstance(value, list) else value * weight

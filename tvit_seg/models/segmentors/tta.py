@@ -1,4 +1,4 @@
-"""Test-time augmentation that keeps account of thinking."""
+"""Test-time augmentation that records exits and cost."""
 
 import torch
 from mmseg.models import SegTTAModel
@@ -9,10 +9,10 @@ from ...registry import register
 
 @register("MODELS")
 class ThinkingTTAModel(SegTTAModel):
-    """mmseg's ``SegTTAModel``; exits of all views are listed, their GMACs added up."""
+    """mmseg's ``SegTTAModel``, with the exits of all views and the sum of their GMACs."""
 
     def merge_preds(self, data_samples_list: list[list[SegDataSample]]) -> list[SegDataSample]:
-        """Merges the views of each image.
+        """Merge the views of each image.
 
         Args:
             data_samples_list: For each image, the results of its views.
@@ -21,7 +21,7 @@ class ThinkingTTAModel(SegTTAModel):
             One data sample for each image; ``exit_stage``, ``gate_entropy`` and ``windows`` have a
             row for each window of each view, ``kept_tokens`` are left out.
         """
-        accounts = [
+        records = [
             dict(
                 exit_stage=torch.cat([v.exit_stage.reshape(-1) for v in views]),
                 gate_entropy=torch.cat(
@@ -33,9 +33,9 @@ class ThinkingTTAModel(SegTTAModel):
             for views in data_samples_list
         ]
         merged = super().merge_preds(data_samples_list)
-        for sample, account in zip(merged, accounts, strict=True):
+        for sample, record in zip(merged, records, strict=True):
             sample.pop("kept_tokens", None)  # of one view only
-            for name, value in account.items():
+            for name, value in record.items():
                 sample.set_field(value, name)
         return merged
 

@@ -1,19 +1,20 @@
-"""Sliding windows: where they lie and how they add up. A whole image is a single window."""
+"""Sliding windows and the average of their logits. A whole image is a single window."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...utils.argument_types import check_options
+from ...utils.checks import check, check_choice, check_integer
+from .postprocess import padding
 
 Area = tuple[object, slice, slice]
 
 
 class Windows:
-    """Windows over images of one size, all windows of one size too, row by row.
+    """Windows of one size over images of one size, row by row.
 
     Args:
         size: (H, W) of the images in pixels.
@@ -47,29 +48,22 @@ class Windows:
         return len(self.areas)
 
     def shares(self, meta: Mapping) -> Tensor:
-        """Where windows lie in an image, without the padding that it got for testing.
-
-        Args:
-            meta: The image's metainfo.
-
-        Returns:
-            (W, 4) top, left, bottom, right as shares of height and width.
-        """
-        left, right, top, bottom = meta.get("img_padding_size", meta.get("padding_size", [0] * 4))
+        """Boxes (W, 4) of windows as shares of height and width of an image without its padding."""
+        left, right, top, bottom = padding(meta)
         height, width = self.size
         origin = torch.tensor([top, left] * 2)
         extent = torch.tensor([height - top - bottom, width - left - right] * 2)
         return ((self.boxes - origin) / extent).clamp(0, 1)
 
     def crops(self, images: Tensor, batch_size: int) -> Iterator[tuple[list, Tensor]]:
-        """Cuts images into batches of windows.
+        """Cut images into batches of windows.
 
         Args:
             images: (B, 3, H, W).
-            batch_size: How many windows at once; whole images always run together.
+            batch_size: Number of windows at once; whole images always run together.
 
         Yields:
-            Which windows these are, as pairs of image and window number, and (n, 3, h, w).
+            Pairs of image and window number, and these windows (n, 3, h, w).
         """
         slots = [(i, w) for i in range(len(images)) for w in range(len(self))]
         if len(self) == 1:
@@ -80,16 +74,13 @@ class Windows:
             yield chunk, torch.stack([images[i][self.areas[w]] for i, w in chunk])
 
     def add(self, canvas: Tensor | None, slots: list, logits: Tensor, count: int) -> Tensor:
-        """Adds the logits of windows in place.
+        """Add the logits of windows in place.
 
         Args:
             canvas: (count, K, H, W), or None for the first windows.
             slots: Pairs of image and window number.
             logits: (n, K, h, w).
             count: Number of images.
-
-        Returns:
-            The canvas.
         """
         if len(self) == 1:
             return logits
@@ -100,18 +91,11 @@ class Windows:
         return canvas
 
     def average(self, canvas: Tensor) -> Tensor:
-        """Divides, in place, by how many windows cover each pixel.
-
-        Args:
-            canvas: (B, K, H, W) sums.
-
-        Returns:
-            (B, K, H, W).
-        """
+        """Divide sums (B, K, H, W), in place, by the number of windows that cover each pixel."""
         return canvas if len(self) == 1 else canvas.div_(self.cover(canvas))
 
     def cover(self, like: Tensor) -> Tensor:
-        """(H, W) how many windows cover each pixel, of the type of a tensor."""
+        """Number (H, W) of windows that cover each pixel, of the type of a tensor."""
         cover = like.new_zeros(self.size)
         for area in self.areas:
             cover[area] += 1
@@ -135,29 +119,24 @@ def window_starts(length: int, crop: int, stride: int) -> list[int]:
 
 
 def check_test_cfg(cfg: Mapping[str, Any]) -> None:
-    """Raises ValueError if a segmentor cannot predict so, e.g. if windows do not cover an image."""
+    """Check the options of prediction; windows must cover the image."""
     pair = Sequence[int] | None
     check_options("test_cfg", cfg, mode=str, crop_size=pair, stride=pair, window_batch_size=int)
-    mode = cfg.get("mode", "whole")
-    if mode not in ("whole", "slide"):
-        raise ValueError(f"test_cfg mode={mode!r} must be 'whole' or 'slide'")
-    batch = cfg.get("window_batch_size", 1)
-    if batch < 1:
-        raise ValueError(f"window_batch_size={batch!r} must be an integer >= 1")
-    if mode == "whole":
+    check_integer("test_cfg window_batch_size", cfg.get("window_batch_size", 1))
+    if check_choice("test_cfg mode", cfg.get("mode", "whole"), ("whole", "slide")) == "whole":
         return
     crop, stride = cfg.get("crop_size"), cfg.get("stride")
-    for name, value in (("crop_size", crop), ("stride", stride)):
-        check_pair(f"test_cfg {name}", value, " when mode='slide'")
-    if any(s > c for s, c in zip(stride, crop, strict=True)):
-        raise ValueError(
-            f"test_cfg stride={tuple(stride)} is larger than crop_size={tuple(crop)}: "
-            "pixels between the windows would be missed"
-        )
+    check_pair("test_cfg crop_size", crop)
+    check_pair("test_cfg stride", stride)
+    covers = all(s <= c for s, c in zip(stride, crop, strict=True))
+    check(
+        covers, "test_cfg stride", stride, f"at most crop_size={crop}, so that no pixel is missed"
+    )
 
 
-def check_pair(name: str, value: Sequence[int] | None, when: str = "") -> None:
-    """Raises ValueError if something is no height and width in pixels."""
-    lengths = list(value) if isinstance(value, Sequence) else []
-    if len(lengths) != 2 or not all(isinstance(x, Integral) and x >= 1 for x in lengths):
-        raise ValueError(f"{name}={value!r} must be two lengths in pixels{when}")
+def check_pair(name: str, value: Sequence[int] | None) -> None:
+    """Raise ConfigError unless an argument is a height and width in pixels."""
+    fits = isinstance(value, Sequence) and len(value) == 2
+    check(fits, name, value, "two lengths in pixels")
+    for length in value:
+        check_integer(name, length)

@@ -1,4 +1,4 @@
-"""Thinking models for timm: ``import tvit_seg`` makes ``timm.create_model`` know them."""
+"""Thinking models for timm: ``import tvit_seg`` registers them for ``timm.create_model``."""
 
 from . import entrypoints  # noqa: F401, registers them
 from .joint_loss import JointLoss

@@ -1,5 +1,6 @@
-"""The published models under timm's registry, one function each, as timm has them."""
+"""Published models under timm's registry."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,9 +12,26 @@ from timm.models import (
     resolve_pretrained_cfg,
 )
 
+from ...errors import ConfigError
+from ...utils.checks import check_choice
 from .interface import TimmInterface
 from .swin import TimmThinkingSwin
 from .vit import TimmThinkingViT
+
+_VITS = {  # heads of each stage; 3h-6h is DeiT-Tiny within DeiT-Small
+    "thinkingvit_2h_3h": (2, 3),
+    "thinkingvit_2h_3h_6h": (2, 3, 6),
+    "thinkingvit_2h_6h": (2, 6),
+    "thinkingvit_3h_6h": (3, 6),
+    "thinkingvit_3h_6h_12h": (3, 6, 12),
+    "thinkingvit_3h_9h": (3, 9),
+    "thinkingvit_3h_12h": (3, 12),
+}
+_SWINS = {  # blocks of each level, heads of each stage; the small one is published
+    "thinkingswin_tiny": ((2, 2, 6, 2), ((3, 3, 6, 12), (3, 6, 12, 24))),
+    "thinkingswin_small": ((2, 2, 18, 2), ((3, 3, 6, 12), (3, 6, 12, 24))),
+    "thinkingswin_base": ((2, 2, 18, 2), ((4, 4, 8, 16), (4, 8, 16, 32))),
+}
 
 
 def _cfg(pool_size: tuple[int, int] | None = None) -> dict[str, Any]:
@@ -32,14 +50,8 @@ def _cfg(pool_size: tuple[int, int] | None = None) -> dict[str, Any]:
     )
 
 
-_VITS = ("2h_3h", "2h_3h_6h", "2h_6h", "3h_6h", "3h_6h_12h", "3h_9h", "3h_12h")
-_SWINS = ("tiny", "small", "base")
-
 default_cfgs = generate_default_cfgs(
-    {
-        **{f"thinkingvit_{heads}": _cfg() for heads in _VITS},
-        **{f"thinkingswin_{size}": _cfg(pool_size=(7, 7)) for size in _SWINS},
-    }
+    {name: _cfg() for name in _VITS} | {name: _cfg(pool_size=(7, 7)) for name in _SWINS}
 )
 
 
@@ -51,42 +63,36 @@ def _build(
     pretrained_cfg: Any = None,
     pretrained_cfg_overlay: dict | None = None,
     **kwargs,
-):
-    """Builds a model as timm does; weights come from local files, through our own loader.
+) -> TimmInterface:
+    """Build a model as timm does; weights come from local files, through our own loader.
 
     Args:
         cls: Class of the model.
         variant: Its name.
-        pretrained: Whether to load weights.
-        features: How many of the last features ``features_only`` gives by default.
+        pretrained: Loads weights.
+        features: Number of the last features that ``features_only`` gives by default.
         pretrained_cfg: As in timm.
         pretrained_cfg_overlay: As in timm.
         **kwargs: Arguments of the class, and of ``timm.models.build_model_with_cfg``.
 
     Raises:
-        ValueError: If pretrained weights are asked for, but no file of them is named, or features
-            other than by timm's ``getter``.
+        ConfigError: If pretrained weights are wanted without a file, or features other than by
+            timm's ``getter``, which are those of the stage where an image stops.
     """
-    if kwargs.get("feature_cls", "getter") != "getter":
-        raise ValueError(
-            f"{variant}: feature_cls={kwargs['feature_cls']!r} must be 'getter': features come "
-            "from the stage where an image stops"
-        )
+    check_choice(f"{variant} feature_cls", kwargs.get("feature_cls", "getter"), ("getter",))
     overlay = dict(pretrained_cfg_overlay or {})
     known = resolve_pretrained_cfg(variant, pretrained_cfg, overlay)
     if known.file:
         overlay.setdefault("custom_load", True)  # TimmInterface.load_pretrained
     if pretrained and not (known.has_weights or known.state_dict):
-        raise ValueError(
+        raise ConfigError(
             f"{variant}: pretrained=True, but no weights are downloaded. Give pretrained=False, or "
-            "pretrained_cfg_overlay=dict(file=PATH) with a local file; checkpoints/README.md says "
-            "where which weights are published"
+            "pretrained_cfg_overlay=dict(file=PATH) with a local file; checkpoints/README.md lists "
+            "published weights"
         )
 
     def construct(device: Any = None, dtype: torch.dtype | None = None, **arguments):
-        if device is None:
-            return cls(**arguments).to(dtype)
-        with torch.device(device):
+        with nullcontext() if device is None else torch.device(device):
             return cls(**arguments).to(dtype)
 
     return build_model_with_cfg(
@@ -100,73 +106,17 @@ def _build(
     )
 
 
-def _vit(variant: str, pretrained: bool, options: dict) -> TimmThinkingViT:
-    return _build(TimmThinkingViT, variant, pretrained, features=3, **options)  # as timm's ViTs
+def _register(name: str, cls: type[TimmInterface], **defaults: Any) -> None:
+    def entrypoint(pretrained: bool = False, **kwargs) -> TimmInterface:
+        options = {**defaults, **kwargs}
+        features = len(options.get("depths", range(3)))  # 3 as timm's ViTs, or all levels
+        return _build(cls, name, pretrained, features, **options)
+
+    entrypoint.__name__ = entrypoint.__qualname__ = name
+    register_model(entrypoint)
 
 
-def _swin(variant: str, pretrained: bool, options: dict) -> TimmThinkingSwin:
-    levels = len(options["depths"])
-    return _build(TimmThinkingSwin, variant, pretrained, features=levels, **options)
-
-
-@register_model
-def thinkingvit_2h_3h(pretrained: bool = False, **kwargs) -> TimmThinkingViT:
-    """ThinkingViT, stages of 2 and 3 heads."""
-    return _vit("thinkingvit_2h_3h", pretrained, {"thinking_stages": (2, 3), **kwargs})
-
-
-@register_model
-def thinkingvit_2h_3h_6h(pretrained: bool = False, **kwargs) -> TimmThinkingViT:
-    """ThinkingViT, stages of 2, 3 and 6 heads."""
-    return _vit("thinkingvit_2h_3h_6h", pretrained, {"thinking_stages": (2, 3, 6), **kwargs})
-
-
-@register_model
-def thinkingvit_2h_6h(pretrained: bool = False, **kwargs) -> TimmThinkingViT:
-    """ThinkingViT, stages of 2 and 6 heads."""
-    return _vit("thinkingvit_2h_6h", pretrained, {"thinking_stages": (2, 6), **kwargs})
-
-
-@register_model
-def thinkingvit_3h_6h(pretrained: bool = False, **kwargs) -> TimmThinkingViT:
-    """ThinkingViT, stages of 3 and 6 heads: DeiT-Tiny within DeiT-Small."""
-    return _vit("thinkingvit_3h_6h", pretrained, {"thinking_stages": (3, 6), **kwargs})
-
-
-@register_model
-def thinkingvit_3h_6h_12h(pretrained: bool = False, **kwargs) -> TimmThinkingViT:
-    """ThinkingViT, stages of 3, 6 and 12 heads."""
-    return _vit("thinkingvit_3h_6h_12h", pretrained, {"thinking_stages": (3, 6, 12), **kwargs})
-
-
-@register_model
-def thinkingvit_3h_9h(pretrained: bool = False, **kwargs) -> TimmThinkingViT:
-    """ThinkingViT, stages of 3 and 9 heads."""
-    return _vit("thinkingvit_3h_9h", pretrained, {"thinking_stages": (3, 9), **kwargs})
-
-
-@register_model
-def thinkingvit_3h_12h(pretrained: bool = False, **kwargs) -> TimmThinkingViT:
-    """ThinkingViT, stages of 3 and 12 heads."""
-    return _vit("thinkingvit_3h_12h", pretrained, {"thinking_stages": (3, 12), **kwargs})
-
-
-@register_model
-def thinkingswin_tiny(pretrained: bool = False, **kwargs) -> TimmThinkingSwin:
-    """ThinkingSwin-T: levels of 2, 2, 6 and 2 blocks."""
-    options = dict(depths=(2, 2, 6, 2), thinking_stages=((3, 3, 6, 12), (3, 6, 12, 24)))
-    return _swin("thinkingswin_tiny", pretrained, {**options, **kwargs})
-
-
-@register_model
-def thinkingswin_small(pretrained: bool = False, **kwargs) -> TimmThinkingSwin:
-    """ThinkingSwin-S, the published one: levels of 2, 2, 18 and 2 blocks."""
-    options = dict(depths=(2, 2, 18, 2), thinking_stages=((3, 3, 6, 12), (3, 6, 12, 24)))
-    return _swin("thinkingswin_small", pretrained, {**options, **kwargs})
-
-
-@register_model
-def thinkingswin_base(pretrained: bool = False, **kwargs) -> TimmThinkingSwin:
-    """ThinkingSwin-B: as S, with 128 channels at the first level."""
-    options = dict(depths=(2, 2, 18, 2), thinking_stages=((4, 4, 8, 16), (4, 8, 16, 32)))
-    return _swin("thinkingswin_base", pretrained, {**options, **kwargs})
+for _name, _stages in _VITS.items():
+    _register(_name, TimmThinkingViT, thinking_stages=_stages)
+for _name, (_depths, _stages) in _SWINS.items():
+    _register(_name, TimmThinkingSwin, depths=_depths, thinking_stages=_stages)

@@ -1,17 +1,17 @@
-"""The joint loss of ThinkingViT (https://arxiv.org/abs/2507.10800) around any criterion."""
+"""Joint loss of ThinkingViT (https://arxiv.org/abs/2507.10800) around any criterion."""
 
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from ..backbones.base import check_loss_weights
+from ..backbones.arguments import check_loss_weights
 
 
 class JointLoss(nn.Module):
     """Weighted sum of a criterion over the thinking stages, sum_i a_i L(f_i, y).
 
     Goes with ``timm.create_model(..., joint=True)``, which returns the logits of every stage in
-    training. A single prediction, as models give in evaluation, goes to the criterion as it is.
+    training. A single prediction, as models give in evaluation, goes to the criterion alone.
 
     Args:
         criterion: Takes logits (B, K) and a target.
@@ -26,15 +26,7 @@ class JointLoss(nn.Module):
         self.weights = weights
 
     def forward(self, output: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
-        """The loss.
-
-        Args:
-            output: (B, K), or one such tensor for each stage.
-            target: What the criterion takes.
-
-        Raises:
-            ValueError: If the weights do not go with the number of stages.
-        """
+        """Loss of logits (B, K), or of one such tensor for each stage."""
         if isinstance(output, Tensor):
             return self.criterion(output, target)
         weights = check_loss_weights(self.weights, len(output))

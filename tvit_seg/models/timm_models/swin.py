@@ -1,10 +1,11 @@
-"""ThinkingSwin (https://arxiv.org/abs/2507.10800) as timm has its Swin transformers."""
+"""ThinkingSwin (https://arxiv.org/abs/2507.10800) in the manner of timm's Swin transformers."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from ...utils.checks import check_choice
 from ..backbones import ThinkingSwin
 from .interface import TimmInterface
 
@@ -14,12 +15,11 @@ class TimmThinkingSwin(TimmInterface, ThinkingSwin):
 
     Args:
         thinking_stages: Attention heads of every level, for each thinking stage.
-        img_size: Image size in pixels that models are evaluated at; nothing is made for it.
+        img_size: Without effect: images may have any size.
         patch_size: Patch size in pixels.
         embed_dim: Full width of the first level; None for 32 channels a head.
         depths: Number of blocks at each level.
-        **kwargs: Arguments of :class:`TimmInterface` and, by their names there, of
-            :class:`~tvit_seg.ThinkingSwin`.
+        **kwargs: Arguments of :class:`TimmInterface` and of :class:`~tvit_seg.ThinkingSwin`.
     """
 
     pools = ("avg", "avgmax", "max")
@@ -50,12 +50,11 @@ class TimmThinkingSwin(TimmInterface, ThinkingSwin):
         ]
 
     def _format(self, x: Tensor, size: torch.Size, output_fmt: str) -> Tensor:
-        if output_fmt != "NCHW":
-            raise ValueError(f"output_fmt={output_fmt!r} must be 'NCHW'")
+        check_choice("output_fmt", output_fmt, ("NCHW",))
         return x.permute(0, 3, 1, 2).contiguous()
 
     def _to_map(self, x: Tensor, level: int) -> Tensor:
-        """Tokens as they are, (n, h, w, D_l); the final norm fits the last level."""
+        """Tokens (n, h, w, D_l) in place of a map; the final norm fits the last level."""
         if self.norm_intermediates and level == len(self.layers) - 1:
             x = self.norm(x)
         return self._pad(x, self.level_dims[level])

@@ -1,10 +1,11 @@
-"""ThinkingViT (https://arxiv.org/abs/2507.10800) as timm has its vision transformers."""
+"""ThinkingViT (https://arxiv.org/abs/2507.10800) in the manner of timm's vision transformers."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from ...utils.checks import check_choice
 from ..backbones import ThinkingViT
 from .interface import TimmInterface
 
@@ -14,12 +15,11 @@ class TimmThinkingViT(TimmInterface, ThinkingViT):
 
     Args:
         thinking_stages: Attention heads of each thinking stage, increasing.
-        img_size: Image size in pixels the position embedding is made for; others work as well.
+        img_size: Image size in pixels of the position embedding; others work as well.
         patch_size: Patch size in pixels.
         embed_dim: Width of the widest stage; None for 64 channels a head.
         depth: Number of blocks.
-        **kwargs: Arguments of :class:`TimmInterface` and, by their names there, of
-            :class:`~tvit_seg.ThinkingViT`.
+        **kwargs: Arguments of :class:`TimmInterface` and of :class:`~tvit_seg.ThinkingViT`.
     """
 
     pools = ("token", "avg", "avgmax", "max")
@@ -62,20 +62,9 @@ class TimmThinkingViT(TimmInterface, ThinkingViT):
     ) -> list | tuple[Tensor, list] | dict[str, Tensor | list[Tensor]]:
         """Features after blocks; see :meth:`TimmInterface.forward_intermediates`.
 
-        Args:
-            images: (B, C, H, W), any size.
-            indices: Which blocks; an integer takes the last ones, None all.
-            return_prefix_tokens: Whether each feature comes as a pair with its class token
-                (B, 1, D).
-            norm: Whether to apply the final norm to them.
-            stop_early: Has no effect: later stages need the last block of earlier ones.
-            output_fmt: ``'NCHW'`` or ``'NLC'``.
-            intermediates_only: Whether to leave out the final tokens.
-            output_dict: Whether to return ``image_features``, ``image_intermediates`` and
-                ``image_intermediates_prefix`` in a dict.
-
         Returns:
-            Final tokens (B, 1 + h w, D) and the features, (B, D, h, w) or (B, h w, D).
+            Final tokens (B, 1 + h w, D) and the features, (B, D, h, w) or (B, h w, D), with
+            ``return_prefix_tokens`` each in a pair with its class token (B, 1, D).
         """
         *features, final = self._intermediates(images, indices, norm)
         maps = [self._format(x, images.shape[-2:], output_fmt) for x in features]
@@ -90,13 +79,12 @@ class TimmThinkingViT(TimmInterface, ThinkingViT):
         return maps if intermediates_only else (final, maps)
 
     def _format(self, x: Tensor, size: torch.Size, output_fmt: str) -> Tensor:
-        if output_fmt not in ("NCHW", "NLC"):
-            raise ValueError(f"output_fmt={output_fmt!r} must be 'NCHW' or 'NLC'")
+        check_choice("output_fmt", output_fmt, ("NCHW", "NLC"))
         x = x[:, 1:]
         if output_fmt == "NLC":
             return x
         return x.transpose(1, 2).unflatten(2, self.grid(size)).contiguous()  # (B, D, h, w)
 
     def _to_feature(self, x: Tensor, size: Sequence[int]) -> Tensor:
-        """Tokens as they are, (n, 1 + h w, D)."""
+        """Tokens (n, 1 + h w, D) in place of a map."""
         return self._pad(self.norm(x) if self.norm_intermediates else x)

@@ -1,10 +1,10 @@
-"""Exit stages of training."""
+"""Sampled exit stages of training."""
 
 import pytest
 import torch
 
-from tvit_seg.models.gates import DrawnGate
-from tvit_seg.models.gates.functional import draw_stages
+from tvit_seg.models.gates import SampledGate
+from tvit_seg.models.gates.functional import sample_stages
 from tvit_seg.thinking import StageOutput
 
 
@@ -12,7 +12,7 @@ from tvit_seg.thinking import StageOutput
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 64])
 def test_a_batch_has_its_share_of_each_stage(weights, count):
     for _ in range(20):
-        stages = draw_stages(count, weights)
+        stages = sample_stages(count, weights)
         assert stages.shape == (count,)
         for stage, weight in enumerate(weights):
             share = count * weight / sum(weights)
@@ -20,12 +20,12 @@ def test_a_batch_has_its_share_of_each_stage(weights, count):
 
 
 def test_every_place_of_the_batch_gets_every_stage_as_often_as_its_weight():
-    draws = torch.stack([draw_stages(3, [1, 3]) for _ in range(4000)])  # (4000, 3)
-    assert draws.float().mean(dim=0).tolist() == pytest.approx([0.75] * 3, abs=0.04)
+    samples = torch.stack([sample_stages(3, [1, 3]) for _ in range(4000)])  # (4000, 3)
+    assert samples.float().mean(dim=0).tolist() == pytest.approx([0.75] * 3, abs=0.04)
 
 
-def test_images_stop_where_their_lots_say():
-    gate = DrawnGate([1, 1, 1])
+def test_images_stop_at_their_sampled_stages():
+    gate = SampledGate([1, 1, 1])
     active, counts = 9, []
     for stage in range(2):
         stop = gate.stop(StageOutput(stage, 3, torch.zeros(active, 1, 1), (), None), None)
