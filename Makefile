@@ -30,6 +30,8 @@ $(INSTALLED): requirements/$(STACK).txt setup.py
 	$(PIP) --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
 	@touch $@
 
+# a thread for each core, and none that spins while another program has its core
+demo: export OMP_WAIT_POLICY ?= PASSIVE
 demo: install
 	$(RUN) tools/make_scenes.py data/scenes --size 96
 	$(RUN) tools/train.py $(QUICKSTART) --work-dir $(DEMO)

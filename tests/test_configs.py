@@ -15,7 +15,7 @@ from timm.data import create_transform
 
 from tvit_seg import ThinkingClassifier, ThinkingEncoderDecoder, stage_macs
 from tvit_seg.engine import ThinkingRunner
-from tvit_seg.engine.config_errors import check_config
+from tvit_seg.engine.config_check import check_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 LEAVES = sorted(

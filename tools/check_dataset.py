@@ -156,7 +156,7 @@ def as_json(found: Survey) -> dict:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    with friendly_errors(DataError):
+    with friendly_errors():
         found = survey(args)
     for part in found:
         print(describe(part, args.show))

@@ -14,8 +14,9 @@ import tvit_seg  # noqa: F401, first of all: it says what is missing
 from tvit_seg import ThinkingEncoderDecoder
 from tvit_seg.datasets.images import find_pictures, read_image
 from tvit_seg.engine.cli import ConfigOptions, check_device, friendly_errors, read_config
-from tvit_seg.engine.weights_arguments import add_trust_argument
-from tvit_seg.errors import CheckpointError, ConfigError, DataError
+from tvit_seg.engine.cli_weights import add_trust_argument
+from tvit_seg.engine.config_check import building
+from tvit_seg.errors import ConfigError, DataError
 from tvit_seg.inference import Predictor
 from tvit_seg.utils.checks import check, check_number
 from tvit_seg.visualization import ThinkingVisualizer
@@ -55,7 +56,8 @@ def load(args: argparse.Namespace) -> Predictor:
     check_device(args.device)
     config = args.config or CONFIG
     cfg = read_config(config, args.cfg_options)
-    predictor = Predictor(cfg, args.checkpoint or CHECKPOINT, args.device)
+    with building(cfg):
+        predictor = Predictor(cfg, args.checkpoint or CHECKPOINT, args.device)
     if not isinstance(predictor.model, ThinkingEncoderDecoder):
         kind = type(predictor.model).__name__
         raise ConfigError(f"{config}: a {kind} records no exits to draw")
@@ -119,8 +121,7 @@ def draw_video(frames: mmcv.VideoReader, target: Path, draw: Callable) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    friendly = friendly_errors(ValueError, FileNotFoundError, CheckpointError, OSError)
-    with friendly, trusting(args.trust_checkpoint):
+    with friendly_errors(), trusting(args.trust_checkpoint):
         if not args.input.exists():
             raise FileNotFoundError(f"{args.input} does not exist")
         video = open_video(args.input) if args.input.suffix.lower() in VIDEOS else None

@@ -18,7 +18,8 @@ from tvit_seg.deploy import FORMATS, export
 from tvit_seg.deploy.evaluate import evaluate, load_images, time_host
 from tvit_seg.deploy.formats import quantize
 from tvit_seg.engine.cli import ConfigOptions, friendly_errors, read_config
-from tvit_seg.engine.weights_arguments import add_trust_argument
+from tvit_seg.engine.cli_weights import add_trust_argument
+from tvit_seg.engine.config_check import building
 from tvit_seg.errors import ConfigError
 from tvit_seg.inference import load_model
 from tvit_seg.models.gates.base import check_threshold
@@ -100,7 +101,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def load(args: argparse.Namespace, cfg: Config) -> nn.Module:
-    model, _ = load_model(cfg, args.checkpoint)
+    with building(cfg):
+        model, _ = load_model(cfg, args.checkpoint)
     gate = model.backbone.gate
     for name in ("threshold", "benchmark"):
         if getattr(args, name) is not None and not hasattr(gate, "threshold"):

@@ -3,7 +3,7 @@
 import argparse
 
 from tvit_seg.engine.cli import friendly_errors
-from tvit_seg.engine.weights_arguments import add_trust_argument
+from tvit_seg.engine.cli_weights import add_trust_argument
 from tvit_seg.weights.io import (
     get_meta,
     get_state_dict,

@@ -8,7 +8,7 @@ import tvit_seg  # noqa: F401, first of all: it says what is missing
 from tvit_seg.datasets.check import require_data
 from tvit_seg.engine.cli import add_common_arguments, build_runner, friendly_errors, load_config
 from tvit_seg.engine.distributed import close_distributed
-from tvit_seg.errors import CheckpointError, DataError
+from tvit_seg.errors import ConfigError
 from tvit_seg.weights.io import read_checkpoint, trusting
 
 
@@ -42,14 +42,14 @@ def paint(cfg: dict, args: argparse.Namespace) -> None:
 def require_segmentor(cfg: dict, option: str) -> None:
     """Label maps are needed to save or paint them."""
     if "decode_head" not in cfg.model:
-        raise ValueError(f"{option} needs label maps, but {cfg.model.get('type')} makes none")
+        raise ConfigError(f"{option} needs label maps, but {cfg.model.get('type')} makes none")
 
 
 def use_tta(cfg: dict) -> None:
     """Replaces model and pipeline by the augmenting ones."""
     absent = [key for key in ("tta_model", "tta_pipeline") if key not in cfg]
     if absent:
-        raise ValueError(f"--tta needs {' and '.join(absent)} in the config {cfg.filename}")
+        raise ConfigError(f"--tta needs {' and '.join(absent)} in the config {cfg.filename}")
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
     cfg.tta_model.module = cfg.model
     cfg.model = cfg.tta_model
@@ -67,11 +67,11 @@ def main() -> None:
     args = parse_args()
     with friendly_errors(), trusting(args.trust_checkpoint):
         cfg = load_config(args)
-        read_checkpoint(args.checkpoint)  # bad ones end here, before the model is built
+        checkpoint = read_checkpoint(args.checkpoint)  # a bad one ends here
         require_data(cfg)
         cfg.load_from, cfg.resume = args.checkpoint, False
         if args.show and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            raise ValueError("--show needs a display; --show-dir DIR saves the images")
+            raise ConfigError("--show needs a display; --show-dir DIR saves the images")
         if args.show or args.show_dir:
             require_segmentor(cfg, "--show" if args.show else "--show-dir")
             paint(cfg, args)
@@ -81,11 +81,7 @@ def main() -> None:
         if args.out:
             require_segmentor(cfg, "--out")
             save_predictions(cfg, args.out)
-        runner = build_runner(cfg)
-    with (
-        friendly_errors(CheckpointError, DataError, FileNotFoundError),
-        trusting(args.trust_checkpoint),
-    ):
+        runner = build_runner(cfg, checkpoint)
         runner.test()
     close_distributed(runner)
 

@@ -11,7 +11,7 @@ from tvit_seg.engine.cli import (
     set_resume,
     use_amp,
 )
-from tvit_seg.engine.config_errors import check_config
+from tvit_seg.engine.config_check import check_config
 from tvit_seg.engine.distributed import close_distributed
 from tvit_seg.engine.train import NEEDED, train
 from tvit_seg.weights.io import trusting
@@ -37,14 +37,13 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    with trusting(args.trust_checkpoint):
-        with friendly_errors():
-            cfg = load_config(args)
-            check_config(cfg, NEEDED)
-            set_resume(cfg, args.resume)
-            require_start(cfg)
-            if args.amp:
-                use_amp(cfg)
+    with friendly_errors(), trusting(args.trust_checkpoint):
+        cfg = load_config(args)
+        check_config(cfg, NEEDED)
+        set_resume(cfg, args.resume)
+        require_start(cfg)
+        if args.amp:
+            use_amp(cfg)
         runner = train(cfg, check_data=not args.skip_data_check)
     close_distributed(runner)
 

@@ -5,18 +5,27 @@ Importing this package registers its modules with mmengine and mmseg.
 
 __version__ = "0.1.0"
 
+import io
 import warnings
+from contextlib import redirect_stdout
 
+from .utils.threads import set_thread_defaults
 from .utils.versions import check_versions
 
 try:
     check_versions()
+    set_thread_defaults()  # torch reads them once, when it is imported
     with warnings.catch_warnings():
         # no compiled operator is needed here
         warnings.filterwarnings("ignore", message=".*MultiScaleDeformableAttention")
         import mmcv  # noqa: F401
         import mmengine  # noqa: F401
-        import mmseg.models  # noqa: F401
+
+        with redirect_stdout(io.StringIO()):  # "Could not import OneDL", an optional dataset
+            import mmseg.datasets
+            import mmseg.models  # noqa: F401
+    # of mmseg's visualization hook, which every config has and which draws on request only
+    warnings.filterwarnings("ignore", message="The draw is False", category=UserWarning)
 except ImportError as error:
     _message = (
         f"tvit_seg does not work in this environment: {error}. In a new one run, in the checkout, "

@@ -11,42 +11,11 @@ WORKER = """
 import sys
 import torch
 import torch.distributed as dist
+from helpers.tiny import Count, Numbers, Tiny
 from mmengine.config import Config
-from mmengine.evaluator import BaseMetric, Evaluator
-from mmengine.model import BaseModel
-from torch import nn
+from mmengine.evaluator import Evaluator
 
 from tvit_seg.engine import ThinkingRunner, close_distributed, prepare_distributed
-
-
-class Numbers(torch.utils.data.Dataset):
-    def __len__(self):
-        return 8
-
-    def __getitem__(self, index):
-        return {"inputs": torch.full((4,), float(index))}
-
-
-class Tiny(BaseModel):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(4, 1)
-        self.unused = nn.Linear(1, 1)
-
-    def forward(self, inputs, mode="tensor"):
-        out = self.layer(torch.stack(list(inputs)))
-        return {"loss": out.square().mean()} if mode == "loss" else list(out)
-
-
-class Count(BaseMetric):
-    default_prefix = "test"
-
-    def process(self, data_batch, data_samples):
-        self.results += [sample.item() for sample in data_samples]
-
-    def compute_metrics(self, results):
-        return {"count": len(results)}
-
 
 work_dir = sys.argv[1]
 torch.manual_seed(0)
@@ -127,6 +96,7 @@ def launch(tmp_path, code=WORKER):
     return run_together(2, script, tmp_path / "work", cwd=tmp_path)
 
 
+@pytest.mark.integration
 def test_two_processes_train_resume_and_test(tmp_path):
     assert "ITER 6 COUNT 8" in launch(tmp_path)
     state = torch.load(tmp_path / "work" / "iter_6.pth", weights_only=True)
@@ -134,6 +104,7 @@ def test_two_processes_train_resume_and_test(tmp_path):
     assert not any(name.startswith("module.") for name in state["state_dict"])
 
 
+@pytest.mark.integration
 def test_work_on_the_first_process_may_outlast_the_timeout(tmp_path):
     said = launch(tmp_path, LONG_WORK)
     assert "WORKED 0" in said and "WORKED 1" not in said

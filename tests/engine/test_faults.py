@@ -14,9 +14,11 @@ from helpers.classification import config, image_folder
 from mmengine.hooks import Hook
 
 from tvit_seg.engine import ThinkingRunner
-from tvit_seg.engine.cli import friendly_errors, good_checkpoint
+from tvit_seg.engine.cli import friendly_errors
 from tvit_seg.errors import CheckpointError
 from tvit_seg.weights.io import read_checkpoint
+
+pytestmark = pytest.mark.integration
 
 TOOL = Path(__file__).parents[2] / "tools" / "train.py"
 
@@ -79,14 +81,11 @@ def test_a_full_disk(root, work_dir):
     assert not list(work_dir.glob("*.tmp"))
 
 
-@pytest.mark.parametrize("place", ["a file", "/proc/1/w"])
-def test_an_unwritable_work_folder_ends_it_at_once(root, work_dir, monkeypatch, place):
-    if place == "a file":
-        (work_dir / "file").touch()
-        place = str(work_dir / "file" / "w")
+def test_an_unwritable_work_folder_ends_it_at_once(root, work_dir, monkeypatch):
+    (work_dir / "file").touch()
     argv = command("no data is looked for", work_dir)
-    with pytest.raises(SystemExit, match=rf"error: work folder {place} cannot be written: \w+"):
-        train(monkeypatch, [*argv[:-1], place])
+    with pytest.raises(SystemExit, match=r"error: .*file"):
+        train(monkeypatch, [*argv[:-1], str(work_dir / "file" / "w")])
 
 
 class Vanishes(Hook):
@@ -99,12 +98,11 @@ class Vanishes(Hook):
         shutil.rmtree(self.root)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_data_that_vanishes(root, work_dir, tmp_path, workers):
+def test_data_that_vanishes(root, work_dir, tmp_path):
     shutil.copytree(root, tmp_path / "images")
     cfg = config(tmp_path / "images", work_dir, resume=True)
     cfg.train_cfg.max_epochs = 3
-    cfg.train_dataloader.num_workers = workers
+    cfg.train_dataloader.num_workers = 2
     runner = ThinkingRunner.from_cfg(cfg)
     runner.register_hook(Vanishes(tmp_path / "images"))
     with pytest.raises(SystemExit) as ended, friendly_errors():
@@ -112,20 +110,6 @@ def test_data_that_vanishes(root, work_dir, tmp_path, workers):
     text = str(ended.value)
     assert re.fullmatch(r"error: \S+/train/\w+/\d\.png cannot be read: No such file.*", text)
     assert sorted(path.name for path in work_dir.glob("*.pth")) == ["epoch_1.pth", "epoch_2.pth"]
-
-
-@pytest.mark.parametrize("pointer", ["whole", "empty", "garbage", "missing"])
-@pytest.mark.parametrize("damage", [0, 0.3, 0.99])
-def test_a_damaged_latest_checkpoint(work_dir, pointer, damage):
-    cut(work_dir / "epoch_2.pth", damage)
-    if pointer == "missing":
-        (work_dir / "last_checkpoint").unlink()
-    elif pointer != "whole":
-        (work_dir / "last_checkpoint").write_bytes({"empty": b"", "garbage": b"\0\xff"}[pointer])
-    with pytest.warns(
-        UserWarning, match=r"epoch_1\.pth is the latest good checkpoint, since\n.*epoch_2\.pth \("
-    ):
-        assert good_checkpoint(work_dir) == work_dir / "epoch_1.pth"
 
 
 def test_training_goes_on_from_the_one_before(root, work_dir, monkeypatch):
@@ -151,7 +135,7 @@ def test_a_damaged_one_that_is_named_is_no_other(root, work_dir, monkeypatch):
     cut(work_dir / "epoch_2.pth")
     argv = command(root, work_dir)
     argv.insert(argv.index("--resume") + 1, str(work_dir / "epoch_2.pth"))
-    with pytest.raises(SystemExit, match=r"error: checkpoint \S*epoch_2\.pth .*is truncated"):
+    with pytest.raises(SystemExit, match=r"error: \S*epoch_2\.pth \(\d+ bytes\) is truncated"):
         train(monkeypatch, argv)
 
 
@@ -164,21 +148,17 @@ def test_an_empty_work_folder_starts_at_the_beginning(root, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
+    ("change", "message"),
     [
-        ("meta", ["epoch", "iter"]),
-        ("meta", dict(epoch="1", iter=3)),
-        ("meta", dict(epoch=1, iter=-3)),
-        ("optimizer", {}),
-        ("optimizer", dict(state={}, param_groups=[])),
-        ("optimizer", "adam"),
-        ("message_hub", dict(runtime_info=7)),
-        ("message_hub", [1]),
+        (dict(meta=dict(epoch=9, iter=27)), r"meta\.epoch=9 is beyond the end .*max_epochs=2"),
+        (dict(optimizer=dict(state={}, param_groups=[])), "training state does not fit"),
+        (dict(message_hub=[1]), "training state does not fit"),
     ],
+    ids=["beyond", "optimizer", "hub"],
 )
-def test_a_training_state_that_makes_no_sense(root, work_dir, key, value):
+def test_a_training_state_that_does_not_fit(root, work_dir, change, message):
     checkpoint = torch.load(work_dir / "epoch_1.pth", weights_only=True)
-    torch.save({**checkpoint, key: value}, work_dir / "crafted.pth")
+    torch.save({**checkpoint, **change}, work_dir / "crafted.pth")
     cfg = config(root, work_dir, resume=True, load_from=str(work_dir / "crafted.pth"))
-    with pytest.raises(CheckpointError, match=r"crafted\.pth|meta must be a dict"):
+    with pytest.raises(CheckpointError, match=rf"crafted\.pth: .*{message}"):
         ThinkingRunner.from_cfg(cfg).train()

@@ -1,9 +1,12 @@
 """Raw and averaged weights are validated side by side."""
 
+import pytest
 import torch
 from helpers.classification import config, image_folder
 
 from tvit_seg.engine import ThinkingRunner
+
+pytestmark = pytest.mark.integration
 
 
 def run(tmp_path, **changes):

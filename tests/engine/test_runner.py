@@ -3,47 +3,26 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.evaluator import BaseMetric, Evaluator
+from helpers.tiny import Count, Numbers, Tiny
+from mmengine.evaluator import Evaluator
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
-from mmengine.logging import HistoryBuffer
-from mmengine.model import BaseModel
 from torch import nn
-from torch.utils.data import Dataset
 
 from tvit_seg.engine import ThinkingRunner
 from tvit_seg.engine import runner as runner_module
-from tvit_seg.engine.component_errors import Components
-from tvit_seg.errors import CheckpointError, ConfigError
-from tvit_seg.weights.io import trusting
+from tvit_seg.engine.hooks import checkpoint as checkpoint_hook
+from tvit_seg.errors import CheckpointError
+from tvit_seg.weights.io import read_checkpoint
 
 
-class Numbers(Dataset):
-    metainfo = {"classes": ("low", "high"), "palette": [[0, 0, 0], [9, 9, 9]]}
+class Wide(Tiny):
+    """With a hidden layer."""
 
-    def __len__(self):
-        return 8
-
-    def __getitem__(self, index):
-        return {"inputs": torch.full((4,), float(index))}
-
-
-class Tiny(BaseModel):
     def __init__(self, width=8):
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(4, width), nn.BatchNorm1d(width), nn.Linear(width, 1))
-
-    def forward(self, inputs, mode="tensor"):
-        out = self.layers(torch.stack(list(inputs)))
-        return {"loss": out.square().mean()} if mode == "loss" else list(out)
-
-
-class Score(BaseMetric):
-    def process(self, data_batch, data_samples):
-        self.results.append(0)
-
-    def compute_metrics(self, results):
-        return {"mIoU": 0.5}
+        layers = [nn.Linear(4, width), nn.BatchNorm1d(width), nn.Linear(width, 1)]
+        self.layer, self.unused = nn.Sequential(*layers), None
 
 
 class Malice:
@@ -65,15 +44,15 @@ def make_runner(work_dir, max_iters=4, width=8, **kwargs):
         "batch_size": 2,
         "sampler": {"type": "DefaultSampler", "shuffle": False},
     }
-    saving = {"type": "CheckpointHook", "interval": 2, "by_epoch": False, "save_best": "mIoU"}
+    saving = {"type": "CheckpointHook", "interval": 2, "by_epoch": False, "save_best": "test/mIoU"}
     settings = dict(
-        model=Tiny(width),
+        model=Wide(width),
         work_dir=str(work_dir),
         train_dataloader={**loader, "sampler": {"type": "InfiniteSampler", "shuffle": False}},
         train_cfg={"type": "IterBasedTrainLoop", "max_iters": max_iters, "val_interval": 2},
         val_dataloader=loader,
         val_cfg={},
-        val_evaluator=Evaluator([Score()]),
+        val_evaluator=Evaluator([Count()]),
         optim_wrapper={"optimizer": {"type": "AdamW", "lr": 0.01}},
         param_scheduler=[
             {"type": "LinearLR", "start_factor": 0.1, "end": 3, "by_epoch": False},
@@ -103,31 +82,16 @@ def test_files_are_plain_and_whole(trained):
     assert checkpoint["meta"]["dataset_meta"] == Numbers.metainfo
     assert checkpoint["message_hub"]["runtime_info"]["best_score"] == 0.5
     torch.testing.assert_close(checkpoint["state_dict"], runner.model.state_dict())
-    torch.load(next(work_dir.glob("best_mIoU_*.pth")), weights_only=True)
+    torch.load(next(work_dir.glob("best_test_mIoU_*.pth")), weights_only=True)
 
 
-@pytest.mark.parametrize("load_from", ["iter_4.pth", None])
-def test_resume_continues(trained, tmp_path, load_from):
-    source, first = trained
-    path = load_from and str(source / load_from)
-    if load_from is None:
-        (tmp_path / "last_checkpoint").write_text(str(source / "iter_4.pth"))
-    runner = make_runner(tmp_path, max_iters=6, load_from=path, resume=True)
-
-    started = []
-    runner.register_hook(
-        type(
-            "Started",
-            (Hook,),
-            {"before_train_iter": lambda self, runner, **kwargs: started.append(runner.iter)},
-        )()
-    )
-    runner.load_or_resume()
-    torch.testing.assert_close(runner.model.state_dict(), first.model.state_dict())
-    runner.train()
-    assert started == [4, 5]
-    state = torch.load(tmp_path / "iter_6.pth", weights_only=True)["optimizer"]["state"]
-    assert state[0]["step"] == 6
+def test_dumps_go_to_the_log_file(tmp_path, capsys):
+    make_runner(tmp_path, log_level="INFO", cfg=dict(model=dict(type="Tiny")))
+    (log,) = tmp_path.glob("*/*.log")
+    shown = capsys.readouterr()
+    for text in ("System environment", "Config:", "Hooks will be executed"):
+        assert text in log.read_text()
+        assert text not in shown.out + shown.err
 
 
 def test_resume_is_the_same_as_not_stopping(tmp_path):
@@ -150,7 +114,7 @@ def test_resume_needs_training_state(trained, tmp_path):
     work_dir, runner = trained
     weights = runner.model.state_dict()
     torch.save({"state_dict": weights}, tmp_path / "weights.pth")
-    for path in (tmp_path / "weights.pth", next(work_dir.glob("best_mIoU_*.pth"))):
+    for path in (tmp_path / "weights.pth", next(work_dir.glob("best_test_mIoU_*.pth"))):
         with pytest.raises(CheckpointError, match=r"holds weights only \(no .*; use load_from"):
             make_runner(tmp_path, load_from=str(path), resume=True).train()
         with pytest.raises(CheckpointError, match="use load_from"):
@@ -161,32 +125,24 @@ def test_loads_bare_weights(trained, tmp_path):
     weights = trained[1].model.state_dict()
     torch.save({f"module.{name}": value for name, value in weights.items()}, tmp_path / "w.pth")
     runner = make_runner(tmp_path)
-    seen = []
-    runner.register_hook(
-        type(
-            "Seen",
-            (Hook,),
-            {
-                "after_load_checkpoint": lambda self, runner, checkpoint: seen.append(
-                    set(checkpoint)
-                )
-            },
-        )()
-    )
     runner.load_checkpoint(str(tmp_path / "w.pth"))
     torch.testing.assert_close(runner.model.state_dict(), weights)
-    assert seen == [{"state_dict"}]
 
 
-def test_weights_are_prepared_once(trained, tmp_path, monkeypatch):
+@pytest.mark.parametrize("named", [True, False])
+def test_weights_are_prepared_once(trained, tmp_path, monkeypatch, named):
     source = trained[0] / "iter_4.pth"
-    runner = make_runner(tmp_path, max_iters=6, load_from=str(source), resume=True)
+    if named:
+        runner = make_runner(tmp_path, max_iters=6, load_from=str(source), resume=True)
+    else:
+        (tmp_path / "last_checkpoint").write_text(str(source))
+        runner = make_runner(tmp_path, max_iters=6, resume=True)
     calls = []
-    monkeypatch.setattr(Tiny, "init_weights", lambda self: calls.append("init"))
-    read = runner_module.read_checkpoint
-    monkeypatch.setattr(
-        runner_module, "read_checkpoint", lambda path: calls.append("read") or read(path)
-    )
+    monkeypatch.setattr(Wide, "init_weights", lambda self: calls.append("init"))
+    for module in (runner_module, checkpoint_hook):
+        monkeypatch.setattr(
+            module, "read_checkpoint", lambda path: calls.append("read") or read_checkpoint(path)
+        )
     runner.prepare_weights()
     assert calls == ["init", "read"]
     assert runner.iter == 0
@@ -197,7 +153,7 @@ def test_weights_are_prepared_once(trained, tmp_path, monkeypatch):
 
 def test_another_architecture_is_refused(trained, tmp_path):
     runner = make_runner(tmp_path, width=16)
-    with pytest.raises(CheckpointError, match=r"of another model: .* of another shape: layers\.0"):
+    with pytest.raises(CheckpointError, match=r"of another model: .* of another shape: layer\.0"):
         runner.load_checkpoint(str(trained[0] / "iter_4.pth"))
 
 
@@ -212,17 +168,6 @@ def test_malicious_file_is_not_executed(trained, tmp_path, zipped):
         with pytest.raises(CheckpointError, match="more than weights"):
             runner.load_or_resume()
     assert not marker.exists()
-
-
-def test_a_trusted_checkpoint_of_mmengines_resumes(trained, tmp_path):
-    path = tmp_path / "theirs.pth"
-    checkpoint = torch.load(trained[0] / "iter_4.pth", weights_only=True)
-    checkpoint["message_hub"]["log_scalars"] = {"train/loss": HistoryBuffer([0.5], [1])}
-    torch.save(checkpoint, path)
-    runner = make_runner(tmp_path, max_iters=6, load_from=str(path), resume=True)
-    with trusting(), pytest.warns(UserWarning, match="HistoryBuffer.*; it is trusted"):
-        runner.train()
-    assert runner.iter == 6
 
 
 def test_config_text_in_a_checkpoint_is_not_executed(trained, tmp_path):
@@ -245,8 +190,6 @@ def test_old_file_survives_a_full_disk(trained, tmp_path, monkeypatch):
         raise OSError(28, "No space left")
 
     monkeypatch.setattr(LocalBackend, "put", put)
-    with pytest.raises(ValueError, match="local folder"):
-        runner.save_checkpoint("s3://bucket", "iter_2.pth")
     with pytest.raises(OSError, match="No space left"):
         runner.save_checkpoint(str(tmp_path), "iter_2.pth", by_epoch=False)
     assert (tmp_path / "iter_2.pth").read_bytes() == before
@@ -255,7 +198,7 @@ def test_old_file_survives_a_full_disk(trained, tmp_path, monkeypatch):
 
 def test_objects_of_hooks_are_named(tmp_path):
     runner = make_runner(tmp_path, max_iters=2, custom_hooks=[AddsAnObject()])
-    with pytest.raises(TypeError, match=r"checkpoint\['meta'\]\['mine'\] must be .*Numbers"):
+    with pytest.raises(TypeError, match=r"checkpoint\['meta'\]\['mine'\] is a .*Numbers"):
         runner.train()
 
 
@@ -302,47 +245,12 @@ def test_learning_rate_counts_the_images_of_a_step(tmp_path):
 def test_testing_needs_the_same_shapes(trained, tmp_path):
     """Training may start from another head, a test would measure a random one."""
     checkpoint = torch.load(trained[0] / "iter_4.pth", weights_only=True)
-    checkpoint["state_dict"]["layers.2.weight"] = torch.zeros(3, 8)
+    checkpoint["state_dict"]["layer.2.weight"] = torch.zeros(3, 8)
     torch.save(checkpoint, tmp_path / "other.pth")
     loader = {"dataset": Numbers(), "batch_size": 2, "sampler": {"type": "DefaultSampler"}}
-    test = dict(test_dataloader=loader, test_cfg={}, test_evaluator=Evaluator([Score()]))
+    test = dict(test_dataloader=loader, test_cfg={}, test_evaluator=Evaluator([Count()]))
     runner = make_runner(tmp_path, load_from=str(tmp_path / "other.pth"), **test)
     runner.load_or_resume()
     runner = make_runner(tmp_path, load_from=str(tmp_path / "other.pth"), **test)
-    with pytest.raises(CheckpointError, match=r"number of classes.*: layers\.2\.weight \(3, 8\)"):
+    with pytest.raises(CheckpointError, match=r"number of classes.*: layer\.2\.weight \(3, 8\)"):
         runner.test()
-
-
-class Fails(Hook):
-    """Fails in a phase, from a time on."""
-
-    def __init__(self, phase, start):
-        self.phase, self.left = phase, start
-
-    def _fail(self, phase):
-        self.left -= phase == self.phase
-        if self.left < 0:
-            raise ZeroDivisionError("in a hook")
-
-    def after_train_iter(self, *args, **kwargs):
-        self._fail("train")
-
-    def before_val(self, *args, **kwargs):
-        self._fail("val")
-
-
-@pytest.mark.parametrize("phase", ["train", "val"])
-def test_a_component_is_blamed_the_first_time_only(phase, tmp_path):
-    def train(start):
-        cfg = dict(custom_hooks=[dict(type=Fails, phase=phase, start=start)])
-        components = Components(cfg)
-        with components.naming():
-            runner = make_runner(tmp_path, **cfg)
-        runner.components = components
-        runner.train()
-
-    message = rf"custom_hooks\[0\]=Fails\(phase='{phase}', start=0\) does not work: ZeroDivision"
-    with pytest.raises(ConfigError, match=message):
-        train(0)
-    with pytest.raises(ZeroDivisionError):
-        train(1)

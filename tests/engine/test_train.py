@@ -4,7 +4,6 @@ import pytest
 from mmengine.config import Config
 
 from tvit_seg.engine import train
-from tvit_seg.engine.component_errors import Components
 from tvit_seg.errors import ConfigError
 
 
@@ -32,9 +31,7 @@ def steps(monkeypatch, cfg):
 
         return take
 
-    runner = SimpleNamespace(
-        components=Components(cfg), prepare_weights=step("weights"), train=step("train")
-    )
+    runner = SimpleNamespace(prepare_weights=step("weights"), train=step("train"))
     monkeypatch.setattr(train, "build_runner", step("build"))
     monkeypatch.setattr(train, "check_config_data", step("data"))
     return SimpleNamespace(done=done, failing=failing, runner=runner)
@@ -55,7 +52,7 @@ def test_what_training_needs(steps, cfg):
     assert not steps.done
 
 
-@pytest.mark.parametrize("step", ["build", "weights", "data", "train"])
+@pytest.mark.parametrize("step", ["build", "train"])
 def test_one_line_for_what_is_wrong_in_a_config(step, steps, cfg):
     steps.failing[step] = ConfigError("depth=0 must be more")
     with pytest.raises(SystemExit, match=r"^error: depth=0 must be more$"):

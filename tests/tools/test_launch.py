@@ -1,4 +1,5 @@
-import argparse
+"""Tools for training and testing from the command line."""
+
 import importlib.util
 import os
 import subprocess
@@ -10,21 +11,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.processes import free_port
-from mmengine.config import Config
 
-from tvit_seg.engine.cli import (
-    add_common_arguments,
-    find_checkpoints,
-    friendly_errors,
-    good_checkpoint,
-    is_first_process,
-    latest_checkpoint,
-    load_config,
-    set_resume,
-    use_amp,
-)
-from tvit_seg.errors import DataError
-from tvit_seg.weights.io import write_checkpoint
+pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,13 +90,6 @@ def run(tmp_path, monkeypatch):
     return call
 
 
-def parse(*arguments):
-    parser = argparse.ArgumentParser()
-    parser.add_argument("config")
-    add_common_arguments(parser)
-    return parser.parse_args([str(argument) for argument in arguments])
-
-
 def test_train_resume_and_test(config, run, tmp_path):
     work = tmp_path / "work_dirs" / "tiny"
     run("train", config, "--skip-data-check")
@@ -159,131 +140,6 @@ def test_errors_before_work_starts(config, run, tmp_path):
         run("test", "plain.py", "good.pth", "--tta")
     with pytest.raises(SystemExit, match=r"error: w\.pth \(0 bytes\) is truncated"):
         run("test", config, "w.pth")
-
-
-@pytest.mark.parametrize("option", ["novalue", "=1", "a=[1,(2]"])
-def test_malformed_options(option, capsys):
-    with pytest.raises(SystemExit):
-        parse("c.py", "--cfg-options", option)
-    assert option in capsys.readouterr().err
-
-
-def test_options_and_work_dir(config):
-    cfg = load_config(parse(config, "--cfg-options", "a.b=[1,2]", "train_cfg.max_iters=7"))
-    assert cfg.a.b == [1, 2]
-    assert cfg.train_cfg.max_iters == 7
-    assert Path(cfg.work_dir) == Path("work_dirs/tiny")
-    assert cfg.runner_type == "ThinkingRunner"
-    assert load_config(parse(config, "--work-dir", "x")).work_dir == "x"
-    with pytest.raises(ValueError, match="--cfg-options do not fit"):
-        load_config(parse(config, "--cfg-options", "default_scope.x=1"))
-
-
-def test_resume_auto(tmp_path, capsys):
-    cfg = Config({"work_dir": str(tmp_path), "load_from": "pretrained.pth"})
-    set_resume(cfg, None)
-    assert "resume" not in cfg
-    set_resume(cfg, "auto")
-    assert (cfg.resume, cfg.load_from) == (False, "pretrained.pth")
-    assert "nothing to resume" in capsys.readouterr().out
-    torch.save({}, tmp_path / "iter_2.pth")
-    set_resume(cfg, "auto")
-    assert (cfg.resume, cfg.load_from) == (True, str(tmp_path / "iter_2.pth"))
-
-
-def test_latest_checkpoint_with_a_damaged_pointer(tmp_path):
-    for i, name in enumerate(["iter_9.pth", "iter_10.pth", "best_mIoU_iter_10.pth"]):
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (i, i))
-    for pointer in (b"", b"/moved/iter_11.pth", b"\0" * 20, b"\xff\xfe", b"x" * 5000):
-        (tmp_path / "last_checkpoint").write_bytes(pointer)
-        assert latest_checkpoint(tmp_path) == tmp_path / "iter_10.pth"
-    (tmp_path / "last_checkpoint").write_text(str(tmp_path / "iter_9.pth"))
-    assert latest_checkpoint(tmp_path) == tmp_path / "iter_9.pth"
-
-
-def test_checkpoints_are_ordered_by_their_numbers(tmp_path):
-    """Copying a folder, or unpacking it, gives its files times in any order."""
-    names = ["iter_100", "iter_90", "iter_final", "epoch_2", "epoch_10", "epoch_1"]
-    for i, name in enumerate(names):
-        (tmp_path / f"{name}.pth").touch()
-        os.utime(tmp_path / f"{name}.pth", (i, i))
-    (tmp_path / "iter_7.pth").symlink_to("/nowhere")
-    found = [path.stem for path in find_checkpoints(tmp_path)]
-    assert found == ["epoch_10", "epoch_2", "epoch_1", "iter_100", "iter_90", "iter_final"]
-
-
-def test_what_is_no_file_is_no_checkpoint(tmp_path):
-    write_checkpoint({"state_dict": {"w": torch.zeros(1)}}, tmp_path / "iter_2.pth")
-    (tmp_path / "iter_7.pth").symlink_to("/nowhere")
-    assert good_checkpoint(tmp_path) == tmp_path / "iter_2.pth"
-    (tmp_path / "iter_9.pth").mkdir()
-    with pytest.warns(UserWarning, match=r"iter_2\.pth is the latest good .*since\n.*iter_9\.pth"):
-        assert good_checkpoint(tmp_path) == tmp_path / "iter_2.pth"
-
-
-@pytest.mark.parametrize("pointer", ["", None, "moved"])
-def test_checkpoints_in_another_folder(tmp_path, pointer):
-    """``CheckpointHook(out_dir=...)`` saves there, and the pointer stays in the work folder."""
-    work_dir, out = tmp_path / "w", tmp_path / "out" / "w"
-    work_dir.mkdir()
-    write_checkpoint({"state_dict": {"w": torch.zeros(1)}}, out / "iter_5.pth")
-    if pointer is not None:
-        (work_dir / "last_checkpoint").write_text(pointer)
-    cfg = Config(dict(work_dir=str(work_dir)))
-    cfg.default_hooks = dict(checkpoint=dict(type="CheckpointHook", out_dir=str(tmp_path / "out")))
-    set_resume(cfg, "auto")
-    assert (cfg.resume, cfg.load_from) == (True, str(out / "iter_5.pth"))
-
-
-@pytest.mark.parametrize("gpu", [True, False])
-def test_amp(monkeypatch, gpu):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    cfg = Config({"optim_wrapper": {"type": "OptimWrapper"}})
-    use_amp(cfg)
-    assert cfg.optim_wrapper.type == ("AmpOptimWrapper" if gpu else "AutocastOptimWrapper")
-    with pytest.raises(ValueError, match="has 'Other'"):
-        use_amp(Config({"optim_wrapper": {"type": "Other"}}))
-
-
-def test_friendly_errors(monkeypatch):
-    with pytest.raises(SystemExit, match="error: message"), friendly_errors():
-        raise ValueError("message")
-    with pytest.raises(ValueError, match="message"), friendly_errors(FileNotFoundError):
-        raise ValueError("message")
-    monkeypatch.setenv("TVIT_DEBUG", "1")
-    with pytest.raises(ValueError, match="message"), friendly_errors():
-        raise ValueError("message")
-
-
-class Missing(torch.utils.data.Dataset):
-    """One that cannot be read."""
-
-    def __init__(self, kind):
-        self.kind = kind
-
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, index):
-        try:
-            return {}[index]
-        except KeyError as error:
-            raise self.kind("a/b.png: corrupt\nand more") from error
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("kind", [DataError, FileNotFoundError])
-def test_an_error_in_a_loading_process(kind, workers):
-    with pytest.raises(SystemExit) as caught, friendly_errors(kind):
-        next(iter(torch.utils.data.DataLoader(Missing(kind), num_workers=workers)))
-    assert str(caught.value) == "error: a/b.png: corrupt\nand more"
-
-
-def test_first_process(monkeypatch):
-    assert is_first_process()
-    monkeypatch.setenv("SLURM_PROCID", "3")
-    assert not is_first_process()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")

@@ -23,7 +23,7 @@ from mmengine.runner.checkpoint import load_checkpoint
 from torch import nn
 
 from tvit_seg import ThinkingClassifier, ThinkingEncoderDecoder, ThinkingSwin, ThinkingViT
-from tvit_seg.engine.cli import good_checkpoint
+from tvit_seg.engine.hooks.checkpoint import good_checkpoint
 from tvit_seg.errors import CheckpointError
 from tvit_seg.inference import Predictor
 from tvit_seg.models.pruning.teacher import Teacher

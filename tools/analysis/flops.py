@@ -18,6 +18,7 @@ from torch import nn
 import tvit_seg  # noqa: F401, registers the models
 from tvit_seg import stage_macs, stage_parameters
 from tvit_seg.engine.cli import ConfigOptions, friendly_errors, read_config
+from tvit_seg.engine.config_check import building
 from tvit_seg.errors import ConfigError
 from tvit_seg.inference import load_model
 from tvit_seg.models.backbones import ThinkingBackbone
@@ -77,7 +78,9 @@ def main(argv: list[str] | None = None) -> None:
         cfg = read_config(args.config, args.cfg_options)
         size = args.size or default_size(cfg)
         size = tuple(size) * 2 if len(size) == 1 else tuple(size)
-        rows = count(load_model(cfg, None)[0], size)
+        with building(cfg):
+            model, _ = load_model(cfg, None)
+        rows = count(model, size)
     table = PrettyTable(["part", "stops after stage", "GMACs", "parameters (M)"])
     for row in rows:
         figures = (f"{row['gmacs']:.4g}", f"{row['parameters_m']:.4g}")

@@ -19,7 +19,7 @@ from prettytable import PrettyTable
 from tvit_seg.datasets.check import require_data
 from tvit_seg.engine.cli import add_common_arguments, build_runner, friendly_errors, load_config
 from tvit_seg.engine.distributed import close_distributed
-from tvit_seg.errors import CheckpointError, ConfigError, DataError
+from tvit_seg.errors import ConfigError
 from tvit_seg.evaluation import pareto_front
 from tvit_seg.evaluation.budget import KINDS, Budget, Plan, plan, try_splits
 from tvit_seg.evaluation.sweep import (
@@ -88,13 +88,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="also calibrate on N random halves of the images and evaluate on the other halves",
     )
     args = parser.parse_args(argv)
-    if args.thresholds is not None:
-        with friendly_errors():
-            args.thresholds = check_thresholds(args.thresholds)
-    if args.keep_ratios is not None:
-        with friendly_errors():
-            args.keep_ratios = check_keep_ratios(args.keep_ratios)
     with friendly_errors():
+        if args.thresholds is not None:
+            args.thresholds = check_thresholds(args.thresholds)
+        if args.keep_ratios is not None:
+            args.keep_ratios = check_keep_ratios(args.keep_ratios)
         args.budget = read_budget(args)
     target = args.write_config
     if args.budget is None and (target or args.adaptive or args.splits is not None):
@@ -258,14 +256,10 @@ def main() -> None:
     args = parse_args()
     with friendly_errors(), trusting(args.trust_checkpoint):
         cfg = load_config(args)
-        read_checkpoint(args.checkpoint)  # bad ones end here, before the model is built
+        checkpoint = read_checkpoint(args.checkpoint)  # a bad one ends here
         require_data(cfg)
         cfg.load_from, cfg.resume = args.checkpoint, False
-        runner = build_runner(cfg)
-    with (
-        friendly_errors(CheckpointError, DataError, FileNotFoundError, ValueError),
-        trusting(args.trust_checkpoint),
-    ):
+        runner = build_runner(cfg, checkpoint)
         loader = runner.build_dataloader(choose_data(cfg, args.split))
         runner.call_hook("before_run")  # hooks that average weights get ready to load
         runner.load_or_resume()

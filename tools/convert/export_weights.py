@@ -4,7 +4,7 @@ import argparse
 import warnings
 
 from tvit_seg.engine.cli import friendly_errors
-from tvit_seg.engine.weights_arguments import (
+from tvit_seg.engine.cli_weights import (
     add_trust_argument,
     add_weights_arguments,
     architecture_options,

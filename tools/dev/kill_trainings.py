@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tvit_seg.engine.cli import latest_checkpoint
+from tvit_seg.engine.hooks.checkpoint import latest_checkpoint
 from tvit_seg.weights.io import get_state_dict, read_checkpoint
 
 ROOT = Path(__file__).parents[2]

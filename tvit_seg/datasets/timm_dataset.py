@@ -1,9 +1,7 @@
 """Labelled images from whatever timm reads, with timm's augmentation."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 from mmengine.structures import BaseDataElement
@@ -15,13 +13,11 @@ from torchvision.transforms import PILToTensor
 
 from ..errors import DataError
 from ..registry import register
-from ..utils.argument_types import check_options
-from ..utils.checks import check
+from ..utils.checks import check, check_choice
 from ..utils.text import some
 from .images import reading
 
-_INTERPOLATION = Literal["bilinear", "bicubic", "nearest", "box", "hamming", "lanczos", "random"]
-_CHECKED = dict(input_size=int | Sequence[int], interpolation=_INTERPOLATION)  # timm does not
+_INTERPOLATION = ("bilinear", "bicubic", "nearest", "box", "hamming", "lanczos", "random")
 
 
 @register("DATASETS")
@@ -81,8 +77,10 @@ class TimmDataset(Dataset):
         if transform is None:
             self.transform = PILToTensor()
         else:
-            given = {name: transform[name] for name in _CHECKED if name in transform}
-            check_options("transform", given, **_CHECKED)
+            size, way = transform.get("input_size", 224), transform.get("interpolation", "bilinear")
+            fits = isinstance(size, (int, tuple, list))
+            check(fits, "transform input_size", size, "an integer, or several")
+            check_choice("transform interpolation", way, _INTERPOLATION)  # timm does not
             self.transform = create_transform(normalize=False, **transform)
 
     def __len__(self) -> int:

@@ -1,9 +1,8 @@
-"""What runs training and testing: runner, optimizer wrapper, CPU processes."""
+"""Training and testing: runner, loops, optimizer wrapper, processes, command lines."""
 
 from .distributed import close_distributed, prepare_distributed, run_on_first_process
-from .layer_decay import LayerDecayOptimWrapperConstructor
 from .loops import AveragedValLoop
-from .optim_wrapper import AutocastOptimWrapper
+from .optim import AutocastOptimWrapper, LayerDecayOptimWrapperConstructor
 from .runner import ThinkingRunner
 
 __all__ = [

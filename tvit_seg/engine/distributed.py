@@ -12,28 +12,23 @@ from mmengine.device import get_device
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from ..errors import ConfigError
+
 _PATIENCE = timedelta(days=7)  # gloo knows no waiting without a limit
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 def prepare_distributed(cfg: Config) -> None:
-    """Lets mmengine's launcher ``pytorch`` work on the CPU, with gloo.
+    """Let mmengine's launcher ``pytorch`` work on the CPU, with gloo; others are unaffected.
 
     mmengine calls ``torch.cuda.set_device`` and passes ``device_ids`` whatever the backend is. It
-    skips the first if a process group exists, and the second if the config says so. With another
-    launcher or an accelerator this does nothing.
-
-    Args:
-        cfg: The runner's config with ``launcher``; ``model_wrapper_cfg`` and ``env_cfg`` change.
-
-    Raises:
-        ValueError: The processes were not started by ``torchrun``.
+    skips the first if a process group exists, and the second if the config says so: in ``cfg``,
+    ``model_wrapper_cfg`` and ``env_cfg`` change.
     """
     if cfg.get("launcher", "none") != "pytorch" or get_device() != "cpu":
         return
-    absent = [name for name in _TORCHRUN if name not in os.environ]
-    if absent:
-        raise ValueError(
+    if absent := [name for name in _TORCHRUN if name not in os.environ]:
+        raise ConfigError(
             f"launcher 'pytorch' needs torchrun (tools/dist_train.sh): {', '.join(absent)} not set"
         )
 
@@ -56,15 +51,10 @@ def prepare_distributed(cfg: Config) -> None:
 
 
 def run_on_first_process(work: Callable[[], None]) -> None:
-    """Does something in the first process alone, while the others wait for however long it takes.
+    """Do something in the first process, while the others wait for however long it takes.
 
-    The group's own ``timeout`` is for training steps; reading a whole dataset may take longer.
-
-    Args:
-        work: If it fails, the others end as well, without a word: the first process has the error.
-
-    Raises:
-        SystemExit: In the other processes, if the work failed.
+    The group's own ``timeout`` is for training steps; reading a whole dataset may take longer. If
+    the work fails, the other processes end silently (SystemExit): the first one has the error.
     """
     if not dist.is_initialized():
         work()
@@ -83,13 +73,11 @@ def run_on_first_process(work: Callable[[], None]) -> None:
 
 
 def close_distributed(runner: Runner) -> None:
-    """Ends the communication after the work; without several processes this does nothing.
+    """End the communication after the work; without several processes this does nothing.
 
     torch with gloo aborts now and then at exit (``terminate called without an active exception``)
-    if a ``DistributedDataParallel`` is still alive, so the wrapper goes first.
-
-    Args:
-        runner: Its model is unwrapped and on its own from here on.
+    if a ``DistributedDataParallel`` is still alive, so the wrapper goes first: the runner's model
+    is unwrapped from here on.
     """
     if not dist.is_initialized():
         return
@@ -97,3 +85,9 @@ def close_distributed(runner: Runner) -> None:
         runner.model = runner.model.module
     gc.collect()  # the wrapper is part of reference cycles
     dist.destroy_process_group()
+
+
+def is_first_process() -> bool:
+    """Return whether this is the process with rank 0, known before communication starts."""
+    ranks = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
+    return next((os.environ[name] for name in ranks if name in os.environ), "0") == "0"

@@ -16,11 +16,7 @@ class AveragedValLoop(ValLoop):
     """
 
     def run(self) -> dict:
-        """Launches validation.
-
-        Returns:
-            The metrics of both.
-        """
+        """Validate, and return the metrics of both."""
         self.runner.call_hook("before_val")
         raw = {}
         if any(isinstance(hook, EMAHook) for hook in self.runner.hooks):
@@ -34,7 +30,7 @@ class AveragedValLoop(ValLoop):
 
     def _evaluate(self) -> dict:
         self.runner.model.eval()
-        reset_gates(self.runner.model)  # what the other weights said is no guide
+        reset_gates(self.runner.model)  # they remember the exits of other weights
         for index, data_batch in enumerate(self.dataloader):
             self.run_iter(index, data_batch)
         return self.evaluator.evaluate(len(self.dataloader.dataset))

@@ -1,9 +1,9 @@
 """mmengine's runner with checkpoints that run no code and survive a crash."""
 
+import logging
 import re
 import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,39 +11,59 @@ import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import master_only
 from mmengine.hooks import CheckpointHook
+from mmengine.logging import MMLogger
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import OptimWrapper
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner, TestLoop, ValLoop
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from mmseg.registry import DATA_SAMPLERS
 from torch import nn
 from torch.utils.data import DataLoader
 
 from ..datasets.corrupt import build_guarded, skips_corrupt
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ConfigError, TvitSegError
 from ..models.compile import compile_as_configured
 from ..models.segmentors.head_check import check_heads
 from ..registry import register
 from ..utils.atomic import replacing
+from ..utils.checks import check
 from ..utils.text import first_line
-from ..weights.io import get_state_dict, read_checkpoint
+from ..weights.io import get_meta, get_state_dict, read_checkpoint
 from ..weights.load import check_compatible, strict_loading
-from .cli import checkpoint_folders, good_checkpoint
-from .component_errors import Components
-from .endless import require_end
-from .hooks.checkpoint import SafeCheckpointHook
-from .hooks.due_validation import DueValidationHook
+from .config_check import building
+from .hooks.checkpoint import (
+    PlainCheckpointHook,
+    SafeCheckpointHook,
+    checkpoint_folders,
+    good_checkpoint,
+)
 from .hooks.finite import FiniteHook
 from .hooks.gate_reset import GateResetHook
-from .hooks.gradients import GradientHook
-from .hooks.placed import SeededDataset, numbering
-from .hooks.plain import PlainCheckpointHook
-from .hooks.seed import StepSeedHook
-from .hooks.skip_corrupt import SkipCountHook
-from .hooks.teacher import TeacherHook
-from .training_state import check_resumed, check_training_state
+from .hooks.progress import FirstStepHook, SkipCountHook
+from .hooks.resume import (
+    DueValidationHook,
+    GradientHook,
+    SeededDataset,
+    StepSeedHook,
+    TeacherHook,
+    seeded_sampler,
+)
 
 _REVISE_KEYS = [(r"^module\.", "")]  # mmengine's default
+_FILE_ONLY = (
+    "\n---",  # the environment
+    "Config:",
+    "Distributed training is not used",
+    "Hooks will be executed",
+    '"FileClient" will be deprecated',
+    '"HardDiskBackend" is the alias',
+    "The prefix is not set in metric class",
+)
+"""Beginnings of log records that are not shown on the screen."""
+
+
+def _for_screen(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_FILE_ONLY)
 
 
 def _build_dataset(cfg: dict) -> SeededDataset:
@@ -54,63 +74,48 @@ def _build_dataset(cfg: dict) -> SeededDataset:
 class ThinkingRunner(Runner):
     """mmengine's ``Runner``; reads checkpoints strictly and writes them whole.
 
-    A resumed run goes on as if it had not stopped, see :class:`StepSeedHook`.
-
-    A ``CheckpointHook`` is replaced by :class:`SafeCheckpointHook`; a loss or weight that is not
+    A resumed run continues exactly as if it had not stopped, see ``hooks/resume.py``. A
+    ``CheckpointHook`` is replaced by :class:`SafeCheckpointHook`; a loss or weight that is not
     finite ends training. Takes the arguments of mmengine's ``Runner``.
     """
 
     _testing = False
     _initialized = False
-    _read_ahead: dict[str, dict] = {}
-    _at_work = "train_iter"
-    components: Components | None = None
-    """What was built before, if :func:`~tvit_seg.engine.cli.build_runner` did so."""
 
     def __init__(self, *args: Any, **kwargs: Any):
-        self._hooks_called: set[str] = set()
+        self.read_ahead: dict[str, dict[str, Any]] = {}
+        """Content of checkpoints by path, so that none is read twice; loading one removes it."""
         super().__init__(*args, **kwargs)
         if skips_corrupt(self._val_dataloader) or skips_corrupt(self._test_dataloader):
-            raise ValueError("skip_corrupt is for training; evaluation sees every image")
+            raise ConfigError("skip_corrupt is for training; evaluation sees every image")
         check_heads(self._bare_model)  # mmseg's own segmentors do not
 
-    def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
-        """Registers the config's hooks, and those that every training gets.
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build the logger, whose file alone gets the dumps of config, environment and hooks."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(_for_screen)
+        return logger
 
-        Args:
-            default_hooks: As in mmengine's ``Runner``.
-            custom_hooks: As in mmengine's ``Runner``.
-        """
+    def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
+        """Register the config's hooks, and those that every training gets."""
         default_hooks = dict(default_hooks or {})
         saving = default_hooks.setdefault("checkpoint", dict(type="CheckpointHook", interval=1))
         plain_hook = ("CheckpointHook", "mmengine.CheckpointHook", CheckpointHook)
         if isinstance(saving, dict) and saving.get("type") in plain_hook:
             default_hooks["checkpoint"] = {**saving, "type": SafeCheckpointHook}
         super().register_hooks(default_hooks, custom_hooks)
-        self.register_hook(FiniteHook())
-        self.register_hook(StepSeedHook())
-        self.register_hook(GateResetHook())
-        self.register_hook(TeacherHook())
-        self.register_hook(GradientHook())
-        if skips_corrupt(self._train_dataloader):
-            self.register_hook(SkipCountHook())
-        self.register_hook(PlainCheckpointHook())
-        self.register_hook(DueValidationHook())
+        always = [FiniteHook, StepSeedHook, GateResetHook, TeacherHook, GradientHook]
+        always += [SkipCountHook] if skips_corrupt(self._train_dataloader) else []
+        for kind in (*always, FirstStepHook, PlainCheckpointHook, DueValidationHook):
+            self.register_hook(kind())
 
     @staticmethod
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """Builds a dataloader whose dataset names corrupt images, or passes them over.
-
-        What is drawn for a sample depends on the seed, the process, the epoch, and the sample's
-        place in it, see :class:`SeededDataset`.
-
-        Args:
-            dataloader: As in mmengine's ``Runner``; its ``dataset`` may have ``skip_corrupt=True``.
-            seed: As in mmengine's ``Runner``.
-            diff_rank_seed: As in mmengine's ``Runner``.
-        """
+        """Build a dataloader with a :class:`SeededDataset` that finds corrupt images."""
         if isinstance(dataloader, dict) and isinstance(dataloader.get("dataset"), dict):
             dataset = dict(type=_build_dataset, cfg=dataloader["dataset"])
             dataloader = {**dataloader, "dataset": dataset}
@@ -118,182 +123,110 @@ class ThinkingRunner(Runner):
             if isinstance(sampler, dict):
                 kind = sampler.get("type")
                 kind = DATA_SAMPLERS.get(kind) if isinstance(kind, str) else kind
-                if isinstance(kind, type):  # mmengine names what is not registered
-                    dataloader["sampler"] = {**sampler, "type": numbering(kind)}
+                if isinstance(kind, type):  # else an error of mmengine's
+                    dataloader["sampler"] = {**sampler, "type": seeded_sampler(kind)}
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
-    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """As in mmengine; raises ConfigError if an epoch would not end.
-
-        Args:
-            loop: As in mmengine.
-        """
-        loop = super().build_train_loop(loop)
-        return require_end(loop, "train") if isinstance(loop, EpochBasedTrainLoop) else loop
-
-    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """As in mmengine; raises ConfigError if it would not end.
-
-        Args:
-            loop: As in mmengine.
-        """
-        loop = {"type": ValLoop, **loop} if isinstance(loop, dict) else loop  # has errors name it
-        return require_end(super().build_val_loop(loop), "val")
-
-    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """As in mmengine; raises ConfigError if it would not end.
-
-        Args:
-            loop: As in mmengine.
-        """
-        loop = {"type": TestLoop, **loop} if isinstance(loop, dict) else loop  # has errors name it
-        return require_end(super().build_test_loop(loop), "test")
-
     def _maybe_compile(self, target: str) -> None:
-        """Compiles blocks: mmengine would compile a whole step, again for each number of images."""
+        """Compile blocks: mmengine would compile a whole step, again for each number of images."""
         compile_as_configured(self.model, self.cfg.get("compile"))
 
     def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
-        """Scales the learning rate with the number of images that a step of the optimizer sees.
-
-        mmengine counts the images of all processes, but not that gradients may be accumulated over
-        several batches.
-
-        Args:
-            optim_wrapper: Its learning rates are multiplied by images / ``base_batch_size``.
-            auto_scale_lr: ``dict(enable=True, base_batch_size=...)``; None or ``enable=False``
-                leaves the learning rate as it is.
-        """
+        """Scale the learning rate as mmengine does, with gradients accumulated over batches."""
         if auto_scale_lr and auto_scale_lr.get("enable"):
-            counts = getattr(optim_wrapper, "_accumulative_counts", 1)
-            base = auto_scale_lr["base_batch_size"] / counts
+            base = auto_scale_lr["base_batch_size"]
+            base /= getattr(optim_wrapper, "_accumulative_counts", 1)
             auto_scale_lr = {**auto_scale_lr, "base_batch_size": base}
         super().scale_lr(optim_wrapper, auto_scale_lr)
 
-    def load_or_resume(self) -> None:
-        """Loads what the config names; ``resume=True`` alone finds the latest good checkpoint.
+    def prepare_weights(self) -> None:
+        """Initialise the weights and read what training starts from: bad files end it now."""
+        with building(self.cfg):
+            self._init_model_weights()
+        self._find_latest()
+        if self._load_from is not None:
+            self.read_ahead[self._load_from] = self._read(self._load_from, _REVISE_KEYS)
 
-        Raises:
-            CheckpointError: All checkpoints in the work directory are damaged.
-        """
-        if self._resume and self._load_from is None and not self._has_loaded:
-            latest = good_checkpoint(*checkpoint_folders(self.cfg, self.work_dir))
-            if latest is None:  # mmengine would look again, and take an empty name for one
-                self.logger.info(f"nothing to resume in {self.work_dir}")
-                return
-            self._load_from = str(latest)
+    def _init_model_weights(self) -> None:
+        if not self._initialized:
+            with strict_loading():  # of whatever an ``init_cfg`` names, in heads and necks too
+                super()._init_model_weights()
+        self._initialized = True
+
+    def _find_latest(self) -> None:
+        """Set ``load_from`` to the latest good checkpoint for ``resume=True`` alone."""
+        if not self._resume or self._load_from is not None or self._has_loaded:
+            return
+        found = good_checkpoint(*checkpoint_folders(self.cfg, self.work_dir))
+        self._resume = found is not None
+        if found is None:
+            self.logger.info(f"nothing to resume in {self.work_dir}")
+        else:
+            self._load_from, content = str(found[0]), found[1]
+            self.read_ahead[self._load_from] = content
+
+    def train(self) -> nn.Module:
+        """Train the model; the dataset, the optimizer and the schedules are built here."""
+        with building(self.cfg):
+            return super().train()
+
+    def test(self) -> dict[str, float]:
+        """Test the model; weights of other shapes, which training may start from, are refused."""
+        self._testing = True
+        self._maybe_compile("test_step")
+        with building(self.cfg):
+            return super().test()
+
+    def load_or_resume(self) -> None:
+        """Load what the config names; ``resume=True`` alone finds the latest good checkpoint."""
+        self._find_latest()
         super().load_or_resume()
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Continues a training run.
-
-        Args:
-            filename: A checkpoint with the state of the optimizer.
-            *args: As in mmengine's ``Runner``.
-            **kwargs: As in mmengine's ``Runner``.
-
-        Raises:
-            CheckpointError: The file cannot be read or has no such state, or it does not fit.
-        """
+        """Continue a training run from a checkpoint with the state of the optimizer."""
         self._resume = True  # hooks ask for it; mmengine sets it by the config only
         sampler = self.train_dataloader.sampler  # built outside of what is caught below
         try:
             super().resume(filename, *args, **kwargs)
-            check_resumed(self, filename)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:  # of a crafted state
-            if isinstance(error, CheckpointError):
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # of another training
+            if isinstance(error, TvitSegError):
                 raise
-            cause = f"{type(error).__name__}: {first_line(error)}"
             raise CheckpointError(
-                f"cannot resume from {filename}: its training state does not fit ({cause})"
+                f"cannot resume from {filename}: its training state does not fit "
+                f"({type(error).__name__}: {first_line(error)})"
             ) from error
+        self._check_progress(filename)
         if hasattr(sampler, "seed") and not self._randomness_cfg.get("diff_rank_seed", False):
             sampler.seed = self.seed  # built before the checkpoint's seed was known
             iterator = getattr(self.train_loop, "dataloader_iterator", None)
             if isinstance(sampler, InfiniteSampler) and iterator is not None:
-                # OpenMMLab's loop has begun to draw, with the other seed
+                # OpenMMLab's loop has begun to iterate, with the other seed
                 sampler.indices = sampler._indices_of_rank()
                 self.train_loop.dataloader_iterator = type(iterator)(self.train_loop.dataloader)
 
-    def test(self) -> dict[str, float]:
-        """Tests the model; weights of other shapes, which training may start from, are refused."""
-        self._testing = True
-        self._maybe_compile("test_step")
-        with self._naming():
-            return super().test()
-
-    def train(self) -> torch.nn.Module:
-        """Trains the model, as in mmengine; dataset, optimizer and schedules are built here."""
-        with self._naming():
-            return super().train()
-
-    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
-        """Calls the hooks, as in mmengine.
-
-        Args:
-            fn_name: Name of their method.
-            **kwargs: Its arguments.
-        """
-        self._at_work = next(
-            (phase for phase in ("train_iter", "val", "test") if phase in fn_name), self._at_work
-        )
-        super().call_hook(fn_name, **kwargs)
-        self._hooks_called.add(fn_name)
-
-    def _naming(self) -> AbstractContextManager[None]:
-        """Errors name components until the first training step, and the first validation, is done.
-
-        What comes later is not the config's fault, and keeps its traceback.
-        """
-        components = self.components or Components(self.cfg)
-        return components.naming(lambda: f"after_{self._at_work}" not in self._hooks_called)
-
-    def prepare_weights(self) -> None:
-        """Initialises the weights and reads what training starts from.
-
-        :meth:`train` would do so, but after other work; bad files shall end here. They are not read
-        again.
-
-        Raises:
-            FileNotFoundError: A file that the config names does not exist.
-            CheckpointError: It cannot be used, see :meth:`load_checkpoint`.
-        """
-        with self._naming():
-            self._init_model_weights()
-        if self._load_from is not None:
-            self._read_ahead = {self._load_from: self._read(self._load_from)}
-
-    def _init_model_weights(self) -> None:
-        if self._initialized:
-            return
-        with strict_loading():  # of whatever an ``init_cfg`` names, in heads and necks too
-            super()._init_model_weights()
-        self._initialized = True
+    def _check_progress(self, filename: str) -> None:
+        unit = "epoch" if isinstance(self.train_loop, EpochBasedTrainLoop) else "iter"
+        done, most = getattr(self.train_loop, unit), getattr(self.train_loop, f"max_{unit}s")
+        if done > most:
+            raise CheckpointError(
+                f"cannot resume from {filename}: meta.{unit}={done} is beyond the end of this "
+                f"training, train_cfg.max_{unit}s={most}"
+            )
 
     def load_checkpoint(
         self,
         filename: str,
-        map_location: str | Callable = "cpu",
+        map_location: str | Callable = "cpu",  # others are ignored
         strict: bool = False,
         revise_keys: list = _REVISE_KEYS,
     ) -> dict[str, Any]:
-        """Loads weights into the model.
-
-        Args:
-            filename: A local file.
-            map_location: Not used. Tensors are read to the CPU, from where the model and the
-                optimizer copy them to their device.
-            strict: Whether names must match exactly.
-            revise_keys: Pairs of pattern and replacement for the names.
-
-        Returns:
-            The checkpoint, with the weights under ``state_dict``.
+        """Load weights into the model, and return the checkpoint with them under ``state_dict``.
 
         Raises:
             CheckpointError: The file is damaged, holds more than weights, is of another model, or
                 has no training state to resume from.
         """
-        checkpoint = self._read_ahead.pop(filename, None) or self._read(filename, revise_keys)
+        checkpoint = self._read(filename, revise_keys)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         model = self._bare_model
         checkpoint = _load_checkpoint_to_model(model, checkpoint, strict, revise_keys=revise_keys)
@@ -308,16 +241,17 @@ class ThinkingRunner(Runner):
             model = model.module
         return model
 
-    def _read(self, filename: str, revise_keys: list = _REVISE_KEYS) -> dict[str, Any]:
-        """A checkpoint that fits the model; raises as :meth:`load_checkpoint`."""
-        checkpoint = read_checkpoint(filename)
+    def _read(self, filename: str, revise_keys: list) -> dict[str, Any]:
+        """Return a checkpoint that fits the model; raises as :meth:`load_checkpoint`."""
+        checkpoint = self.read_ahead.pop(filename, None) or read_checkpoint(filename)
+        if self._resume:
+            if "optimizer" not in checkpoint:
+                what = "it holds weights only (no optimizer); use load_from"
+                raise CheckpointError(f"cannot resume from {filename}: {what}")
+            get_meta(checkpoint).pop("config", None)  # mmengine would run this text as Python
         weights = get_state_dict(checkpoint)
         rest = {k: v for k, v in checkpoint.items() if not isinstance(v, torch.Tensor)}
         checkpoint = {**rest, "state_dict": weights}
-        if self._resume:
-            check_training_state(checkpoint, filename)
-            # mmengine would run this text as a Python config.
-            checkpoint["meta"].pop("config", None)
         for pattern, replacement in revise_keys:
             weights = {re.sub(pattern, replacement, name): value for name, value in weights.items()}
         check_compatible(self._bare_model, weights, filename, shapes=self._testing)
@@ -325,21 +259,8 @@ class ThinkingRunner(Runner):
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Saves a checkpoint; until it is complete, an older file of that name stays.
-
-        Args:
-            out_dir: A local folder.
-            filename: Name of the file.
-            *args: As in mmengine's ``Runner``.
-            **kwargs: As in mmengine's ``Runner``.
-
-        Raises:
-            ValueError: The folder is remote.
-            OSError: The file cannot be written, for instance since the disk is full; older ones are
-                as they were.
-        """
-        if "://" in str(out_dir):
-            raise ValueError(f"checkpoints go to a local folder, not to {out_dir}")
+        """Save a checkpoint to a local folder; until it is complete, an older file stays."""
+        check("://" not in str(out_dir), "out_dir of checkpoints", out_dir, "a local folder")
         path = Path(out_dir) / filename
         try:
             with replacing(path) as temporary:
@@ -347,12 +268,9 @@ class ThinkingRunner(Runner):
         except (OSError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "inline_container" not in str(error):
                 raise  # not torch's writer
+            folder = path.parent if path.parent.is_dir() else self.work_dir
+            free = shutil.disk_usage(folder).free / 2**20
             raise OSError(
-                f"checkpoint {path} cannot be written, {_free(path)}; earlier files are unharmed "
-                f"({first_line(error)})"
+                f"checkpoint {path} cannot be written, {free:.0f} MB are free in {folder}; "
+                f"earlier files are unharmed ({first_line(error)})"
             ) from error
-
-
-def _free(path: Path) -> str:
-    folder = next(parent for parent in path.absolute().parents if parent.is_dir())
-    return f"{shutil.disk_usage(folder).free / 2**20:.0f} MB are free in {folder}"

@@ -1,6 +1,7 @@
 """Checks of arguments; each message names the argument, what is allowed, and what it got."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
 from math import inf
 from numbers import Integral, Real
 from typing import Any
@@ -47,3 +48,16 @@ def check_choice(name: str, value: Any, choices: Collection[Any]) -> Any:
     """Return a value that is one of ``choices``."""
     check(value in choices, name, value, f"one of {', '.join(map(repr, choices))}")
     return value
+
+
+def check_keys(name: str, options: Iterable[str], allowed: Iterable[str]) -> None:
+    """Refuse keys of ``options`` that are not ``allowed``, and suggest the nearest one that is."""
+    for key in options:
+        if key not in allowed:
+            raise ConfigError(f"{name} has no option {key!r}{did_you_mean(key, allowed)}")
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return the end of a message about an unknown name: the nearest known name, or nothing."""
+    nearest = get_close_matches(str(name), list(known), n=1, cutoff=cutoff)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""

@@ -1,1 +1,1 @@
-"""Hooks of a training: safe checkpoints, exact resuming, an end where numbers end."""
+"""Hooks of a training: safe checkpoints, exact resuming, divergence, log lines."""

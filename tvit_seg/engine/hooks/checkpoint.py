@@ -1,20 +1,24 @@
-"""Saving checkpoints so that the last good one is never lost."""
+"""Saving checkpoints so that the last good one is never lost, and finding it again."""
 
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 
+from ...errors import CheckpointError
 from ...registry import register
 from ...utils.atomic import clear_leftovers, replacing
-from .due_validation import VALIDATED, step_of
-from .gradients import average_gradients
+from ...weights.io import plain, read_checkpoint
+from ...weights.publish import record_backbone
+from .resume import VALIDATED, average_gradients, bare_model, step_of
 
-_LEAST = 2
+_LEAST = 2  # checkpoints that are kept, in case a file is damaged
 
 
 @register("HOOKS")
@@ -25,27 +29,19 @@ class SafeCheckpointHook(CheckpointHook):
     least two checkpoints are kept. Which ones to remove is read from the checkpoint that training
     resumed from: outside of this training's own folder nothing is removed, whatever it names.
 
-    :class:`ThinkingRunner` puts this hook in the place of ``CheckpointHook``. Takes the same
-    arguments.
+    :class:`ThinkingRunner` replaces ``CheckpointHook``, whose arguments it takes, by this hook.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self._recorded: int | None = None  # the last validation that the last file knows of
         if 0 < self.max_keep_ckpts < _LEAST:
-            warnings.warn(
-                f"max_keep_ckpts={self.max_keep_ckpts}: {_LEAST} checkpoints are kept, in case a "
-                "file is damaged",
-                stacklevel=2,
-            )
+            kept = f"max_keep_ckpts={self.max_keep_ckpts}: {_LEAST} checkpoints are kept"
+            warnings.warn(f"{kept}, in case a file is damaged", stacklevel=2)
             self.max_keep_ckpts = _LEAST
 
     def before_train(self, runner: Runner) -> None:
-        """Finds what to keep; removing waits from here on. Clears what killed trainings left.
-
-        Args:
-            runner: The runner of the training.
-        """
+        """Find what to keep, delay removing from here on, and clear what killed trainings left."""
         super().before_train(runner)
         self.file_backend = _RemovesLater(self.file_backend, self.out_dir)
         if is_main_process():
@@ -54,12 +50,7 @@ class SafeCheckpointHook(CheckpointHook):
                     runner.logger.info(f"{path} was never completed and is removed")
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
-        """Saves the best weights, and the step's checkpoint again, with what came of validation.
-
-        Args:
-            runner: The runner of the training.
-            metrics: What was measured.
-        """
+        """Save the best weights, and the step's checkpoint again with the result of validation."""
         hub, validated = runner.message_hub, step_of(runner)
         hub.update_info(VALIDATED, validated)
         super().after_val_epoch(runner, metrics)
@@ -70,7 +61,7 @@ class SafeCheckpointHook(CheckpointHook):
             self._save_checkpoint_with_step(runner, step, meta)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        """As mmengine's, with a pointer that is whole, too; then the oldest file goes."""
+        """Save as mmengine does, with an atomic pointer; then remove the oldest file."""
         hub = runner.message_hub
         if self.max_keep_ckpts > 0 and step not in list(self.keep_ckpt_ids)[-1:]:
             if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
@@ -105,7 +96,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._remove_old()
 
     def _remove_old(self) -> None:
-        """Removes what mmengine asked to remove, unless a new file has taken its name."""
+        """Remove what mmengine asked to remove, unless a new file has taken its name."""
         best = getattr(self, "best_ckpt_path_dict", {}).values()
         new = {self.last_ckpt, getattr(self, "best_ckpt_path", None), *best}
         if is_main_process() and isinstance(self.file_backend, _RemovesLater):
@@ -113,7 +104,7 @@ class SafeCheckpointHook(CheckpointHook):
 
 
 class _RemovesLater:
-    """A file backend that only notes what to remove: checkpoints in one folder."""
+    """A file backend that notes which checkpoints of one folder to remove."""
 
     def __init__(self, backend: Any, folder: str):
         self._backend = backend
@@ -138,3 +129,100 @@ class _RemovesLater:
             if path not in but and self.isfile(path):
                 self._backend.remove(path)
         self._waiting.clear()
+
+
+class PlainCheckpointHook(Hook):
+    """Strips a checkpoint of everything that weights-only loading refuses.
+
+    Log curves (``log_scalars``) are left out: after a resume the smoothed values of the log start
+    anew. So are functions in the state of a parameter scheduler, which building it restores. What
+    weights do not tell about the backbone is added: the width of its heads.
+    """
+
+    priority = "LOWEST"  # after the hooks that add to the checkpoint
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Change the checkpoint in place."""
+        hub = checkpoint["message_hub"]
+        kept = {key: on for key, on in hub["resumed_keys"].items() if key in hub["runtime_info"]}
+        checkpoint["message_hub"] = {**hub, "log_scalars": {}, "resumed_keys": kept}
+        if "param_schedulers" in checkpoint:
+            checkpoint["param_schedulers"] = _without_functions(checkpoint["param_schedulers"])
+        checkpoint["meta"]["backbone"] = record_backbone(bare_model(runner))
+        checkpoint.update(plain(checkpoint))
+
+
+def _without_functions(state: Any) -> Any:
+    if isinstance(state, dict):
+        return {key: _without_functions(val) for key, val in state.items() if not callable(val)}
+    if isinstance(state, list):
+        return [_without_functions(value) for value in state]
+    return state
+
+
+def checkpoint_folders(cfg: Config | Mapping[str, Any], work_dir: str) -> list[Path]:
+    """List the folders with checkpoints: the work folder, and the hook's ``out_dir``."""
+    hook = (cfg.get("default_hooks") or {}).get("checkpoint")
+    out_dir = hook.get("out_dir") if isinstance(hook, Mapping) else None
+    name = Path(os.path.abspath(work_dir)).name  # mmengine makes a folder of that name in there
+    return [Path(work_dir), *([Path(out_dir, name)] if out_dir else [])]
+
+
+def latest_checkpoint(*folders: str | Path) -> Path | None:
+    """Return the first of :func:`find_checkpoints`, or ``None``."""
+    return next(iter(find_checkpoints(*folders)), None)
+
+
+def find_checkpoints(work_dir: str | Path, *others: str | Path) -> list[Path]:
+    """Find the checkpoints to resume from, latest first.
+
+    Returns:
+        The file that ``last_checkpoint`` names, unless that is damaged or the folder was moved,
+        then every ``iter_*.pth`` and ``epoch_*.pth`` beside it, or else in the folders: the kind
+        that was written last first, and the highest number first.
+    """
+    pointer = Path(work_dir, "last_checkpoint")
+    text = pointer.read_bytes().decode(errors="replace").strip() if pointer.is_file() else ""
+    named = [Path(text)] if os.path.isfile(text) else []  # False for whatever is no path at all
+    folders = [named[0].parent] if named else map(Path, (work_dir, *others))
+    saved = [
+        path
+        for folder in folders
+        for kind in ("iter", "epoch")
+        for path in folder.glob(f"{kind}_*.pth")
+        if path.exists()
+    ]
+    written: dict[str, float] = {}
+    for path in saved:
+        kind = path.name.partition("_")[0]
+        written[kind] = max(written.get(kind, 0), path.stat().st_mtime)
+
+    def order(path: Path) -> tuple[float, int, float]:  # after copying a folder, times mean little
+        kind, _, number = path.stem.partition("_")
+        return written[kind], int(number) if number.isdecimal() else -1, path.stat().st_mtime
+
+    return named + [path for path in sorted(saved, key=order, reverse=True) if path not in named]
+
+
+def good_checkpoint(*folders: str | Path) -> tuple[Path, dict[str, Any]] | None:
+    """Read the first undamaged one of :func:`find_checkpoints`; ``None`` if there is none at all.
+
+    Raises:
+        CheckpointError: There are checkpoints, but all are damaged.
+    """
+    found, reasons = find_checkpoints(*folders), []
+    for path in found:
+        try:
+            checkpoint = read_checkpoint(path)
+        except CheckpointError as error:
+            reasons.append(str(error))
+            continue
+        if reasons and is_main_process():
+            lost = "\n  ".join(reasons)
+            warnings.warn(f"{path} is the latest good checkpoint, since\n  {lost}", stacklevel=2)
+        return path, checkpoint
+    if found:
+        raise CheckpointError(
+            f"none of {len(found)} checkpoints in {found[0].parent} can be read: {reasons[0]}"
+        )
+    return None

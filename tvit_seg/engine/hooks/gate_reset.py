@@ -8,21 +8,17 @@ from ...models.gates import Gate
 
 
 class GateResetHook(Hook):
-    """Has every gate of the model forget earlier images, so that equal runs give equal results."""
+    """Resets the gates before each validation and test, so that equal runs give equal results."""
 
     def before_val(self, runner: Runner) -> None:
-        """Before each validation.
-
-        Args:
-            runner: Its model's gates are reset.
-        """
+        """Reset the gates of the runner's model."""
         reset_gates(runner.model)
 
     before_test = before_val
 
 
 def reset_gates(model: nn.Module) -> None:
-    """Has every gate of a model forget earlier images."""
+    """Reset every gate of a model, which forgets the images so far."""
     for module in model.modules():
         if isinstance(module, Gate):
             module.reset()

@@ -13,8 +13,7 @@ from ...cost import stage_gmacs
 from ...errors import DataError
 from ...registry import MODELS, register
 from ...thinking import Replay, Thought, think
-from ...utils.argument_types import check_options
-from ...utils.checks import check, check_choice, check_integer
+from ...utils.checks import check, check_choice, check_integer, check_keys
 from ...weights.load import load_pretrained
 from ..backbones import ThinkingBackbone
 from ..backbones.arguments import check_loss_weights, pretrained_init_cfg
@@ -86,7 +85,7 @@ class ThinkingClassifier(JointLogs, BaseModel):
         self.sandwich = sandwich
         self.shared_random = random.Random(torch.initial_seed())
         self.test_cfg = dict(test_cfg or {})
-        check_options("test_cfg", self.test_cfg, per_stage=bool)
+        check_keys("test_cfg", self.test_cfg, ("per_stage",))
 
     def init_weights(self) -> None:
         """Initialise the backbone, then load a whole classifier that ``init_cfg`` names."""

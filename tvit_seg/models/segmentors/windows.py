@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...utils.argument_types import check_options
-from ...utils.checks import check, check_choice, check_integer
+from ...utils.checks import check, check_choice, check_integer, check_keys
 from .postprocess import padding
 
 Area = tuple[object, slice, slice]
@@ -120,8 +119,7 @@ def window_starts(length: int, crop: int, stride: int) -> list[int]:
 
 def check_test_cfg(cfg: Mapping[str, Any]) -> None:
     """Check the options of prediction; windows must cover the image."""
-    pair = Sequence[int] | None
-    check_options("test_cfg", cfg, mode=str, crop_size=pair, stride=pair, window_batch_size=int)
+    check_keys("test_cfg", cfg, ("mode", "crop_size", "stride", "window_batch_size"))
     check_integer("test_cfg window_batch_size", cfg.get("window_batch_size", 1))
     if check_choice("test_cfg mode", cfg.get("mode", "whole"), ("whole", "slide")) == "whole":
         return

@@ -8,6 +8,8 @@ from helpers.classification import config, image_folder
 from tvit_seg.engine import ThinkingRunner
 from tvit_seg.errors import DataError
 
+pytestmark = pytest.mark.integration
+
 BAD = "train/bee/1.png"
 
 

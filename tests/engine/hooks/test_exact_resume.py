@@ -1,14 +1,13 @@
-"""A resumed training is the uninterrupted one."""
-
-import random
-from types import SimpleNamespace
+"""A training that was stopped, or killed at any moment, goes on as if it had not been."""
 
 import pytest
 import torch
 from helpers.classification import config, image_folder
+from helpers.processes import run_together
 
 from tvit_seg.engine import ThinkingRunner
-from tvit_seg.engine.hooks.seed import StepSeedHook
+
+pytestmark = pytest.mark.integration
 
 AUGMENTED = {
     "train_dataloader.dataset.transform": dict(
@@ -38,6 +37,11 @@ SANDWICH = {"model.sandwich": True, "model.backbone.thinking_stages": (1, 2, 3, 
 ACCUMULATED = {"optim_wrapper.accumulative_counts": 3}
 
 
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return image_folder(tmp_path_factory.mktemp("data") / "images")
+
+
 def train(root, work_dir, resume=False, **changes):
     work_dir.mkdir(exist_ok=True)
     runner = ThinkingRunner.from_cfg(config(root, work_dir, resume=resume, **changes))
@@ -52,15 +56,17 @@ def averages(runner):
 
 
 @pytest.mark.parametrize(
-    "extra",
-    [{}, WORKERS, REPEATED, ACCUMULATED, ITERATIONS, {**ITERATIONS, **WORKERS}, SANDWICH]
-    + [{**ITERATIONS, **ACCUMULATED}],
-    ids=["plain", "workers", "repeated", "accumulated", "iterations", "both", "sandwich"]
-    + ["accumulating"],
+    ("extra", "seed"),
+    [
+        (WORKERS, None),
+        (REPEATED, 0),
+        (ACCUMULATED, 0),
+        ({**ITERATIONS, **WORKERS, **ACCUMULATED}, 0),
+        ({**ITERATIONS, **SANDWICH}, None),
+    ],
+    ids=["workers", "repeated", "accumulated", "iterations", "sandwich"],
 )
-@pytest.mark.parametrize("seed", [0, None])
-def test_resumed_equals_uninterrupted(tmp_path, extra, seed):
-    root = image_folder(tmp_path / "images")
+def test_resumed_equals_uninterrupted(root, tmp_path, extra, seed):
     changes = {**AUGMENTED, **extra, "randomness.seed": seed}
     whole = train(root, tmp_path / "whole", **changes)
     name = "iter_2.pth" if ITERATIONS.items() <= extra.items() else "epoch_1.pth"
@@ -78,32 +84,8 @@ def test_resumed_equals_uninterrupted(tmp_path, extra, seed):
             assert torch.equal(a[key], b[key]), key
 
 
-@pytest.mark.parametrize("differ", [False, True])
-def test_what_processes_draw_alike(differ):
-    """Also where mmengine adds the rank to the seed."""
-    hook = StepSeedHook()
-
-    def draws(rank, seed=5):
-        model = SimpleNamespace(shared_random=random.Random(rank))
-        seed += rank if differ else 0
-        options = dict(diff_rank_seed=differ)
-        runner = SimpleNamespace(rank=rank, seed=seed, model=model, _randomness_cfg=options)
-        found = []
-        for runner.iter in range(3):
-            hook.before_train_iter(runner, 0)
-            found.append((model.shared_random.random(), random.random()))
-        return list(zip(*found, strict=True))
-
-    (shared, own), (shared_too, own_too) = draws(0), draws(1)
-    assert shared == shared_too
-    assert len(set(shared)) == 3
-    assert not set(own) & set(own_too)
-    assert not set(shared) & set(draws(0, seed=6)[0])
-
-
-def test_steps_differ_and_seeds_count(tmp_path):
+def test_steps_differ_and_seeds_count(root, tmp_path):
     """The hook does not make every step the same, nor every seed."""
-    root = image_folder(tmp_path / "images")
     changes = {"train_dataloader.sampler.shuffle": False, "model.backbone.drop_path_rate": 0.9}
     weights = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -111,3 +93,54 @@ def test_steps_differ_and_seeds_count(tmp_path):
         weights.append(runner.model.backbone.head.weight)
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+WORKER = """
+import sys
+import torch
+import torch.distributed as dist
+from helpers.tiny import Numbers, Tiny
+from mmengine.config import Config
+
+from tvit_seg.engine import ThinkingRunner, close_distributed, prepare_distributed
+
+
+def train(work_dir, load_from=None):
+    torch.manual_seed(0)
+    cfg = Config(dict(
+        work_dir=work_dir, launcher="pytorch", log_level="WARNING", randomness=dict(seed=0),
+        resume=load_from is not None, load_from=load_from, experiment_name=work_dir,
+        train_cfg=dict(type="IterBasedTrainLoop", max_iters=6),
+        optim_wrapper=dict(optimizer=dict(type="AdamW", lr=0.1), accumulative_counts=3),
+        default_hooks=dict(checkpoint=dict(type="CheckpointHook", interval=2, by_epoch=False)),
+    ))
+    arguments = cfg.to_dict()
+    cfg.find_unused_parameters = True
+    prepare_distributed(cfg)
+    sampler = dict(type="InfiniteSampler", shuffle=True)
+    loader = dict(dataset=Numbers(24, 0.1), batch_size=2, sampler=sampler)
+    runner = ThinkingRunner(model=Tiny(), train_dataloader=loader, cfg=cfg, **arguments)
+    runner.train()
+    return runner
+
+
+folder = sys.argv[1]
+whole = train(folder + "/whole")
+for step in (2, 4):
+    resumed = train(f"{folder}/from{step}", f"{folder}/whole/iter_{step}.pth")
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+if dist.get_rank() == 0:
+    saved = [torch.load(f"{folder}/whole/iter_{i}.pth", weights_only=True) for i in (2, 4, 6)]
+    print("SAVED", [sorted(one.get("accumulated_gradients", ())) for one in saved])
+del resumed
+close_distributed(whole)
+"""
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
+def test_accumulated_gradients_in_two_processes(tmp_path):
+    (tmp_path / "worker.py").write_text(WORKER)
+    out = run_together(2, tmp_path / "worker.py", tmp_path, cwd=tmp_path)
+    both = ["layer.bias", "layer.weight"]
+    assert f"SAVED [{both}, {both}, []]" in out

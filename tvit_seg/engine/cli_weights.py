@@ -1,4 +1,4 @@
-"""Command-line arguments that say how to read a file of weights."""
+"""Command-line arguments for reading a file of weights."""
 
 import argparse
 from collections.abc import Mapping
@@ -6,11 +6,7 @@ from typing import Any
 
 
 def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what the weights do not tell: heads, slicing, and which of two sets to take.
-
-    Args:
-        parser: Gets ``--thinking-stages``, ``--head-dim``, ``--slicing``, ``--ema`` and ``--raw``.
-    """
+    """Add ``--thinking-stages``, ``--head-dim``, ``--slicing``, ``--ema`` and ``--raw``."""
     parser.add_argument(
         "--thinking-stages",
         nargs="+",
@@ -38,15 +34,11 @@ def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def architecture_options(args: argparse.Namespace, recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """What the command line says about the network, and else what was recorded.
+    """Return ``head_dim``, ``thinking_stages`` and ``slicing`` for ``read_architecture``.
 
     Args:
-        args: Has what :func:`add_weights_arguments` added.
+        args: Has what :func:`add_weights_arguments` added, which takes precedence.
         recorded: The backbone's arguments from the source file, empty if it has none.
-
-    Returns:
-        ``head_dim``, ``thinking_stages`` and ``slicing`` for
-        :func:`~tvit_seg.weights.architecture.read_architecture`.
     """
     heads, head_dim = recorded.get("num_heads"), 64
     if isinstance(heads, int):  # a ViT's; a Swin has several
@@ -59,11 +51,7 @@ def architecture_options(args: argparse.Namespace, recorded: Mapping[str, Any]) 
 
 
 def add_trust_argument(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--trust-checkpoint``, to be passed to :func:`~tvit_seg.weights.io.trusting`.
-
-    Args:
-        parser: Of a tool that reads a checkpoint.
-    """
+    """Add ``--trust-checkpoint``, to be passed to :func:`~tvit_seg.weights.io.trusting`."""
     parser.add_argument(
         "--trust-checkpoint",
         action="store_true",
@@ -72,7 +60,7 @@ def add_trust_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def _heads(text: str) -> int | tuple[int, ...]:
-    """Heads of a stage: one number, or one for each level of a Swin."""
+    """Parse the heads of a stage: one number, or one for each level of a Swin."""
     try:
         heads = tuple(map(int, text.split(",")))
     except ValueError:

@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from tvit_seg.engine.weights_arguments import add_weights_arguments, architecture_options
+from tvit_seg.engine.cli_weights import add_weights_arguments, architecture_options
 
 
 @pytest.fixture

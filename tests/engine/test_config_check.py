@@ -1,0 +1,102 @@
+"""Configs are refused by field, and errors of building name the part and its type."""
+
+import math
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import OPTIMIZERS
+from mmseg.registry import DATASETS, MODELS
+from torch import nn
+
+from tvit_seg.engine.config_check import building, check_config
+from tvit_seg.errors import ConfigError, DataError
+
+DATA = dict(type="SceneDataset")
+
+
+@pytest.mark.parametrize("kind", [dict, Config])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(load_from=["a.pth"]), "load_from must be None or a path"),
+        (dict(default_scope=7), "default_scope must be a name"),
+        (dict(randomness=dict(seed=-1)), r"randomness\.seed must be an integer >= 0"),
+        (dict(optim_wrapper=dict(optimizer=None)), r"optim_wrapper\.optimizer must be"),
+        (dict(train_cfg=dict(max_iters=0)), r"train_cfg\.max_iters must be an integer >= 1, got 0"),
+        (dict(train_cfg=dict(val_interval="2")), r"train_cfg\.val_interval must be .*, got '2'"),
+        (dict(optim_warpper=dict()), "'optim_warpper'; did you mean 'optim_wrapper'"),
+        (dict(val_dataloader=dict(batchsize=2)), "'batchsize'; did you mean 'batch_size'"),
+    ],
+)
+def test_fields(kind, change, message):
+    with pytest.raises(ConfigError, match=message):
+        check_config(kind(change))
+
+
+def test_good_configs():
+    loader = dict(dataset=DATA, batch_size=2, num_batch_per_epoch=3, collate_fn=dict(type="x"))
+    check_config(dict(train_dataloader=loader, val_dataloader=None, crop_size=(1, 2)))
+    check_config(dict(train_cfg=dict(by_epoch=True, max_epochs=1), randomness=dict(seed=None)))
+    check_config(Config(dict(model=dict(gate=dict(threshold=math.inf)), load_from=None)))
+
+
+def test_sections():
+    cfg = dict(train_dataloader=None, val_cfg={})
+    check_config(cfg)
+    with pytest.raises(ConfigError, match=r"^the config has no train_dataloader, no model$"):
+        check_config(cfg, ("val_cfg", "train_dataloader", "model"))
+
+
+def test_a_part_and_the_reason_are_named():
+    head = dict(type="FCNHead", in_channels="many", channels=8, num_classes=2)
+    cfg = Config(dict(decode_head=head, model=dict(type="EncoderDecoder", decode_head=head)))
+    message = (
+        r"^while building model\.decode_head \(FCNHead\): "
+        r"AssertionError: assert isinstance\(in_channels, int\)$"
+    )
+    with pytest.raises(ConfigError, match=message), building(cfg):
+        MODELS.build(cfg.model.decode_head)
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (dict(type="FCNHead", num_conv=1), r"'num_conv'; did you mean 'num_convs'\?$"),
+        (dict(type="FCNHead", in_chanels=1), r"'in_chanels'; did you mean 'in_channels'\?$"),
+        (dict(type="NoHead"), r"\(NoHead\): NoHead is not in the mmseg::model registry\.$"),
+        (dict(in_channels=1), r"\(no type\): "),
+    ],
+)
+def test_names_that_are_wrong(head, message):
+    cfg = dict(model=dict(type="EncoderDecoder", decode_head=head))
+    with pytest.raises(ConfigError, match=message) as caught, building(cfg):
+        MODELS.build(head)
+    assert str(caught.value).startswith("while building model.decode_head")
+
+
+def test_the_innermost_part_is_named():
+    backbone = dict(type="ThinkingViT", thinking_stages=(4, 2))
+    cfg = dict(model=dict(type="EncoderDecoder", backbone=backbone, decode_head=None))
+    message = r"model\.backbone \(ThinkingViT\): .*stages"
+    with pytest.raises(ConfigError, match=message), building(cfg):
+        MODELS.build(cfg["model"])
+    cfg = dict(model=dict(heads=[backbone, dict(type="FCNHead")]))
+    message = r"model\.heads\.1 \(FCNHead\): TypeError"
+    with pytest.raises(ConfigError, match=message), building(cfg):
+        MODELS.build(cfg["model"]["heads"][1])
+
+
+def test_arguments_that_are_added_on_the_way():
+    cfg = Config(dict(optim_wrapper=dict(optimizer=dict(type="AdamW", lr="0.1"))))
+    message = r"optim_wrapper\.optimizer \(AdamW\): TypeError"
+    with pytest.raises(ConfigError, match=message), building(cfg):
+        parameters = [nn.Parameter(torch.zeros(1))]
+        OPTIMIZERS.build(dict(cfg.optim_wrapper.optimizer, params=parameters))
+
+
+def test_other_errors_pass(tmp_path):
+    with pytest.raises(DataError, match="not found"), building({}):
+        DATASETS.build(dict(type="TimmDataset", data_root=str(tmp_path / "nowhere")))
+    with pytest.raises(KeyError), building({}):
+        {}[1]

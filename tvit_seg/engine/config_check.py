@@ -1,0 +1,119 @@
+"""Checks of a whole config, and errors that name the part of it that was being built."""
+
+import re
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from inspect import isfunction, signature
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from ..errors import ConfigError, TvitSegError
+from ..utils.checks import check, check_keys, did_you_mean
+from ..utils.text import first_line
+
+_SECTIONS = tuple(signature(Runner).parameters)
+_LOADER_OPTIONS = (*signature(DataLoader).parameters, "num_batch_per_epoch")
+
+
+_COUNT = (lambda x: type(x) is int and x >= 1, "an integer >= 1")
+_PATH = (lambda x: x is None or (isinstance(x, str) and x != ""), "None or a path")
+RULES = {
+    "default_scope": (lambda x: isinstance(x, str) and x != "", "a name such as 'mmseg'"),
+    "load_from": _PATH,
+    "optim_wrapper.optimizer": (lambda x: isinstance(x, Mapping), "the config of an optimizer"),
+    "randomness.seed": (lambda x: x is None or (type(x) is int and x >= 0), "an integer >= 0"),
+    "train_cfg.max_epochs": _COUNT,
+    "train_cfg.max_iters": _COUNT,
+    "train_cfg.val_interval": _COUNT,
+    "work_dir": _PATH,
+}
+"""Fields with their conditions, and what they "must be": checked where a config has the field."""
+
+
+def check_config(cfg: Config | Mapping[str, Any], needed: Sequence[str] = ()) -> None:
+    """Refuse a config with missing or misspelt sections, or with a field against :data:`RULES`.
+
+    Args:
+        needed: Sections that must be there, and not None.
+    """
+    cfg = dict(cfg.items())  # a mmengine Config is no Mapping
+    unused = set(_SECTIONS) - cfg.keys()
+    for name in cfg.keys() - set(_SECTIONS):  # other names are the user's own
+        if hint := did_you_mean(name, unused, cutoff=0.82):
+            raise ConfigError(f"the config has {name!r}{hint}")
+    if absent := [name for name in needed if cfg.get(name) is None]:
+        raise ConfigError(f"the config has no {', no '.join(absent)}")
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        check_keys(name, cfg.get(name) or {}, _LOADER_OPTIONS)
+    parts = dict(_dicts(cfg))
+    for field, (fits, allowed) in RULES.items():
+        section, _, last = field.rpartition(".")
+        if last in parts.get(section, {}):
+            check(fits(parts[section][last]), field, parts[section][last], allowed)
+
+
+@contextmanager
+def building(cfg: Config | Mapping[str, Any]) -> Iterator[None]:
+    """Raise ``ConfigError`` that names the part being built, as in ``model.decode_head (FCNHead)``.
+
+    Errors about files and data, and those from outside of mmengine's registries, pass unchanged.
+    """
+    try:
+        yield
+    except Exception as error:
+        passes = isinstance(error, (OSError, TvitSegError)) and not isinstance(error, ConfigError)
+        call = None if passes else _innermost_build(error)
+        if call is None or (isinstance(error, ConfigError) and isinstance(call["cfg"], Config)):
+            raise  # not while building a part, or a message of the runner itself
+        where = _place(cfg, call["cfg"])
+        raise ConfigError(f"while building {where}: {_reason(error, call)}") from error
+
+
+def _innermost_build(error: Exception) -> dict[str, Any] | None:
+    """Return the local variables of mmengine's innermost function that builds from a ``cfg``."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    inner = [f for f in frames if f.f_globals.get("__name__", "").startswith("mmengine.registry.")]
+    calls = [f.f_locals for f in inner if isinstance(f.f_locals.get("cfg"), (Mapping, Config))]
+    return calls[-1] if calls else None
+
+
+def _place(cfg: Config | Mapping[str, Any], part: Config | Mapping[str, Any]) -> str:
+    """Return the dotted name of the most similar part, and in parentheses its type."""
+    kind = part.get("type") or part.get("runner_type", "no type")
+
+    def likeness(item: tuple[str, Mapping]) -> int:  # on the way here arguments come and go
+        keys = [key for key in item[1] if key in part and (key != "type" or isinstance(kind, str))]
+        return len(keys) if all(item[1][key] == part[key] for key in keys) else -1
+
+    sections = {name: cfg.get(name) for name in _SECTIONS}  # fragments of configs repeat them
+    name, _ = max(_dicts(sections), key=likeness)
+    return f"{name} ({getattr(kind, '__name__', kind)})".lstrip()
+
+
+def _dicts(value: Any, name: str = "") -> Iterator[tuple[str, Mapping]]:
+    """Yield each dict in nested containers with its name, dotted as in ``--cfg-options``."""
+    if isinstance(value, Mapping):
+        yield name, value
+    elif not isinstance(value, (list, tuple)):
+        return
+    for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+        yield from _dicts(inner, f"{name}.{key}".lstrip("."))
+
+
+def _reason(error: Exception, call: Mapping[str, Any]) -> str:
+    """Return what an error says in one line, with a hint where an argument is misspelt."""
+    text = first_line(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    text = text.partition(" Please check")[0]
+    if not str(error):  # a bare assert
+        text = traceback.extract_tb(error.__traceback__)[-1].line
+    if not isinstance(error, ValueError) and "registry" not in text:  # Python's own words
+        text = f"{type(error).__name__}: {text}"
+    if unknown := re.search(r"unexpected keyword argument '(\w+)'", text):
+        bases = getattr(call.get("obj_cls"), "__mro__", ())
+        methods = [base.__init__ for base in bases if isfunction(vars(base).get("__init__"))]
+        text += did_you_mean(unknown[1], {x for one in methods for x in signature(one).parameters})
+    return text
