@@ -86,7 +86,8 @@ def test_files_are_plain_and_whole(trained):
 
 
 def test_dumps_go_to_the_log_file(tmp_path, capsys):
-    make_runner(tmp_path, log_level="INFO", cfg=dict(model=dict(type="Tiny")))
+    cfg = dict(model=dict(type="Tiny"))
+    make_runner(tmp_path, log_level="INFO", experiment_name="dumps", cfg=cfg)
     (log,) = tmp_path.glob("*/*.log")
     shown = capsys.readouterr()
     for text in ("System environment", "Config:", "Hooks will be executed"):
@@ -198,7 +199,7 @@ def test_old_file_survives_a_full_disk(trained, tmp_path, monkeypatch):
 
 def test_objects_of_hooks_are_named(tmp_path):
     runner = make_runner(tmp_path, max_iters=2, custom_hooks=[AddsAnObject()])
-    with pytest.raises(TypeError, match=r"checkpoint\['meta'\]\['mine'\] is a .*Numbers"):
+    with pytest.raises(TypeError, match=r"checkpoint\['meta'\]\['mine'\] must be .*Numbers"):
         runner.train()
 
 

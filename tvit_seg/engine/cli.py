@@ -162,10 +162,7 @@ def use_amp(cfg: Config) -> None:
 
 @contextmanager
 def friendly_errors() -> Iterator[None]:
-    """End the program with one line for errors that the user can mend.
-
-    With ``TVIT_DEBUG=1`` in the environment they keep their traceback.
-    """
+    """End the program with one line for errors that the user can mend, unless ``TVIT_DEBUG=1``."""
     try:
         yield
     except (TvitSegError, OSError) as error:

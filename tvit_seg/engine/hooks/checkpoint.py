@@ -134,9 +134,8 @@ class _RemovesLater:
 class PlainCheckpointHook(Hook):
     """Strips a checkpoint of everything that weights-only loading refuses.
 
-    Log curves (``log_scalars``) are left out: after a resume the smoothed values of the log start
-    anew. So are functions in the state of a parameter scheduler, which building it restores. What
-    weights do not tell about the backbone is added: the width of its heads.
+    Log curves are left out, so that the log's smoothed values start anew after a resume, and
+    functions in the state of schedulers. The backbone's record, with the width of heads, is added.
     """
 
     priority = "LOWEST"  # after the hooks that add to the checkpoint

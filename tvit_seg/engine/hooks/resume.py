@@ -210,9 +210,8 @@ def bare_model(runner: Runner) -> nn.Module:
 class DueValidationHook(Hook):
     """Validates before the first step if the checkpoint was saved but its validation is missing.
 
-    mmengine saves a step's checkpoint before it validates that step, and would go on with the step
-    after it: the best weights, and what schedulers take from metrics, would be lost. Checkpoints
-    that record no validations, such as mmengine's own, are exempt.
+    mmengine saves a step's checkpoint before its validation, and would lose the best weights and
+    what schedulers take from metrics. Checkpoints that record no validations are exempt.
     """
 
     priority = "LOWEST"  # when all hooks are prepared for training
