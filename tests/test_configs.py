@@ -41,6 +41,7 @@ def build(path, tmp_path):
     return runner, cfg
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("path", SEGMENTATION, ids=ids)
 def test_segmentation_config(path, tmp_path):
     runner, cfg = build(path, tmp_path)
@@ -64,6 +65,7 @@ def test_segmentation_config(path, tmp_path):
     assert costs == sorted(costs)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("path", [p for p in PRETRAINING if p not in LONGER], ids=ids)
 def test_pretraining_config(path, tmp_path):
     runner, cfg = build(path, tmp_path)

@@ -15,7 +15,10 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from test_configs import CONFIGS, LEAVES, LONGER, PRETRAINING
 
-pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU"),
+]
 
 ONE_OF_EACH_KIND = [
     "quickstart/thinkingvit_scenes-96x96.py",

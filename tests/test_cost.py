@@ -35,6 +35,7 @@ def test_published_classifier_figures():
     assert gmacs(model, 224) == pytest.approx([1.25, 5.85], rel=0.01)
 
 
+@pytest.mark.integration
 def test_published_swin_figures():
     with torch.device("meta"):
         model = ThinkingSwin(depths=(2, 2, 18, 2), num_classes=1000)

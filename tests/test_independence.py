@@ -20,6 +20,8 @@ from mmseg.registry import MODELS
 from tvit_seg import EntropyGate, RandomGate, ThinkingClassifier
 from tvit_seg.evaluation.sweep import sweep
 
+pytestmark = pytest.mark.integration
+
 CLASSES = 5
 META = dict(classes=tuple("abcde"), palette=[[i] * 3 for i in range(CLASSES)])
 CLOSE = {

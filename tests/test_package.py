@@ -27,6 +27,7 @@ def test_public_names(name):
     assert getattr(tvit_seg, name).__doc__
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("missing", ["mmengine", "mmcv", "mmseg"])
 def test_a_missing_package_is_named_with_the_command(missing):
     code = f"import sys; sys.modules[{missing!r}] = None; import tvit_seg"
@@ -37,6 +38,7 @@ def test_a_missing_package_is_named_with_the_command(missing):
     assert "pip install '.[onedl]'" in last
 
 
+@pytest.mark.integration
 def test_a_config_that_imports_nothing_finds_the_backbone():
     """mmengine imports ``tvit_seg.registry`` by itself."""
     code = (

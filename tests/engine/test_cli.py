@@ -115,6 +115,7 @@ class Missing(torch.utils.data.Dataset):
             raise self.kind("a/b.png: corrupt") from error
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("kind", [DataError, FileNotFoundError])
 def test_an_error_in_a_loading_process(kind, workers):

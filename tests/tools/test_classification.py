@@ -9,6 +9,8 @@ import torch
 from helpers.builders import classifier
 from helpers.classification import config, image_folder
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).parents[2]
 
 

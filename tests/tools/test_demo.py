@@ -8,6 +8,8 @@ import torch
 from mmengine.config import Config
 from mmseg.registry import MODELS
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).parents[2]
 
 

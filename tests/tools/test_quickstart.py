@@ -14,6 +14,8 @@ import pytest
 import torch
 from helpers.processes import free_port, launcher
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 CONFIG = "configs/quickstart/thinkingvit_scenes-96x96.py"

@@ -32,6 +32,7 @@ def writer(tmp_path):
     process.stdout.close()
 
 
+@pytest.mark.integration
 def test_leftovers_of_the_dead_are_cleared_only(tmp_path, writer):
     (tmp_path / "iter_2.pth").write_bytes(b"old")
     mine = f"iter_2.pth.{writer.pid}.tmp"

@@ -83,6 +83,7 @@ def test_the_error_at_import_is_one_line_with_the_command():
     assert "pip install '.[onedl]'" in last
 
 
+@pytest.mark.integration
 def test_a_config_that_imports_nothing_gets_it_too():
     """mmengine goes on where the import fails, and says that the type is not registered."""
     lines = with_old_torch(

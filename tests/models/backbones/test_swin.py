@@ -230,6 +230,7 @@ def test_stages_by_default(num_heads, expected):
     assert swin.stage_dims[-1] == swin.level_dims
 
 
+@pytest.mark.integration
 def test_predicts_after_an_export():
     """A mask that stood for a tensor while a graph was traced is not kept."""
     swin = ThinkingSwin(embed_dims=16, depths=(2, 2), num_heads=(2, 4), window_size=3).eval()

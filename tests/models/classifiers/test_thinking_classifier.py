@@ -160,7 +160,7 @@ def test_costs_are_counted_once():
         (dict(backbone=dict(num_classes=0)), "num_classes"),
         (dict(label_smoothing=1.0), "label_smoothing"),
         (dict(loss_weights=[1.0]), "loss_weights"),
-        (dict(test_cfg=dict(mode="whole")), "only per_stage"),
+        (dict(test_cfg=dict(mode="whole")), "test_cfg"),
         (dict(init_cfg=dict(type="Normal")), "init_cfg type"),
     ],
 )

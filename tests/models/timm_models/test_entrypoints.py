@@ -51,6 +51,7 @@ def test_swins(name, shape):
     assert model.stage_dims[1] == model.level_dims
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("name", "gmacs"), [("thinkingvit_3h_6h", (1.25, 5.85)), ("thinkingswin_small", (2.82, 11.68))]
 )
