@@ -30,9 +30,6 @@ def stage_macs(model: nn.Module, size: Sequence[int]) -> list[float]:
     Args:
         model: A thinking backbone, segmentor or classifier.
         size: (H, W) of the image in pixels.
-
-    Returns:
-        MACs when stopping after each stage, increasing.
     """
     counters = _run(model, size, lambda _: FlopCounterMode(display=False))
     return [counter.get_total_flops() / 2 for counter in counters]
@@ -51,12 +48,7 @@ def stage_gmacs(model: nn.Module, size: Sequence[int]) -> Tensor:
 def stage_parameters(model: nn.Module, size: Sequence[int]) -> list[int]:
     """Numbers of parameters that take part when an image stops after each thinking stage.
 
-    Args:
-        model: A thinking backbone, segmentor or classifier.
-        size: (H, W) of the image in pixels.
-
-    Returns:
-        Numbers of parameters, increasing; what only training uses (auxiliary heads) is left out.
+    Arguments are those of :func:`stage_macs`; auxiliary heads, for training only, are left out.
     """
     return [reads.count() for reads in _run(model, size, _ParameterReads)]
 
@@ -70,13 +62,7 @@ def _run(
 ) -> list:
     """Think about one image without data, up to each stage, while a mode watches operators.
 
-    Args:
-        model: A thinking backbone, segmentor or classifier.
-        size: (H, W) of the image in pixels.
-        watch: Makes a mode, given the parameters that will be used.
-
-    Returns:
-        The modes, one for each stage.
+    ``watch`` makes a mode from the parameters to be used; the modes are returned.
     """
     proj = _backbone(model).patch_embed.proj
     options = dict(device="meta", dtype=proj.weight.dtype)

@@ -1,5 +1,6 @@
 """A trained segmentor as a function of images."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +36,10 @@ class Predictor:
         self.model, saved = load_model(cfg, checkpoint)
         self.model.to(device)
         dataset = cfg.test_dataloader.dataset
-        self.dataset_meta = _saved_classes(saved, checkpoint) or dict(
-            DATASETS.get(dataset.type).METAINFO
-        )
+        known = get_meta(saved).get("dataset_meta") or DATASETS.get(dataset.type).METAINFO
+        if not (isinstance(known, Mapping) and "classes" in known):
+            raise CheckpointError(f"checkpoint {checkpoint}: dataset_meta must name the classes")
+        self.dataset_meta = dict(known)
         steps = [s for s in dataset.pipeline if str(s["type"]).split(".")[-1] not in _LOADERS]
         self._pipeline = Compose([dict(type="mmseg.LoadImageFromNDArray"), *steps])
 
@@ -49,18 +51,15 @@ class Predictor:
 
 
 def load_model(cfg: Config, checkpoint: str | Path | None) -> tuple[nn.Module, dict]:
-    """Build a config's model, in evaluation mode.
+    """Build a config's model in evaluation mode; return it with the content of the checkpoint.
 
     Args:
         cfg: Config with a ``model``.
         checkpoint: Its weights, a local file; None for random ones.
 
-    Returns:
-        The model, and the whole content of the checkpoint.
-
     Raises:
-        FileNotFoundError: If there is no such checkpoint.
-        CheckpointError: If it is damaged, holds more than weights, or is of another model.
+        FileNotFoundError: There is no such checkpoint.
+        CheckpointError: It is damaged, holds more than weights, or is of another model.
     """
     init_default_scope(cfg.get("default_scope", "mmseg"))
     saved = {} if checkpoint is None else read_checkpoint(checkpoint)
@@ -73,24 +72,3 @@ def load_model(cfg: Config, checkpoint: str | Path | None) -> tuple[nn.Module, d
         except RuntimeError as error:  # torch names what is missing or of another shape
             raise CheckpointError(f"checkpoint {checkpoint}: {error}") from error
     return model, saved
-
-
-def _saved_classes(saved: dict, path: str | Path) -> dict | None:
-    """Names and colours of the classes in a checkpoint, if there are any."""
-    meta = get_meta(saved).get("dataset_meta")
-    if not meta:
-        return None
-    classes, palette = (isinstance(meta, dict) and meta.get(k) for k in ("classes", "palette"))
-    named = isinstance(classes, (list, tuple)) and all(isinstance(name, str) for name in classes)
-    if not named or not (palette is None or _is_palette(palette)):
-        raise CheckpointError(f"checkpoint {path}: dataset_meta does not name classes and colours")
-    return meta
-
-
-def _is_palette(value: object) -> bool:
-    try:
-        colours = np.asarray(value)
-    except ValueError:  # rows of several lengths
-        return False
-    is_table = colours.ndim == 2 and colours.shape[1] == 3 and colours.dtype.kind in "iu"
-    return is_table and colours.min(initial=0) >= 0 and colours.max(initial=0) < 256

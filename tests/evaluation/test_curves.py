@@ -49,14 +49,6 @@ def test_oracle_chooses_between_any_two_stages():
     assert [p["gmacs"] for p in curve] == [1.0, 1.5, 5.0, 9.0]
 
 
-def test_oracle_may_choose_windows():
-    """An image with more choices than stages; the best of them costs little."""
-    scores = areas([2, 9, 10])[0]
-    curve = curves.oracle_gate([(scores, both([1.0, 2.0, 4.0]))], quality, correct)
-    assert [p["gmacs"] for p in curve] == [1, 2, 4]
-    assert [p["mIoU"] for p in curve] == pytest.approx([20, 90, 100])
-
-
 def test_single_stages():
     points = single_stages(AREAS, COSTS)
     assert [p["gmacs"] for p in points] == [1, 4]
@@ -101,11 +93,9 @@ def points(*pairs):
 @pytest.mark.parametrize(
     ("given", "front"),
     [
-        ([(3, 50), (1, 30), (2, 40)], [(1, 30), (2, 40), (3, 50)]),
         ([(1, 30), (1, 30), (2, 29), (3, 31)], [(1, 30), (3, 31)]),
         ([(1, 30), (1, 35), (2, 35)], [(1, 35)]),
         ([(1, float("nan")), (float("nan"), 90), (2, 10)], [(2, 10)]),
-        ([], []),
     ],
 )
 def test_pareto_front(given, front):

@@ -43,6 +43,3 @@ def test_labels_of_whole_images(tmp_path):
 def test_nothing_to_draw(tmp_path):
     with pytest.raises(ValueError, match="surveys"):
         plot_surveys([Survey(None, "empty")], tmp_path / "plot.png")
-    save(tmp_path, "a", (0,))
-    with pytest.raises(ValueError, match="count"):
-        plot_surveys([survey(tmp_path)], tmp_path / "plot.png", count=0)

@@ -6,7 +6,6 @@ import io
 import os
 import pickle
 import runpy
-import subprocess
 import sys
 import tarfile
 from collections import OrderedDict
@@ -102,24 +101,19 @@ ARCHIVES = {
     "os_system": lambda m: {"state_dict": WEIGHTS, "meta": system(m)},
     "eval_in_weights": lambda m: {"state_dict": {**WEIGHTS, "w": Call(builtins.eval, opened(m))}},
     "exec_as_key": lambda m: {Call(builtins.exec, opened(m)): 1, "state_dict": WEIGHTS},
-    "subprocess": lambda m: {"model": WEIGHTS, "args": Call(subprocess.call, ("touch", str(m)))},
     "getattr_chain": lambda m: {"state_dict": WEIGHTS, "x": getattr_chain(m)},
-    "in_optimizer": lambda m: {"state_dict": WEIGHTS, "optimizer": {"state": {0: system(m)}}},
     "in_log_curves": lambda m: {"state_dict": WEIGHTS, "message_hub": {"log": [system(m)]}},
     "in_state_of_ordered_dict": lambda m: {"state_dict": in_state_of_ordered_dict(m)},
 }
 NAMED = {
     "eval_in_weights": "builtins.eval",
     "exec_as_key": "builtins.exec",
-    "subprocess": ".call",
     "getattr_chain": "builtins.getattr, importlib.import_module",
 }
 OTHERS = {
     "legacy": (legacy, ".pth"),
     "legacy_tar": (legacy_tar, ".pth"),
     "bare_protocol_0": (bare(0), ".pth"),
-    "bare_protocol_2": (bare(2), ".pkl"),
-    "bare_protocol_4": (bare(4), ".pth"),
     "bare_protocol_5": (bare(5), ".bin"),
     "torchscript": (torchscript, ".pt"),
     "pickle_as_safetensors": (bare(2), ".safetensors"),
@@ -154,7 +148,7 @@ def test_is_refused(craft, name):
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("name", ["os_system", "getattr_chain", "in_log_curves", "legacy"])
+@pytest.mark.parametrize("name", ["os_system", "legacy"])
 def test_trust_is_the_only_way(craft, monkeypatch, name):
     """Many set torch's own switch to load mmengine's checkpoints."""
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
@@ -285,12 +279,12 @@ def test_config_text_is_never_executed(tmp_path, monkeypatch):
     [
         ["epoch"],
         dict(dataset_meta="classes"),
-        dict(dataset_meta=dict(classes=["a"], palette=[[0, 0, 999]])),
+        dict(dataset_meta=dict(palette=[[0, 0, 9]])),
     ],
 )
 def test_senseless_names_of_classes(tmp_path, meta):
     path = tmp_path / "w.pth"
     weights = torch.load(ROOT / "checkpoints/quickstart.pth", weights_only=True)["state_dict"]
     torch.save(dict(state_dict=weights, meta=meta), path)
-    with pytest.raises(CheckpointError, match=r"meta must be a dict|not name classes and colours"):
+    with pytest.raises(CheckpointError, match=r"meta must be a dict|must name the classes"):
         Predictor(Config.fromfile(CONFIG), path)

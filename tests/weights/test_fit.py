@@ -109,6 +109,21 @@ def test_image_head_of_other_classes_is_left_random(source, build):
     assert "head.weight" in converted.report.missing
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("pos_embed", torch.flatten),
+        ("patch_embed.proj.weight", lambda x: x[0]),
+        ("head.bias", lambda x: x.sum()),
+    ],
+)
+def test_other_dimensions_are_left_out(name, change):
+    weights = timm_vit().state_dict()
+    converted = convert_state_dict({**weights, name: change(weights[name])}, vit())
+    assert converted.report.dropped[name].startswith("shape (")
+    assert name in converted.report.missing
+
+
 @pytest.mark.parametrize("channels", [1, 6])
 def test_other_image_channels(channels):
     """As in timm: the response to a grey image stays."""

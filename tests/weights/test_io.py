@@ -1,7 +1,6 @@
 """Checkpoints are read and written whole, and as weights only."""
 
 import argparse
-import enum
 import os
 from collections import OrderedDict
 from pathlib import Path
@@ -60,7 +59,7 @@ def test_reads_what_timm_saves(tmp_path, weights):
 
 
 @FORMATS
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
 def test_truncated(tmp_path, weights, name, legacy, share):
     path = tmp_path / name
     weights["large"] = torch.randn(100, 100)  # torch fails in other ways on larger files
@@ -94,10 +93,9 @@ def test_inserted_bytes_in_the_legacy_format(tmp_path, weights):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz"])
-@pytest.mark.parametrize("content", [b"<html>not found</html>", b"\x00" * 64, b"\xff" * 999])
-def test_other_files(tmp_path, content, suffix):
+def test_other_files(tmp_path, suffix):
     path = tmp_path / f"w{suffix}"
-    path.write_bytes(content)
+    path.write_bytes(b"<html>not found</html>")
     with pytest.raises(CheckpointError, match="truncated or not a checkpoint"):
         read_checkpoint(path)
 
@@ -123,10 +121,8 @@ def test_not_a_dict(tmp_path):
     ("content", "name"),
     [
         ({"state_dict": {"w": NAN}}, "state_dict.w"),
-        ({"w": torch.tensor([-torch.inf]).half()}, "w"),
         ({"optimizer": {"state": {0: [1.0, NAN]}}}, "optimizer.state.0.1"),
-        ({"a\nb\x1b[31m": NAN}, r"a\nb\x1b[31m"),
-        ({"k" * 10**5: NAN}, "kkk ... kkk"),
+        ({"a\nb\x1b[31m" + "k" * 10**5: torch.tensor([-torch.inf]).half()}, r"a\nb\x1b[31m"),
     ],
 )
 def test_not_finite(tmp_path, content, name):
@@ -202,33 +198,23 @@ def test_plain_keeps_versions_of_layers(tmp_path):
     assert read._metadata == state_dict._metadata
 
 
-class Colour(enum.Enum):
-    RED = 1
-
-
-@pytest.mark.parametrize("value", [Colour.RED, len, {1, 2}, b"x", Path("x"), {1.5: 1}])
+@pytest.mark.parametrize("value", [len, {1, 2}, {1.5: 1}])
 def test_plain_names_what_it_cannot_keep(value):
     with pytest.raises(TypeError, match=r"checkpoint\['meta'\]\[1\] must"):
         plain({"meta": [0, value]})
 
 
-@pytest.mark.parametrize("failing", ["save", "replace", "interrupt"])
-def test_old_file_survives_a_failure(tmp_path, weights, monkeypatch, failing):
+@pytest.mark.parametrize("failure", [OSError(28, "No space left"), KeyboardInterrupt()])
+def test_old_file_survives_a_failure(tmp_path, weights, monkeypatch, failure):
     path = tmp_path / "w.pth"
     write_checkpoint({"state_dict": weights, "meta": 1}, path)
 
     def half(obj, file):
         Path(file).write_bytes(b"half")
-        raise KeyboardInterrupt if failing == "interrupt" else OSError(28, "No space left")
+        raise failure
 
-    def no_rename(*args):
-        raise OSError(28, "No space left")
-
-    if failing == "replace":
-        monkeypatch.setattr(Path, "replace", no_rename)
-    else:
-        monkeypatch.setattr(torch, "save", half)
-    with pytest.raises((OSError, KeyboardInterrupt)):
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(type(failure)):
         write_checkpoint({"state_dict": weights, "meta": 2}, path)
     assert read_checkpoint(path)["meta"] == 1
     assert os.listdir(tmp_path) == ["w.pth"]

@@ -67,8 +67,9 @@ def test_from_pretraining_to_segmentation(tmp_path, monkeypatch, ema, which):
         assert ("head.weight (5 classes, the model has 7)" in text) != kept
 
 
-@pytest.mark.parametrize("theirs", [True, False])
-@pytest.mark.parametrize("slicing", ["grouped", "leading"])
+@pytest.mark.parametrize(
+    ("slicing", "theirs"), [("grouped", True), ("grouped", False), ("leading", False)]
+)
 def test_the_right_slicing_is_asked_for(slicing, theirs, monkeypatch):
     weights = swin().state_dict()
     meta = dict(backbone=dict(slicing="leading"))

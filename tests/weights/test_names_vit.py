@@ -115,17 +115,6 @@ def test_score_predictors_for_a_backbone_without_pruning(reference):
     assert "pruning.predictors.0.in_conv.1.weight" in converted.report.dropped
 
 
-def test_segmentation_weights_for_a_backbone(reference):
-    weights = reference("segmenter_mask_1h-2h").weights
-    backbone = ThinkingViT(
-        img_size=48, embed_dims=128, num_layers=2, num_heads=2, thinking_stages=(1, 2),
-        num_classes=7,
-    )  # fmt: skip
-    converted = convert_state_dict(weights, backbone)
-    backbone.load_state_dict(converted, strict=True)
-    assert all("decode_head" in name for name in converted.report.dropped)
-
-
 def test_mmseg_segmentor_weights():
     """A Segmenter trained by mmseg: its backbone under our names, its head as it is."""
     shared = dict(img_size=64, embed_dims=64, num_layers=2, num_heads=4)
@@ -165,7 +154,7 @@ def test_layer_scale_of_dino_is_folded():
     close(backbone.forward_stages(images)[0].tokens, theirs.forward_features(images))
 
 
-@pytest.mark.parametrize("stages", [(2, 4), (1, 2, 4)])
+@pytest.mark.parametrize("stages", [(1, 2, 4)])
 @pytest.mark.parametrize("head", [None, LINEAR, MASK], ids=["classifier", "linear", "mask"])
 def test_ours_to_the_authors_and_back(stages, head):
     backbone = dict(thinking_stages=stages)
@@ -177,10 +166,7 @@ def test_ours_to_the_authors_and_back(stages, head):
         assert theirs["proj_layer.weight"].shape == (32, 8 * stages[0])
 
 
-@pytest.mark.parametrize(
-    "name",
-    REFERENCES,
-)
+@pytest.mark.parametrize("name", REFERENCES)
 def test_the_authors_to_ours_and_back(reference, name):
     theirs = reference(name).weights
     back = to_authors(convert_state_dict(theirs))

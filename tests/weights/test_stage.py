@@ -26,12 +26,18 @@ def swin(**kwargs):
     return model.eval()
 
 
+def extracted(build, model, *args, **kwargs):
+    """A plain model of timm with the weights of a stage, and its options."""
+    weights, options = extract_stage(model.state_dict(), *args, **kwargs)
+    plain = build(**options).eval()
+    plain.load_state_dict(weights)
+    return plain, options
+
+
 @torch.no_grad()
 def test_the_first_stage_as_a_timm_model():
     model = classifier()
-    weights, options = extract_stage(model.state_dict(), 0, head_dim=8)
-    plain = VisionTransformer(**options).eval()
-    plain.load_state_dict(weights)
+    plain, options = extracted(VisionTransformer, model, 0, head_dim=8)
     assert options["embed_dim"] == 16
     images = torch.randn(3, 3, 32, 32)
     close(plain(images), model.think(images, FixedGate(0)).logits)
@@ -40,9 +46,7 @@ def test_the_first_stage_as_a_timm_model():
 @torch.no_grad()
 def test_a_later_stage_lacks_recycled_tokens_only():
     model = classifier()
-    weights, options = extract_stage(model.state_dict(), 1, head_dim=8)
-    plain = VisionTransformer(**options).eval()
-    plain.load_state_dict(weights)
+    plain, _ = extracted(VisionTransformer, model, 1, head_dim=8)
     images = torch.randn(3, 3, 32, 32)
     assert (plain(images) - model(images)).abs().max() > 1e-3
     model.backbone.recycle[0].scale.zero_()
@@ -89,11 +93,8 @@ def test_timms_deit_tiny_is_the_first_stage_of_3h_6h(tmp_path):
 @torch.no_grad()
 def test_swin_the_first_stage_as_a_timm_model(slicing):
     model = swin(slicing=slicing)
-    weights, options = extract_stage(model.state_dict(), 0, thinking_stages=STAGES, slicing=slicing)
-    assert options["embed_dim"] == 8
-    assert options["img_size"] == 64
-    plain = SwinTransformer(**options).eval()
-    plain.load_state_dict(weights)
+    plain, options = extracted(SwinTransformer, model, 0, thinking_stages=STAGES, slicing=slicing)
+    assert (options["embed_dim"], options["img_size"]) == (8, 64)
     images = torch.randn(3, 3, 64, 64)
     close(plain(images), model.think(images, FixedGate(0)).logits)
 
@@ -102,9 +103,7 @@ def test_swin_the_first_stage_as_a_timm_model(slicing):
 @torch.no_grad()
 def test_swin_a_later_stage_lacks_recycled_tokens_only(stage):
     model = swin()
-    weights, options = extract_stage(model.state_dict(), stage, thinking_stages=STAGES)
-    plain = SwinTransformer(**options).eval()
-    plain.load_state_dict(weights)
+    plain, _ = extracted(SwinTransformer, model, stage, thinking_stages=STAGES)
     images = torch.randn(2, 3, 64, 64)
     gate = FixedGate(stage)
     assert (plain(images) - model.think(images, gate).logits).abs().max() > 1e-3
@@ -122,10 +121,8 @@ def test_swin_timms_swin_is_the_first_stage_of_a_wider_one():
     model.load_state_dict(convert_state_dict(theirs.state_dict(), model), strict=False)
     weights, found = extract_stage(model.state_dict(), 0, thinking_stages=stages)
     same(weights, dict(theirs.state_dict()))
-    plain = SwinTransformer(**found).eval()
-    plain.load_state_dict(weights)
+    assert (found["embed_dim"], found["num_heads"]) == (16, (2, 4, 8))
     images = torch.randn(2, 3, 64, 64)
-    close(plain(images), theirs(images))
     close(model.think(images, FixedGate(0)).logits, theirs(images))
 
 

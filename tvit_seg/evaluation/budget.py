@@ -1,5 +1,6 @@
 """The threshold that fits a budget, and its cost and quality on new images."""
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,13 +30,12 @@ class Budget:
 
     @property
     def is_cost(self) -> bool:
-        """True for GMACs and milliseconds, False for a loss of quality."""
         return self.kind != "drop"
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """Average of the calibration images, and where 95 % of new sets of as many images lie.
+    """Average of the calibration images, and the interval for 95 % of new sets of as many images.
 
     Timing noise is left out.
     """
@@ -65,14 +65,13 @@ class Steps:
 
     From step to step one more window (those with the same entropy at once) stops earlier.
 
-    Args:
-        sweep: The calibration data.
-
     Attributes:
+        count: Number of images.
         thresholds: (E + 1,) one from within each step; the first is 0.
     """
 
     def __init__(self, sweep: Sweep):
+        self.count = len(sweep.images)
         self.quality = sweep.evaluator.quality
         self._score_shape = sweep.images[0].scores.shape[1:]
         values = [
@@ -88,14 +87,6 @@ class Steps:
         # after the last of equal entropies
         self._ends = np.flatnonzero(np.append(breaks[1:] > breaks[:-1], True))
         self.thresholds = _between(breaks[self._ends])
-
-    def __len__(self) -> int:
-        return len(self.thresholds)
-
-    @property
-    def count(self) -> int:
-        """Number of images."""
-        return len(self._start)
 
     def totals(self, weights: np.ndarray) -> np.ndarray:
         """Sum images, counted ``weights`` (images,) times, at every step.
@@ -124,7 +115,7 @@ class Steps:
             kept = np.flatnonzero(quality >= quality[0] - budget.value)
             return int(kept[-1]) if len(kept) else 0  # no label at all: nothing to compare
         kept = np.flatnonzero(self.cost(totals, budget) <= budget.value)
-        return int(kept[0]) if len(kept) else len(self) - 1
+        return int(kept[0]) if len(kept) else len(totals) - 1
 
 
 def plan(sweep: Sweep, budget: Budget, resamples: int = 300, seed: int = 0) -> Plan:
@@ -135,7 +126,7 @@ def plan(sweep: Sweep, budget: Budget, resamples: int = 300, seed: int = 0) -> P
     one of the same size, and take the difference.
 
     Raises:
-        ConfigError: If there are fewer than 2 images, or the budget is below the cheapest stage or
+        ConfigError: There are fewer than 2 images, or the budget is below the cheapest stage or
             above the full cost.
     """
     steps = Steps(sweep)
@@ -184,7 +175,7 @@ def think_shares(sweep: Sweep, threshold: float) -> list[float]:
 
 
 def _between(breaks: np.ndarray) -> np.ndarray:
-    """(E + 1,) a threshold within each step, halfway where float32 has room."""
+    """A threshold within each of the (E + 1,) steps, halfway where float32 has room."""
     if not len(breaks):
         return np.zeros(1)
     halfway = ((breaks[:-1] + breaks[1:]) / 2).astype(np.float32)
@@ -197,32 +188,26 @@ class Splits:
     """Results of a budget on held-out halves.
 
     Attributes:
-        kind: Of the budget.
-        target: The budget, or for a drop the calibration half's expectation, for each split.
-        fixed: Result of the picked threshold on the other half.
-        adaptive: Result of a ``BudgetGate`` there; only for budgets of cost.
-        inside: Number of splits with ``fixed`` in the expected interval.
+        metric: GMACs, milliseconds, or the quality of a drop.
+        deviations: Relative deviations of each split from the target, which is the budget, or for
+            a drop the calibration half's expectation: of the fixed threshold and, for costs, of a
+            ``BudgetGate``.
+        inside: For each split, True if the fixed threshold's result is in the expected interval.
     """
 
-    kind: str
-    target: np.ndarray
-    fixed: np.ndarray
-    adaptive: np.ndarray | None
-    inside: int
+    metric: str
+    deviations: dict[str, np.ndarray]
+    inside: list[bool]
 
     def __str__(self) -> str:
-        lines = [f"{len(self.target)} random halves, held-out {self.kind} against the target:"]
+        count = len(self.inside)
+        lines = [f"{count} random halves, held-out {self.metric} against the target:"]
         lines += [
             f"  {name}: {values.mean():+.1%} on average, {abs(values).max():.1%} at most"
-            for name, values in self.deviations().items()
+            for name, values in self.deviations.items()
         ]
-        lines.append(f"  fixed threshold inside its interval: {self.inside} of {len(self.target)}")
+        lines.append(f"  fixed threshold inside its interval: {sum(self.inside)} of {count}")
         return "\n".join(lines)
-
-    def deviations(self) -> dict[str, np.ndarray]:
-        """Relative deviations from the target, of each split."""
-        found = {"fixed threshold": self.fixed, "BudgetGate": self.adaptive}
-        return {name: x / self.target - 1 for name, x in found.items() if x is not None}
 
 
 def try_splits(sweep: Sweep, budget: Budget, count: int, seed: int = 0) -> Splits:
@@ -230,7 +215,7 @@ def try_splits(sweep: Sweep, budget: Budget, count: int, seed: int = 0) -> Split
     check_integer("splits", count)
     rng = np.random.default_rng(seed)
     metric = budget.kind if budget.is_cost else sweep.evaluator.headline
-    found = []
+    deviations, inside = defaultdict(list), []
     for _ in tqdm(range(count), desc="splits"):
         order = rng.permutation(len(sweep.images))
         here, there = (
@@ -241,10 +226,12 @@ def try_splits(sweep: Sweep, budget: Budget, count: int, seed: int = 0) -> Split
         expected = chosen.expected[metric]
         fixed = there.row(chosen.threshold)[metric]
         target = budget.value if budget.is_cost else expected.mean
-        adaptive = _adaptive_cost(there, chosen, budget) if budget.is_cost else np.nan
-        found.append((target, fixed, adaptive, expected.low <= fixed <= expected.high))
-    target, fixed, adaptive, inside = map(np.array, zip(*found, strict=True))
-    return Splits(metric, target, fixed, adaptive if budget.is_cost else None, int(inside.sum()))
+        deviations["fixed threshold"].append(fixed / target - 1)
+        if budget.is_cost:
+            adaptive = _adaptive_cost(there, chosen, budget)
+            deviations["BudgetGate"].append(adaptive / target - 1)
+        inside.append(expected.low <= fixed <= expected.high)
+    return Splits(metric, {name: np.array(x) for name, x in deviations.items()}, inside)
 
 
 def _adaptive_cost(sweep: Sweep, chosen: Plan, budget: Budget) -> float:

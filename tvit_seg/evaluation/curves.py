@@ -52,8 +52,8 @@ def oracle_gate(
     choices; negative ones stand for thinking on at a loss.
 
     Args:
-        choices: Of each image, scores (P, ...) and costs (P, 2) of the exits it can choose from.
-        quality: Of summed scores.
+        choices: For each image, scores (P, ...) and costs (P, 2) of the exits it can choose from.
+        quality: Maps summed scores to qualities.
         correct: Maps scores (P, ...) to shares (P,).
         steps: Number of prices.
     """
@@ -101,10 +101,7 @@ def pareto_front(
 ) -> list[Mapping[str, float]]:
     """Select the settings that no other one beats at the same or a lower cost.
 
-    Args:
-        points: Settings, e.g. of gate threshold and keep ratio, with their cost and quality.
-        cost: Key of the cost, the lower the better.
-        quality: Key of the quality, the higher the better.
+    ``cost`` and ``quality`` are keys of the points, e.g. of gate thresholds and keep ratios.
 
     Returns:
         The points themselves, cheapest first, of equal ones the first. NaN is never on the front.

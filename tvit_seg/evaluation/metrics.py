@@ -17,8 +17,6 @@ from ..errors import ConfigError
 from ..registry import register
 from ..utils.checks import check, check_integer
 
-LEVELS = ("easy", "medium", "hard")
-
 
 def pixel_counts(
     prediction: Tensor, labels: Tensor, num_classes: int, ignore_index: int = 255
@@ -58,18 +56,13 @@ def topk_hits(scores: Tensor, labels: Tensor, topk: Sequence[int]) -> Tensor:
 def thinks_by_difficulty(
     exits: Sequence[Sequence[int]], difficulties: Sequence[float]
 ) -> dict[str, float]:
-    """Compute the share of images or windows that went beyond stage 0, by difficulty.
+    """Compute ``thinks.{level}``, in per cent, for each third of the range [0, 1] of difficulties.
 
-    Args:
-        exits: Exit stages of each image's windows.
-        difficulties: Of each image, in [0, 1].
-
-    Returns:
-        ``thinks.{level}`` in per cent for each third of the range, NaN where it is empty.
+    That is the share of ``exits``, one sequence for each image, beyond stage 0; NaN without images.
     """
     thirds = np.array([min(int(3 * difficulty), 2) for difficulty in difficulties])
     shares = {}
-    for index, level in enumerate(LEVELS):
+    for index, level in enumerate(("easy", "medium", "hard")):
         chosen = [e for e, third in zip(exits, thirds, strict=True) if third == index]
         thinks = np.concatenate(chosen) > 0 if chosen else np.array([np.nan])
         shares[f"thinks.{level}"] = round(100 * float(thinks.mean()), 2)
@@ -77,7 +70,7 @@ def thinks_by_difficulty(
 
 
 class _ExitMetric(BaseMetric):
-    """Exit shares and average cost, common to both tasks."""
+    """Exits and average cost, common to both tasks."""
 
     model: str
     """Class whose results hold exits."""
@@ -117,7 +110,7 @@ class _ExitMetric(BaseMetric):
 class ThinkingMetric(_ExitMetric):
     """Exit share and mIoU of each thinking stage, and the average cost.
 
-    It stands next to ``IoUMetric``, which measures all images together, and needs the results of a
+    It complements ``IoUMetric``, which measures all images together, and needs the results of a
     :class:`~tvit_seg.ThinkingEncoderDecoder`. In ``slide`` mode the unit is the window.
 
     Metrics are ``stage{i}.share`` (per cent of images or windows), ``stage{i}.mIoU`` (per cent, NaN
@@ -128,18 +121,13 @@ class ThinkingMetric(_ExitMetric):
         ignore_index: Label of pixels to leave out.
         difficulty_key: Entry of the metainfo with a difficulty in [0, 1]; if given, ``thinks`` is
             reported for the easy, medium and hard third of that range.
-        **kwargs: Of mmengine's ``BaseMetric``.
+        **kwargs: Arguments of mmengine's ``BaseMetric``.
     """
 
     default_prefix = "thinking"
     model = "ThinkingEncoderDecoder"
 
-    def __init__(
-        self,
-        ignore_index: int = 255,
-        difficulty_key: str | None = None,
-        **kwargs: Any,
-    ):
+    def __init__(self, ignore_index: int = 255, difficulty_key: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.ignore_index = ignore_index
         self.difficulty_key = difficulty_key
@@ -152,13 +140,10 @@ class ThinkingMetric(_ExitMetric):
         counts = np.zeros((sample["gate_entropy"].shape[-1], 4, num_classes))
         for stage, window in zip(sample["exit_stage"].reshape(-1), sample["windows"], strict=True):
             pixels = _pixels(window, prediction.shape)
-            counts[stage] += pixel_counts(
-                prediction[pixels], labels[pixels], num_classes, self.ignore_index
-            )
-        return dict(
-            counts=counts,
-            difficulty=sample[self.difficulty_key] if self.difficulty_key else None,
-        )
+            own = prediction[pixels], labels[pixels]
+            counts[stage] += pixel_counts(*own, num_classes, self.ignore_index)
+        difficulty = sample[self.difficulty_key] if self.difficulty_key else None
+        return dict(counts=counts, difficulty=difficulty)
 
     def _summarise(self, results: list[dict], exits: np.ndarray) -> tuple[dict, PrettyTable]:
         counts = np.sum([r["counts"] for r in results], axis=0)
@@ -170,14 +155,10 @@ class ThinkingMetric(_ExitMetric):
             metrics[f"stage{stage}.share"] = round(share, 2)
             metrics[f"stage{stage}.mIoU"] = round(miou, 2)
             table.add_row([stage, count, f"{share:.1f}", f"{miou:.2f}"])
-        return metrics, table
-
-    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        metrics = super().compute_metrics(results)
         if self.difficulty_key:
-            exits, difficulties = ([r[key] for r in results] for key in ("exits", "difficulty"))
-            metrics.update(thinks_by_difficulty(exits, difficulties))
-        return metrics
+            parts, difficulties = ([r[key] for r in results] for key in ("exits", "difficulty"))
+            metrics.update(thinks_by_difficulty(parts, difficulties))
+        return metrics, table
 
 
 @register("METRICS")
@@ -193,7 +174,7 @@ class ThinkingAccuracy(_ExitMetric):
 
     Args:
         topk: Values of k, each >= 1.
-        **kwargs: Of mmengine's ``BaseMetric``.
+        **kwargs: Arguments of mmengine's ``BaseMetric``.
     """
 
     default_prefix = "accuracy"
@@ -228,17 +209,14 @@ class ThinkingAccuracy(_ExitMetric):
                 all_hits = np.array([r["stage_hits"][stage] for r in results])
                 of_stage.update(self._accuracies("top", all_hits))
             metrics.update({f"stage{stage}.{name}": value for name, value in of_stage.items()})
-            row = [*of_stage.values()]
-            table.add_row([stage, *row, *["-"] * (len(head) - len(row))])
+            table.add_row([stage, *of_stage.values(), *["-"] * (len(head) - len(of_stage))])
         table.add_row(["gate", 100, *overall.values(), *("-" for _ in names)])
         return metrics, table
 
     def _accuracies(self, name: str, hits: np.ndarray) -> dict[str, float]:
-        means = hits.mean(axis=0) if len(hits) else [np.nan] * len(self.topk)
-        return {
-            f"{name}{k}": round(100 * float(mean), 2)
-            for k, mean in zip(self.topk, means, strict=True)
-        }
+        means = hits.mean(axis=0) if len(hits) else np.full(len(self.topk), np.nan)
+        pairs = zip(self.topk, means.tolist(), strict=True)
+        return {f"{name}{k}": round(100 * mean, 2) for k, mean in pairs}
 
 
 def _pixels(window: Tensor, shape: Sequence[int]) -> tuple[slice, slice]:

@@ -44,7 +44,7 @@ class StagePredictions:
 
 
 class StageEvaluator(ABC):
-    """Knowledge of a task that a sweep needs."""
+    """Stages and scores of a task, as a sweep needs them."""
 
     headline: str  # the quality that counts first
 
@@ -68,22 +68,15 @@ class StageEvaluator(ABC):
     ) -> Iterator[tuple[StagePredictions, Score]]:
         """Run all stages on all windows of a preprocessed batch (B, 3, H, W), once.
 
-        Yields:
-            The predictions for each image, and a function that scores any choice among them.
+        For each image yield the predictions, and a function that scores any choice among them.
         """
 
 
 class WindowComposer:
-    """Composes label maps from windows, each from a stage of choice.
+    """Composer of label maps from windows, each from a stage of choice.
 
     They are bit-equal to the segmentor's own. From one choice to the next only the windows that
-    change are added up anew.
-
-    Args:
-        model: The segmentor.
-        logits: For each stage, (K, h, w) for each of the W windows.
-        windows: Positions in the image.
-        metainfo: Of the data sample.
+    change are added up anew. ``logits`` are, for each stage, (K, h, w) for each of the W windows.
     """
 
     def __init__(
@@ -98,7 +91,7 @@ class WindowComposer:
         self.windows = windows
         self.metainfo = metainfo
         self._boxes = windows.boxes.tolist()
-        self._exits: list[int | None] = [None] * len(windows)
+        self._exits: Sequence[int] = ()
         self._keeps_size = has_original_size(windows.size, metainfo)
         if len(windows) > 1:
             first = logits[0][0]
@@ -115,12 +108,12 @@ class WindowComposer:
         """
         if len(self.windows) == 1:
             return self._classes(self._to_original_size(self.logits[exits[0]][0]))
-        before, self._exits = self._exits, list(exits)
-        changed = [
-            box for box, old, new in zip(self._boxes, before, exits, strict=True) if old != new
-        ]
-        if None in before:
+        if not self._exits:
             changed = [(0, 0, *self.windows.size)]
+        else:
+            stages = zip(self._boxes, self._exits, exits, strict=True)
+            changed = [box for box, old, new in stages if old != new]
+        self._exits = list(exits)
         for box in changed:
             self._update(*box)
         if not self._keeps_size:
@@ -184,8 +177,8 @@ class SegmentationEvaluator(StageEvaluator):
         entropies = torch.stack([torch.cat(parts) for parts in entropies], dim=-1)
         entropies = entropies.unflatten(0, (len(inputs), len(windows))).cpu().numpy()
         for i, sample in enumerate(data_samples):
-            own = slice(i * len(windows), (i + 1) * len(windows))
-            own_logits = [stage[own] for stage in logits]
+            start = i * len(windows)
+            own_logits = [stage[start : start + len(windows)] for stage in logits]
             composer = WindowComposer(model, own_logits, windows, sample.metainfo)
             predictions = StagePredictions(
                 metainfo=sample.metainfo,

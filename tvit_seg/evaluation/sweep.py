@@ -21,11 +21,9 @@ from .stages import Score, StageEvaluator, StagePredictions, build_stage_evaluat
 
 
 def choose_exits(entropy: np.ndarray, threshold: float) -> np.ndarray:
-    """Choose the first stage with an entropy below the threshold, else the last.
+    """Choose the first stage with a float32 entropy (..., stages) below the threshold, or the last.
 
-    Args:
-        entropy: (..., number of stages) float32, in nats.
-        threshold: In nats.
+    Both are in nats.
     """
     stops = entropy < np.float32(threshold)  # as torch compares with a number
     stops[..., -1] = True
@@ -118,13 +116,11 @@ class Sweep:
             measured time of each stage and decode head), ``fps`` (images in a second) and, with a
             difficulty, ``thinks.{level}``.
         """
-        pieces = [
-            (image.exits[i], image.scores[i], costs[i])
-            for image, costs in zip(self.images, self.costs, strict=True)
-            for i in [image.at(threshold)]
-        ]
-        exits, scores, costs = zip(*pieces, strict=True)
-        found = point(np.stack(scores), np.stack(costs), self.evaluator.quality)
+        at = [image.at(threshold) for image in self.images]
+        exits = [image.exits[i] for image, i in zip(self.images, at, strict=True)]
+        scores = np.stack([image.scores[i] for image, i in zip(self.images, at, strict=True)])
+        costs = np.stack([costs[i] for costs, i in zip(self.costs, at, strict=True)])
+        found = point(scores, costs, self.evaluator.quality)
         gmacs, ms = found.pop("gmacs"), found.pop("ms")
         every = np.concatenate(exits)
         shares = {
@@ -155,11 +151,10 @@ class Sweep:
     @cached_property
     def oracle(self) -> Curve:
         """A gate that knows the best threshold, or stage, of each image."""
+        parts = zip(self.images, self.costs, *self._stages, strict=True)
         choices = [
             (np.concatenate((image.scores, scores)), np.concatenate((costs, single)))
-            for image, costs, scores, single in zip(
-                self.images, self.costs, *self._stages, strict=True
-            )
+            for image, costs, scores, single in parts
         ]
         return oracle_gate(choices, self.evaluator.quality, self.evaluator.correct)
 
@@ -196,12 +191,12 @@ def check_keep_ratios(keep_ratios: Sequence[float]) -> list[float]:
 def sweep(
     model: torch.nn.Module, loader: Iterable, difficulty_key: str | None = None
 ) -> Sweep | None:
-    """Evaluate a segmentor or classifier at all thresholds.
+    """Evaluate a segmentor or classifier, whose gate has a threshold, at all thresholds.
 
     Args:
-        model: Its gate must have a threshold.
+        model: The segmentor or classifier.
         loader: Test data, on every process its part.
-        difficulty_key: Entry of the metainfo with a difficulty in [0, 1], if there is one.
+        difficulty_key: Entry of the metainfo with a difficulty in [0, 1].
 
     Returns:
         The figures, on the main process; None on others.

@@ -10,12 +10,9 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Gives a name beside ``path`` to write to; afterwards that file takes the place of ``path``.
+    """Give a name beside ``path`` to write to; afterwards that file takes the place of ``path``.
 
-    If writing fails, what was written is removed and ``path`` stays as it was.
-
-    Args:
-        path: The file to replace; its folder is made.
+    If writing fails, the new file is removed and ``path`` stays unchanged. Folders are made.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,15 +31,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def clear_leftovers(folder: str | Path) -> list[Path]:
-    """Removes what killed processes left of the files they were writing by :func:`replacing`.
+    """Remove, and return, files in a folder that killed processes left from :func:`replacing`.
 
-    The lock of a living process keeps its file; it is gone with the process.
-
-    Args:
-        folder: Where checkpoints are written.
-
-    Returns:
-        The files that were removed.
+    A living process holds a lock on its file.
     """
     removed = []
     for path in Path(folder).glob("*.tmp"):

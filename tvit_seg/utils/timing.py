@@ -13,7 +13,7 @@ Contestants = dict[str, Callable[[], object]]
 
 
 class Stopwatch:
-    """Lap times of work on a device.
+    """Lap times, in seconds, of work on a device.
 
     Args:
         device: Device that runs the work; it finishes before the clock is read.
@@ -30,7 +30,7 @@ class Stopwatch:
         self._start = self._now()
 
     def lap(self) -> float:
-        """Seconds since the last lap, or the start."""
+        """Return the time since the last lap, or the start."""
         start, self._start = self._start, self._now()
         return self._start - start
 
@@ -50,16 +50,11 @@ def alternate(
 ) -> dict[str, list[float]]:
     """Time each contestant once a round, so that disturbances hit all of them alike.
 
-    Args:
-        contestants: Functions to time.
-        rounds: Rounds that count, at least 1.
-        warmup: Rounds before them that do not.
-        device: As for :class:`Stopwatch`, and so is ``clock``.
-        tick: Called after each round, those of the warm-up included.
-        clock: Returns seconds.
+    ``tick`` is called after each round, also those of the warm-up; for ``device`` and ``clock`` see
+    :class:`Stopwatch`.
 
     Returns:
-        Seconds, one for each contestant and round that counts.
+        For each contestant the seconds of each round after the warm-up.
     """
     seconds = {name: [] for name in contestants}
     for index in range(-warmup, rounds):
@@ -87,14 +82,9 @@ def spread(values: list[float]) -> float:
 def compare(
     seconds: Mapping[str, list[float]], ratio: Callable[[dict[str, float]], float]
 ) -> tuple[float, float]:
-    """Compute a ratio of times and its variation.
+    """Compute the ratio of the median times, and the interquartile range over single rounds.
 
-    Args:
-        seconds: From :func:`alternate`.
-        ratio: Computes the ratio from one time for each contestant.
-
-    Returns:
-        The ratio of the medians, and the interquartile range of the ratios of single rounds.
+    ``seconds`` come from :func:`alternate`; ``ratio`` takes one time for each contestant.
     """
     rounds = zip(*seconds.values(), strict=True)
     single = [ratio(dict(zip(seconds, times, strict=True))) for times in rounds]
@@ -103,11 +93,8 @@ def compare(
 
 def machine(device: str | torch.device = "cpu") -> dict[str, str | int]:
     """Describe the machine that times depend on: processor, cores, threads, GPU."""
-    description = {
-        "cpu": _cpu_model(),
-        "cores": os.cpu_count() or 0,
-        "threads": torch.get_num_threads(),
-    }
+    threads = torch.get_num_threads()
+    description = {"cpu": _cpu_model(), "cores": os.cpu_count() or 0, "threads": threads}
     if torch.device(device).type == "cuda":
         description["gpu"] = torch.cuda.get_device_name(device)
     return description

@@ -1,4 +1,4 @@
-"""Which versions of its foundations this package works with."""
+"""Versions of its foundations that this package works with."""
 
 from importlib.metadata import PackageNotFoundError, version
 
@@ -20,49 +20,37 @@ OPENMMLAB = {
 
 
 def mm_distribution() -> str | None:
-    """Whose mm* packages are installed: ``'OneDL'``, ``'OpenMMLab'``, or None without mmengine."""
-    for name, distribution in (("OneDL", "onedl-mmengine"), ("OpenMMLab", "mmengine")):
-        if _installed(distribution):
-            return name
-    return None
+    """Name the publisher of the installed mm* packages, ``'OneDL'`` or ``'OpenMMLab'``."""
+    if _installed("onedl-mmengine"):
+        return "OneDL"
+    return "OpenMMLab" if _installed("mmengine") else None
 
 
 def check_versions() -> None:
-    """Looks at what is installed, without importing it; what is absent is left to the import.
+    """Raise ``ImportError`` for packages of a wrong version, or of both mm* distributions.
 
-    Raises:
-        ImportError: If a package is too old or too new, or if both mm* distributions, which have
-            the same import names, are installed over each other.
+    Nothing is imported; absent packages are left to the import.
     """
-    both = [
-        f"{ours} and {theirs}"
-        for ours, theirs in zip(ONEDL, OPENMMLAB, strict=True)
-        if _installed(ours) and _installed(theirs)
-    ]
-    if both:
-        raise ImportError(
-            f"{', '.join(both)} are installed over each other, their files have the same names"
-        )
+    for pair in zip(ONEDL, OPENMMLAB, strict=True):
+        if all(map(_installed, pair)):
+            raise ImportError(
+                f"{' and '.join(pair)} are installed over each other, their files have the same "
+                "names"
+            )
     if wrong := unfit({**FRAMEWORKS, **ONEDL, **OPENMMLAB}):
         raise ImportError("; ".join(wrong))
 
 
 def unfit(needed: dict[str, str]) -> list[str]:
-    """What is installed in another version than needed, in words.
-
-    Args:
-        needed: Versions that work, by distribution; what is absent counts as fit.
-    """
-    wrong = []
-    for name, works in needed.items():
-        found = _installed(name)
-        if found and not SpecifierSet(works).contains(found, prereleases=True):
-            wrong.append(f"{name} {found} is installed, {name}{works} works")
-    return wrong
+    """List, in words, installed distributions of another version than needed."""
+    return [
+        f"{name} {found} is installed, {name}{works} works"
+        for name, works in needed.items()
+        if (found := _installed(name)) and not SpecifierSet(works).contains(found, prereleases=True)
+    ]
 
 
 def _installed(distribution: str) -> str | None:
-    """Version of an installed distribution, or None."""
     try:
         return version(distribution)
     except PackageNotFoundError:

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from ..evaluation.sweep import Sweep
 from ..models.classifiers import ThinkingClassifier
 from .visualizer import ThinkingVisualizer
-from .window_map import stage_colour, write_text
+from .window_map import draw_frame, stage_colour, write_text
 
 _WIDTH = 1260  # pixels of the page
 
@@ -25,9 +25,9 @@ def draw_contact_sheet(
     """Paint the images with the lowest and the highest entropy after stage 0.
 
     Args:
-        sweep: Ranks the images.
-        model: The model that was swept; its gate decides on the exits shown.
-        dataset: The images that were swept, in the same order.
+        sweep: Entropies of the images.
+        model: The model of the sweep; its gate decides on the exits shown.
+        dataset: The images of the sweep, in the same order.
         path: Picture to write.
         count: Number of images of each kind.
     """
@@ -79,18 +79,15 @@ def _segmented(dataset: Dataset) -> Callable[[int, object], np.ndarray]:
 def _labelled(dataset: Dataset) -> Callable[[int, object], np.ndarray]:
     """The image with its label and the prediction, framed in the colour of its stage."""
 
-    def name(label: torch.Tensor) -> str:
-        classes = dataset.metainfo["classes"]
-        return classes[label] if classes else str(int(label))
-
     def paint(index: int, result) -> np.ndarray:
-        image = np.asarray(dataset.read(index)[0])
-        side = _WIDTH // 6
+        image, side = np.asarray(dataset.read(index)[0]), _WIDTH // 6
         image = cv2.resize(image, (side, round(image.shape[0] * side / image.shape[1])))
-        corner = (image.shape[1] - 2, image.shape[0] - 2)
-        cv2.rectangle(image, (1, 1), corner, stage_colour(int(result.exit_stage)), 3)
+        image = draw_frame(image, stage_colour(int(result.exit_stage)), 3)
         caption = np.full((40, side, 3), 255, np.uint8)
-        write_text(caption, f"{name(result.gt_label)}: {name(result.pred_label)}", (4, 16))
+        classes = dataset.metainfo["classes"]
+        labels = int(result.gt_label), int(result.pred_label)
+        names = [classes[label] if classes else str(label) for label in labels]
+        write_text(caption, ": ".join(names), (4, 16))
         write_text(caption, f"H {float(result.gate_entropy[0]):.3f}", (4, 34))
         return np.concatenate((image, caption))
 

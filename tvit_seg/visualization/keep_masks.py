@@ -26,10 +26,9 @@ def draw_keep_masks(
         keep_mask: (L, h, w) of a :class:`~tvit_seg.Thought`, or (W, L, h, w) of the windows: after
             each of L prunings 1 for kept and 0 for pruned tokens. NaN, where the stage did not run,
             counts as kept. A segmentor's results have it as ``kept_tokens``.
-        patch_size: Of the backbone, in pixels.
+        patch_size: Pixels of the backbone's patches.
         windows: (W, 4) top, left, bottom, right as shares of the image; None for the whole image.
-        size: (H, W) in pixels of the image as the model saw it, a result's ``img_shape``; None for
-            the size of ``image``.
+        size: (H, W) of the model's input, a result's ``img_shape``; None for that of ``image``.
 
     Returns:
         (H, (1 + L) W, 3) uint8: the image, and once more after each pruning with pruned tokens
@@ -37,10 +36,8 @@ def draw_keep_masks(
     """
     height, width = size or image.shape[:2]
     if windows is None:
-        keep_mask, windows = (
-            keep_mask.reshape(-1, *keep_mask.shape[-3:]),
-            torch.tensor([[0, 0, 1, 1]]),
-        )
+        keep_mask = keep_mask.reshape(-1, *keep_mask.shape[-3:])
+        windows = torch.tensor([[0, 0, 1, 1]])
     boxes = (windows.cpu().double() * torch.tensor([height, width] * 2)).round().int().tolist()
     alive = np.zeros((keep_mask.shape[1], height, width), np.uint8)
     for kept, (top, left, bottom, right) in zip(keep_mask, boxes, strict=True):

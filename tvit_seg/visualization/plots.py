@@ -64,11 +64,11 @@ def plot_keep_ratios(
     save_figure(figure, path, title)
 
 
-def save_figure(figure: Figure, path: str | Path, title: str = "") -> None:
+def save_figure(figure: Figure, path: str | Path, title: str = "", dpi: int = 100) -> None:
     """Write a figure with a title above it, and the folder it lies in."""
     figure.suptitle(title)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=dpi)
 
 
 def _plot(axes: Axes, curve: Curve, cost: str, metric: str, **style) -> None:

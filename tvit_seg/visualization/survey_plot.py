@@ -14,7 +14,8 @@ from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.structures import SegDataSample
 
 from ..datasets.survey import Survey
-from ..utils.checks import check, check_integer
+from ..utils.checks import check
+from .plots import save_figure
 from .visualizer import ThinkingVisualizer
 
 _ROW = 0.24  # inches that a class takes
@@ -29,11 +30,10 @@ def plot_surveys(surveys: Sequence[Survey], path: str | Path, count: int = 4) ->
         count: Samples of each part.
 
     Raises:
-        ConfigError: There is no sample at all, or ``count`` is below 1.
+        ConfigError: There is no sample.
     """
     surveys = [survey for survey in surveys if survey.samples]
     check(bool(surveys), "surveys", surveys, "some with samples")
-    check_integer("count", count)
     classes = surveys[0].classes
     heights = [max(2.5, 1 + _ROW * len(classes)), *[2.6] * len(surveys)]
     figure = Figure(figsize=(12, sum(heights)), layout="constrained")
@@ -42,8 +42,7 @@ def plot_surveys(surveys: Sequence[Survey], path: str | Path, count: int = 4) ->
     for survey, row in zip(surveys, rows, strict=True):
         _draw_samples(row.subplots(1, count, squeeze=False)[0], survey)
         row.suptitle(f"{survey.name}: {len(survey.samples)} samples", fontsize=10)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=80)
+    save_figure(figure, path, dpi=80)
 
 
 def _draw_histogram(axes: Axes, surveys: Sequence[Survey], classes: Sequence[str]) -> None:
@@ -74,17 +73,13 @@ def _draw_samples(axes: Sequence[Axes], survey: Survey) -> None:
 
 
 def _paint(survey: Survey, image_path: str, label_path: str | None = None) -> np.ndarray:
-    """The image, with its label over it where it has a map; (H, W, 3) RGB."""
+    """Draw the image (H, W, 3) RGB, with its label over it where it has a map."""
     image = mmcv.imread(image_path, channel_order="rgb")
     if label_path is None:
         return image
     dataset = survey.dataset
-    info = dict(
-        seg_map_path=label_path,
-        label_map=dataset.label_map,
-        reduce_zero_label=dataset.reduce_zero_label,
-        seg_fields=[],
-    )
+    options = {key: getattr(dataset, key) for key in ("label_map", "reduce_zero_label")}
+    info = dict(seg_map_path=label_path, seg_fields=[], **options)
     label = LoadAnnotations(backend_args=dataset.backend_args)(info)["gt_seg_map"]
     regions = PixelData(data=torch.from_numpy(label.astype(np.int64))[None])
     visualizer = ThinkingVisualizer(alpha=0.6, min_height=1)

@@ -1,6 +1,5 @@
 """Overlays that show the exit stage of each image, or of each of its windows."""
 
-import cv2
 import mmcv
 import numpy as np
 from mmengine.dist import master_only
@@ -9,7 +8,7 @@ from mmseg.visualization import SegLocalVisualizer
 
 from ..registry import register
 from .keep_masks import draw_keep_masks
-from .window_map import draw_window_map, stage_colour, write_text
+from .window_map import draw_frame, draw_window_map, stage_colour, write_text
 
 
 @register("VISUALIZERS")
@@ -21,11 +20,8 @@ class ThinkingVisualizer(SegLocalVisualizer):
     Where tokens were pruned, the image follows once for each pruning, with those left. A caption
     gives stages, entropy and GMACs.
 
-    Args:
-        name: Of the instance, with the further arguments of ``SegLocalVisualizer``.
-        *args: Passed on.
-        min_height: Smaller images are enlarged to at least this many pixels.
-        **kwargs: Passed on.
+    ``min_height`` pixels are the least; smaller images are enlarged. Further arguments are those of
+    ``SegLocalVisualizer``.
     """
 
     def __init__(self, name: str = "visualizer", *args, min_height: int = 256, **kwargs):
@@ -83,7 +79,7 @@ class ThinkingVisualizer(SegLocalVisualizer):
         if len(sample.windows.unique(dim=0)) > 1:  # views of a whole image share one
             panels.append(draw_window_map(self._enlarge(image), sample))
         else:
-            panels[-1] = _frame(panels[-1], stage_colour(int(sample.exit_stage.max())))
+            panels[-1] = draw_frame(panels[-1], stage_colour(int(sample.exit_stage.max())))
         if "kept_tokens" in sample:
             panels.append(self._enlarge(_keep_masks(image, sample)))
         picture = np.concatenate(panels, axis=1)
@@ -94,11 +90,6 @@ class ThinkingVisualizer(SegLocalVisualizer):
     def _enlarge(self, panel: np.ndarray) -> np.ndarray:
         factor = max(1, -(-self.min_height // panel.shape[0]))
         return np.repeat(np.repeat(panel, factor, axis=0), factor, axis=1)
-
-
-def _frame(panel: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    height, width = panel.shape[:2]
-    return cv2.rectangle(panel.copy(), (1, 1), (width - 2, height - 2), colour, 2)
 
 
 def _keep_masks(image: np.ndarray, sample: SegDataSample) -> np.ndarray:

@@ -18,17 +18,17 @@ def write_text(picture: np.ndarray, text: str, at: tuple[int, int], scale: float
     cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
 
 
+def draw_frame(picture: np.ndarray, colour: tuple[int, int, int], width: int = 2) -> np.ndarray:
+    """Draw a frame on a copy of a picture."""
+    corner = (picture.shape[1] - 2, picture.shape[0] - 2)
+    return cv2.rectangle(picture.copy(), (1, 1), corner, colour, width)
+
+
 def draw_window_map(image: np.ndarray, sample: SegDataSample) -> np.ndarray:
     """Draw each window as the cell around its centre, up to halfway to its neighbours.
 
-    Args:
-        image: (H, W, 3) RGB.
-        sample: Result with ``exit_stage`` (W,), ``windows`` (W, 4) and ``gate_entropy`` (W, number
-            of stages).
-
-    Returns:
-        (H, W, 3): a pale image, cells in the colour of their stage, and in each its stage and the
-        entropy at which it stopped, in nats.
+    On a pale image (H, W, 3), cells have the colour of their stage, and in each stand its stage and
+    the entropy at which it stopped, in nats.
     """
     height, width = image.shape[:2]
     boxes = sample.windows.numpy() * np.array([height, width] * 2)

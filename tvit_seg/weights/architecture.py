@@ -29,16 +29,14 @@ def read_architecture(
     """Read the config of the backbone that weights fit.
 
     Args:
-        weights: Under our names. :func:`~tvit_seg.convert_state_dict` returns them with their
-            source: the authors' segmentation code has another norm and resizing than everyone
-            else, and their Swin another slicing.
-        head_dim: Channels of a ViT's attention head, which no shape tells; 64 in all published
-            models. A Swin tells its heads.
-        thinking_stages: Heads of each stage; for a Swin at each level. None reads a ViT's off the
-            recycling projections, the last stage being as wide as they are. Early releases are
-            wider than their last stage: name the stages then. A Swin that recycles always needs
-            them: its weights tell the last level of narrow stages only.
-        slicing: How narrow stages of a Swin read its weights; None goes by the source.
+        weights: Under our names. The ``report`` of :func:`~tvit_seg.convert_state_dict` names their
+            source: the authors' segmentation code has its own norm and resizing, their Swin its
+            own slicing.
+        head_dim: Channels of a ViT's attention head; 64 in all published models.
+        thinking_stages: Heads of each stage; for a Swin at each level. None reads a ViT's from the
+            recycling projections; early releases are wider than their last stage and need them. A
+            Swin that recycles always does: its weights hold the last level of narrow stages only.
+        slicing: Slicing of a Swin's narrow stages; None goes by the source.
 
     Returns:
         ``type`` and arguments of the backbone, without gate and drop rates. The network is as wide
@@ -46,9 +44,8 @@ def read_architecture(
         as the weights are.
 
     Raises:
-        CheckpointError: If these are no weights under our names, or heads and widths do not go
-            together.
-        ConfigError: If ``thinking_stages`` do not fit the kind of backbone.
+        CheckpointError: Names are missing, or heads and widths contradict each other.
+        ConfigError: ``thinking_stages`` do not fit the kind of backbone.
     """
     source = weights.report.source if isinstance(weights, ConvertedStateDict) else ""
     weights = backbone_weights(weights)
@@ -102,14 +99,11 @@ def _vit_stages(
                 f"thinking_stages={tuple(given)} with heads of {head_dim} channels are widths "
                 f"{widths}, but the weights recycle from widths {narrow}"
             )
-    if any(b <= a for a, b in pairwise(widths)):
-        raise CheckpointError(
-            f"the weights recycle from and to widths {widths}, which do not increase"
-        )
-    if widths[-1] > width or any(w % head_dim for w in widths):
+    increase = all(a < b for a, b in pairwise([*widths, width + 1]))
+    if not increase or any(w % head_dim for w in widths):
         raise CheckpointError(
             f"stages of {widths} channels do not fit a network of {width} channels with heads of "
-            f"{head_dim} channels"
+            f"{head_dim} channels: they must increase and be multiples"
         )
     return tuple(w // head_dim for w in widths)
 
@@ -158,14 +152,12 @@ def doubles(dims: Sequence[int]) -> bool:
 def _swin_stages(
     weights: Mapping[str, Tensor], dims: Sequence[int], full: Sequence[int], given: Stages | None
 ) -> tuple[tuple[int, ...], ...]:
-    """Heads of each stage at each level, checked against the recycling weights."""
     found = [(proj.shape[1], len(proj)) for proj in _recycling(weights)]
     if given is None and found:
         heads = [narrow * full[-1] // dims[-1] for narrow, _ in found]
         raise CheckpointError(
-            f"{len(found) + 1} thinking stages, and weights do not tell the heads of narrow stages "
-            f"at each level: name thinking_stages, such as 3,3,6,12 3,6,12,24. Full width is "
-            f"{','.join(map(str, full))}, the stages before the last have "
+            f"name thinking_stages, such as 3,3,6,12 3,6,12,24, for {len(found) + 1} stages: full "
+            f"width is {','.join(map(str, full))}, the stages before the last have "
             f"{', '.join(map(str, heads))} heads at the last level"
         )
     given = given or (full,)
@@ -184,7 +176,6 @@ def _swin_stages(
 
 
 def _window(weights: Mapping[str, Tensor]) -> int:
-    """The window that tables of relative positions belong to."""
     tables = (v for k, v in weights.items() if k.endswith(".relative_position_bias_table"))
     lengths = sorted(set(map(len, tables)))
     sides = {square(length, "a table of {} relative positions") for length in lengths}

@@ -30,20 +30,6 @@ _SIGNS = {
 _HEAD = re.compile(r"(decode|auxiliary)_head\.")
 _COMPUTED = (".relative_position_index", ".attn_mask")
 
-_RANKS = [
-    (r"(cls_token|pos_embed)", 3),
-    (r"patch_embed\.proj\.weight", 4),
-    (r"recycle\.\d+\.upsample\.weight", 4),
-    (r"recycle\.\d+\.proj\.weight", 2, 4),  # of a ViT, of a Swin
-    (r".*\.relative_position_bias_table", 2),
-    (r".*(attn\.(qkv|proj)|mlp\.fc[12]|downsample\.reduction)\.weight", 2),
-    (r"head\.weight", 2),
-    (r"(.*\.)?norm\d?\.(weight|bias)", 1),
-    (r"recycle\.\d+\.scale", 1),
-    (r".*\.bias", 1),
-]
-"""Names in a backbone, and how many dimensions they may have."""
-
 
 @dataclass
 class Report:
@@ -73,10 +59,8 @@ class Report:
         for name in ("cropped", "partial", "resized", "missing"):
             if names := getattr(self, name):
                 lines.append(f"  {name}: {some(names, 8)}")
-        if self.dropped:
-            lines.append(
-                "  dropped: " + some((f"{name} ({why})" for name, why in self.dropped.items()), 8)
-            )
+        if dropped := [f"{name} ({why})" for name, why in self.dropped.items()]:
+            lines.append(f"  dropped: {some(dropped, 8)}")
         return "\n".join(lines)
 
 
@@ -95,13 +79,12 @@ def convert_state_dict(
     """Give weights of the authors, DeiT, timm, Microsoft or mmseg our names, and a model's shapes.
 
     Args:
-        state_dict: The weights, or a checkpoint that holds them, see
-            :func:`~tvit_seg.weights.io.get_state_dict`.
+        state_dict: Weights or a checkpoint, see :func:`~tvit_seg.weights.io.get_state_dict`.
         model: A thinking backbone or segmentor to fit the weights to: smaller ones fill the leading
             slices of its parameters, larger ones are cropped, the position embedding and
             tables of relative positions are resized. None only renames.
-        prefix: Only the entries whose names start so, without it.
-        ema: Whether to take averaged or raw weights of a checkpoint that holds both.
+        prefix: Selects entries, and is cut from their names.
+        ema: Selects averaged or raw weights of a checkpoint that holds both.
 
     Returns:
         Weights for ``model.load_state_dict``; ``report`` lists what was recognised, cropped, left
@@ -109,8 +92,7 @@ def convert_state_dict(
         unless ``model`` is a backbone.
 
     Raises:
-        CheckpointError: If the names are of no known kind, an entry has a shape or type that no
-            model has, or nothing fits the model.
+        CheckpointError: The names are of no known kind, or positions cannot be resized.
     """
     weights = get_state_dict(state_dict, ema)
     if prefix:
@@ -121,7 +103,6 @@ def convert_state_dict(
     _drop_distillation(converted, report)
     converted = _fold_layer_scale(converted)
     _drop_scalars(converted, report)
-    _check_entries(converted)
     if model is not None:
         converted = fit(_address(converted, model, report), model, report)
     result = ConvertedStateDict(converted)
@@ -131,11 +112,7 @@ def convert_state_dict(
 
 
 def backbone_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take the backbone's part of weights under our names, without ``backbone.`` in front.
-
-    Args:
-        weights: Of a backbone, classifier or segmentor.
-    """
+    """Take the backbone's part of weights under our names, without ``backbone.`` in front."""
     prefix = "backbone."
     inner = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
     return inner or dict(weights)
@@ -144,17 +121,13 @@ def backbone_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def to_authors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give weights the layout of the authors' code, the reverse of :func:`convert_state_dict`.
 
-    Args:
-        weights: Ours, of a backbone or classifier (gives their ThinkingViT or ThinkingSwin layout)
-            or of a ViT segmentor with a Segmenter head (gives ``encoder.*`` and ``decoder.*``).
-
-    Returns:
-        Weights under the authors' names. Their classification model projects recycled tokens to the
-        full width: rows that it never uses are 0. Their Swin has no norms for the maps of lower
-        levels: those are left out.
+    A backbone or classifier gets the layout of their ThinkingViT or ThinkingSwin, a ViT segmentor
+    with a Segmenter head ``encoder.*`` and ``decoder.*``. Their classification model projects
+    recycled tokens to the full width: rows that it never uses are 0. Their Swin has no norms for
+    the maps of lower levels: those are left out.
 
     Raises:
-        CheckpointError: If their code has no place for a weight.
+        CheckpointError: Their code has no place for a weight.
     """
     if any(map(_HEAD.match, weights)):
         return dict(_authors_segmentor(weights))
@@ -173,11 +146,9 @@ def to_authors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_mmseg(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give a plain ViT's or Swin's weights the names of mmseg's model.
+    """Rename a plain ViT's or Swin's weights from timm's to mmseg's model, which has no head.
 
-    Args:
-        weights: Under timm's names, a Swin's with or without the norms of maps. The classification
-            head is left out: mmseg's models have none.
+    A Swin may have the norms of maps or not.
     """
     swin = is_swin(weights)
     table = [*names_swin.MMSEG, names_swin.last_norm(weights)] if swin else names_vit.MMSEG
@@ -202,7 +173,6 @@ def _rename(name: str, table: Sequence[tuple[str, str]], back: bool = False) -> 
 
 
 def _recognise(weights: Mapping[str, Tensor]) -> str:
-    """Which family of checkpoints the names belong to."""
     for source, (pattern, _) in _SIGNS.items():
         if any(re.search(pattern, name) for name in weights):
             return source
@@ -213,7 +183,7 @@ def _recognise(weights: Mapping[str, Tensor]) -> str:
 
 
 def _to_ours(weights: Mapping[str, Tensor], report: Report) -> dict[str, Tensor]:
-    """Our names; for a segmentor with ``backbone.`` and ``decode_head.`` in front."""
+    """Rename to ours; for a segmentor with ``backbone.`` and ``decode_head.`` in front."""
     table = names_swin.everybody(weights) if is_swin(weights) else names_vit.EVERYBODY
     ours = {}
     for name, value in weights.items():
@@ -304,47 +274,20 @@ def _fold_layer_scale(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _drop_scalars(weights: dict[str, Tensor], report: Report) -> None:
-    """Leaves out the scalars that early releases have for stages without a projection."""
+    """Leave out the scalars that early releases have for stages without a projection."""
     for name in list(weights):
         if name.endswith(".scale") and name.replace(".scale", ".proj.weight") not in weights:
             report.dropped[name] = "a recycling scalar without its projection"
             del weights[name]
 
 
-def _check_entries(weights: Mapping[str, Tensor]) -> None:
-    """Refuse what no backbone can have; heads of segmentors are many and pass."""
-    for name, value in weights.items():
-        if _HEAD.match(name):
-            continue
-        inner = name.removeprefix("backbone.")
-        ranks = next((r for pattern, *r in _RANKS if re.fullmatch(pattern, inner)), None)
-        rows = weights.get(re.sub(r"\.bias$", ".weight", name), value)
-        shape = tuple(value.shape)
-        if value.is_complex() or (ranks and not value.is_floating_point()):
-            raise CheckpointError(f"{name} must be of floating-point numbers, got {value.dtype}")
-        if (ranks and value.ndim not in ranks) or not value.numel():
-            needed = " or ".join(map(str, ranks)) if ranks else "any number of"
-            raise CheckpointError(f"{name} must have {needed} dimensions, none 0, got {shape}")
-        if rows.shape[:1] != value.shape[:1]:
-            raise CheckpointError(
-                f"{name} must have an entry for each row of its weight, got shapes {shape} and "
-                f"{tuple(rows.shape)}"
-            )
-
-
 def _address(weights: dict[str, Tensor], model: nn.Module, report: Report) -> dict[str, Tensor]:
     """Names with ``backbone.`` in front or not, as the model has them."""
+    inside = {name for name in weights if name.startswith("backbone.")}
     segmentor = any(name.startswith("backbone.") for name in model.state_dict())
-    given = any(name.startswith("backbone.") for name in weights)
-    if segmentor and not given:
+    if segmentor == bool(inside):
+        return weights
+    if segmentor:
         return {f"backbone.{name}": value for name, value in weights.items()}
-    if given and not segmentor:
-        for name in weights:
-            if not name.startswith("backbone."):
-                report.dropped[name] = "not of the backbone"
-        return {
-            name.removeprefix("backbone."): value
-            for name, value in weights.items()
-            if name.startswith("backbone.")
-        }
-    return weights
+    report.dropped.update((name, "not of the backbone") for name in weights if name not in inside)
+    return backbone_weights(weights)

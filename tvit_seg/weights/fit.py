@@ -16,15 +16,14 @@ if TYPE_CHECKING:
 def fit(weights: dict[str, Tensor], model: nn.Module, report: "Report") -> dict[str, Tensor]:
     """Bring weights into the shapes of a model.
 
+    Smaller weights fill the leading slices of its parameters, larger ones are cropped. Rows and
+    columns of a layer with ``weight_groups`` fall into as many equal groups, each cut or filled on
+    its own.
+
     Args:
         weights: Under the model's names.
-        model: Smaller weights fill the leading slices of its parameters, larger ones are cropped.
-            Rows and columns of a layer with ``weight_groups`` fall into as many equal groups, each
-            cut or filled on its own.
+        model: Receives the weights later, by ``load_state_dict``.
         report: Receives the names that were cropped, resized or left out.
-
-    Returns:
-        The weights that fit, for ``model.load_state_dict``.
 
     Raises:
         CheckpointError: A position embedding or table cannot be resized.
@@ -39,14 +38,11 @@ def fit(weights: dict[str, Tensor], model: nn.Module, report: "Report") -> dict[
             continue
         target, layer = own[name], model.get_submodule(name.rpartition(".")[0])
         value = value.to(target.dtype)
-        if re.search(r"(^|backbone\.)pos_embed$", name):
-            value = _resize_position(name, value, backbone, report)
-        elif name.endswith("patch_embed.proj.weight") and value.shape[1:] != target.shape[1:]:
-            value = _resize_patches(value, target)
-            report.resized.append(name)
-        elif name.endswith(".relative_position_bias_table") and len(value) != len(target):
-            value = _resize_table(value, layer.window_size)
-            report.resized.append(name)
+        if value.ndim == target.ndim:
+            resized = _resize(name, value, target, layer, backbone)
+            if resized is not value:
+                report.resized.append(name)
+            value = resized
         groups = getattr(layer, "weight_groups", (1, 1))
         if why := _mismatch(name, value, target, groups):
             report.dropped[name] = why
@@ -56,34 +52,29 @@ def fit(weights: dict[str, Tensor], model: nn.Module, report: "Report") -> dict[
     return fitted
 
 
-def _resize_position(name: str, value: Tensor, backbone: nn.Module, report: "Report") -> Tensor:
-    grid = list(backbone.patch_embed.grid_size)
-    old = _grid(value.shape[1] - 1, grid)
-    if old == grid:
-        return value
-    report.resized.append(name)
-    return resample_abs_pos_embed(
-        value, grid, old, interpolation=backbone.interpolate_mode, antialias=False
-    )
-
-
-def _grid(num_patches: int, wanted: list[int]) -> list[int]:
-    """The grid a position embedding was made for: the wanted one if it fits, else a square."""
-    if num_patches == wanted[0] * wanted[1]:
-        return wanted
-    return [square(num_patches, "a position embedding of {} patches")] * 2
+def _resize(
+    name: str, value: Tensor, target: Tensor, layer: nn.Module, backbone: nn.Module
+) -> Tensor:
+    """Positions, patch embeddings and tables of relative positions in the model's sizes."""
+    if re.search(r"(^|backbone\.)pos_embed$", name):
+        new = list(backbone.patch_embed.grid_size)
+        patches = value.shape[1] - 1
+        if patches == new[0] * new[1]:
+            return value
+        old = [square(patches, "a position embedding of {} patches")] * 2
+        mode = backbone.interpolate_mode
+        return resample_abs_pos_embed(value, new, old, interpolation=mode, antialias=False)
+    if name.endswith("patch_embed.proj.weight") and value.shape[1:] != target.shape[1:]:
+        return _resize_patches(value, target)
+    if name.endswith(".relative_position_bias_table") and len(value) != len(target):
+        square(len(value), "a table of {} relative positions")
+        shape = (len(target), value.shape[1])
+        return resize_rel_pos_bias_table(value, layer.window_size, shape)
+    return value
 
 
 def square(count: int, what: str) -> int:
-    """Compute the side of a square grid; only such can be resized.
-
-    Args:
-        count: Of its cells.
-        what: Begins the error message, with ``{}`` for the count.
-
-    Raises:
-        CheckpointError: The grid is no square.
-    """
+    """Compute the side of a square grid of ``count`` cells; ``what`` describes it in the error."""
     side = round(count**0.5)
     if side * side != count:
         raise CheckpointError(f"{what.format(count)} is not square")
@@ -104,15 +95,11 @@ def _resize_patches(weight: Tensor, target: Tensor) -> Tensor:
     return weight
 
 
-def _resize_table(table: Tensor, window: tuple[int, int]) -> Tensor:
-    """A table (positions, heads) of relative positions for another window of attention."""
-    square(len(table), "a table of {} relative positions")
-    shape = ((2 * window[0] - 1) * (2 * window[1] - 1), table.shape[1])
-    return resize_rel_pos_bias_table(table, new_window_size=window, new_bias_shape=shape)
-
-
 def _mismatch(name: str, value: Tensor, target: Tensor, groups: tuple[int, int]) -> str | None:
-    """Why a tensor cannot be cut or padded to the model's shape; None if it can."""
+    """Reason that a tensor cannot be cut or padded to the model's shape; None if it can."""
+    shapes = f"shape {tuple(value.shape)}, the model has {tuple(target.shape)}"
+    if value.ndim != target.ndim:
+        return shapes
     image_head = re.search(r"(^|backbone\.)head\.(weight|bias)$", name)
     if image_head and value.shape[0] != target.shape[0]:
         return f"{value.shape[0]} classes, the model has {target.shape[0]}"
@@ -120,9 +107,7 @@ def _mismatch(name: str, value: Tensor, target: Tensor, groups: tuple[int, int])
     for length, count in zip(value.shape, groups, strict=False):
         if length % count:
             return f"a length of {length} does not fall into {count} equal groups"
-    if value.ndim != target.ndim or (not nested and value.shape != target.shape):
-        return f"shape {tuple(value.shape)}, the model has {tuple(target.shape)}"
-    return None
+    return None if nested or value.shape == target.shape else shapes
 
 
 def _slice_into(

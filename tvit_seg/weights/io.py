@@ -30,19 +30,12 @@ _RAW = ("state_dict", "model", "student")
 _AVERAGED = ("state_dict_ema", "model_ema", "teacher")
 """Keys of the weights and of their moving average."""
 
-_PLAIN = (bool, int, float, complex, str)
-_KEPT = (Tensor, torch.dtype, torch.device, torch.Size)
-
 _TRUSTED: ContextVar[bool] = ContextVar("trusted", default=False)
 
 
 @contextmanager
 def trusting(trust: bool = True) -> Iterator[None]:
-    """Let code in checkpoints run, with a warning; there is no other way to run it.
-
-    Args:
-        trust: False changes nothing.
-    """
+    """Let code in checkpoints run, with a warning; there is no other way to run it."""
     token = _TRUSTED.set(trust or _TRUSTED.get())
     try:
         yield
@@ -59,14 +52,13 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
         map_location: As in ``torch.load``; a device for ``.safetensors``.
 
     Returns:
-        The content. Of a ``.safetensors`` file by :func:`write_checkpoint` the same as was written,
-        of others the tensors; of an ``.npz`` the arrays ``param/...`` under ``state_dict``, or all
-        if there are none.
+        The content; of a ``.safetensors`` file that :func:`write_checkpoint` did not write, the
+        tensors; of an ``.npz`` the arrays ``param/...``, or all, under ``state_dict``.
 
     Raises:
         FileNotFoundError: There is no such file.
-        CheckpointError: The path is a URL, or the file is damaged, is no checkpoint, holds more
-            than weights (unless :func:`trusting`), or its weights are NaN or infinite.
+        CheckpointError: The path is a URL or no regular file, or the content is damaged, more than
+            weights (unless :func:`trusting`), NaN or infinite.
     """
     if "://" in str(path):
         raise CheckpointError(
@@ -90,10 +82,8 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
         cause = first_line(error)
         if "weights_only" in str(error):  # torch's text advises to load it unsafely
             cause = "its pickle is damaged or holds more than weights"
-        size = path.stat().st_size
-        raise CheckpointError(
-            f"checkpoint {path} ({size} bytes) is truncated or not a checkpoint: {cause}"
-        ) from error
+        message = f"({path.stat().st_size} bytes) is truncated or not a checkpoint: {cause}"
+        raise CheckpointError(f"checkpoint {path} {message}") from error
     if not isinstance(checkpoint, dict):
         kind = type(checkpoint).__name__
         raise CheckpointError(f"checkpoint {path} holds a {kind}; a dict of weights is needed")
@@ -127,7 +117,7 @@ def _read_pickle(path: Path, map_location: Any) -> Any:
 
 
 def _check_sums(path: Path) -> None:
-    """Compare the checksums of an archive, which torch does not."""
+    """Compare the checksums of an archive, which torch and NumPy do not."""
     with zipfile.ZipFile(path) as archive:
         if damaged := archive.testzip():
             raise zipfile.BadZipFile(f"{damaged} has a wrong checksum")
@@ -156,24 +146,12 @@ def is_finite(x: Tensor) -> bool:
 
 
 def non_finite(content: Any, name: str = "") -> Iterator[str]:
-    """Find tensors that hold NaN or infinity.
-
-    Args:
-        content: A tensor, or nested dicts, lists and tuples; other values are passed over.
-        name: Path of the content itself.
-
-    Yields:
-        Paths of such tensors, as ``state_dict.head.weight``.
-    """
-    if isinstance(content, Tensor):
-        if not is_finite(content):
-            yield name
-        return
-    items: Any = ()
+    """Yield the paths, as ``state_dict.head.weight``, of tensors that hold NaN or infinity."""
+    if isinstance(content, Tensor) and not is_finite(content):
+        yield name
+    items = enumerate(content) if isinstance(content, (list, tuple)) else ()
     if isinstance(content, Mapping):
         items = content.items()
-    elif isinstance(content, (list, tuple)):
-        items = enumerate(content)
     for key, value in items:
         yield from non_finite(value, f"{name}.{key}" if name else str(key))
 
@@ -187,12 +165,9 @@ def get_state_dict(checkpoint: Mapping[str, Any], ema: bool | None = None) -> di
     itself is taken. The prefix ``module.`` of wrapped models is stripped.
 
     Args:
-        checkpoint: As :func:`read_checkpoint` returns it.
-        ema: Whether to take averaged weights or raw ones, if the file has both; None takes
+        checkpoint: From :func:`read_checkpoint`.
+        ema: Selects averaged or raw weights of a checkpoint that holds both; None takes
             ``state_dict`` or the first that is there.
-
-    Returns:
-        Tensors by parameter or buffer name.
 
     Raises:
         CheckpointError: There are no weights.
@@ -248,21 +223,14 @@ def plain(value: Any, name: str = "checkpoint") -> Any:
     NumPy scalars become Python numbers, NumPy arrays nested lists, subclasses of ``dict``,
     ``list``, ``tuple`` and of the Python scalars their plain kind. Tensors are not copied.
 
-    Args:
-        value: Any of these.
-        name: Of the value, for error messages.
-
-    Returns:
-        The plain value.
-
     Raises:
-        TypeError: Something else is in there; the message names its place.
+        TypeError: Something else is in there; the message names its place, from ``name`` on.
     """
-    if value is None or isinstance(value, _KEPT):
+    if value is None or isinstance(value, (Tensor, torch.dtype, torch.device, torch.Size)):
         return value
     if isinstance(value, (np.generic, np.ndarray)):
         return plain(value.tolist(), name)
-    for kind in _PLAIN:
+    for kind in (bool, int, float, complex, str):
         if isinstance(value, kind):
             return kind(value)
     if isinstance(value, Mapping):
@@ -275,8 +243,8 @@ def plain(value: Any, name: str = "checkpoint") -> Any:
         weights._metadata = value._metadata  # versions of the layers in a model's state dict
         return weights
     if isinstance(value, (list, tuple)):
-        kind = list if isinstance(value, list) else tuple
-        return kind(plain(part, f"{name}[{i}]") for i, part in enumerate(value))
+        parts = [plain(part, f"{name}[{i}]") for i, part in enumerate(value)]
+        return parts if isinstance(value, list) else tuple(parts)
     raise TypeError(
         f"{name} must be of tensors, numbers, strings, None, lists, tuples and dicts, "
         f"got a {type(value).__module__}.{type(value).__qualname__}"
@@ -287,9 +255,9 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
     """Write a checkpoint so that at any moment either the old or the new file is complete.
 
     Args:
-        checkpoint: Made plain before it is written, see :func:`plain`.
-        path: Target, read back by :func:`read_checkpoint`. A ``.safetensors`` file holds the
-            tensors under ``state_dict``, and the rest as JSON.
+        checkpoint: Content; written as :func:`plain` values.
+        path: Target. A ``.safetensors`` file holds the tensors under ``state_dict``, and the rest
+            as JSON.
 
     Raises:
         TypeError: The checkpoint holds something that weights-only loading would refuse.
@@ -310,6 +278,6 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
             f"{path} must hold weights under state_dict, and else what JSON can hold; "
             "write a .pth file"
         )
-    unshared = {name: x.clone() for name, x in weights.items()}
+    weights = {name: x.clone() for name, x in weights.items()}  # none may share memory
     with replacing(path) as temporary:
-        save_file(unshared, temporary, metadata={"format": "pt", _METADATA: rest})
+        save_file(weights, temporary, metadata={"format": "pt", _METADATA: rest})

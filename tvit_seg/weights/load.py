@@ -14,25 +14,25 @@ from torch import Tensor, nn
 from ..errors import CheckpointError
 from ..utils.text import some
 from .convert import ConvertedStateDict, Report, convert_state_dict
-from .io import read_checkpoint, which_weights
+from .io import get_meta, read_checkpoint, which_weights
 from .names_swin import AUTHORS_SWIN
 
 
 def load_pretrained(
     model: nn.Module, path: str, prefix: str | None = None, ema: bool | None = None
 ) -> Report:
-    """Load a checkpoint file into a backbone or segmentor and log the account of it.
+    """Load a local checkpoint into a thinking backbone or segmentor and log the account of it.
 
     Args:
         model: A thinking backbone or segmentor.
-        path: A local file: .pth, .bin, .safetensors or .npz.
-        prefix: Only the entries whose names start so.
-        ema: Whether to take averaged or raw weights of a checkpoint that holds both; None takes
-            what it holds as ``state_dict``.
+        path: A .pth, .bin, .safetensors or .npz file.
+        prefix: Selects entries, and is cut from their names.
+        ema: Selects averaged or raw weights of a checkpoint that holds both; None takes what it
+            holds as ``state_dict``.
 
     Raises:
-        CheckpointError: If the file is damaged, holds code, is of an unknown kind, or fits less
-            than half of the model's parameters.
+        CheckpointError: The file is damaged, holds code, is of an unknown kind, or fits less than
+            half of the model's parameters.
     """
     return load_weights(model, read_checkpoint(path), path, prefix, ema)
 
@@ -44,17 +44,9 @@ def load_weights(
     prefix: str | None = None,
     ema: bool | None = None,
 ) -> Report:
-    """Load a checkpoint that was read already; see :func:`load_pretrained`.
+    """Load a checkpoint that was read already, as :func:`load_pretrained` does.
 
-    Args:
-        model: A thinking backbone or segmentor.
-        checkpoint: Weights, or a dict that holds them.
-        name: Of the checkpoint, for the log and errors.
-        prefix: As in :func:`load_pretrained`.
-        ema: The same.
-
-    Raises:
-        CheckpointError: If it is of an unknown kind or fits less than half of the parameters.
+    ``name`` stands for the checkpoint in the log and in errors.
     """
     try:
         converted = convert_state_dict(checkpoint, model, prefix, ema)
@@ -85,12 +77,12 @@ def check_compatible(
     Args:
         model: The model that is to take the weights.
         state_dict: Weights by name.
-        path: Of their file, for the message.
-        shapes: Whether every parameter that is there must have the same shape.
+        path: Their file, for the message.
+        shapes: Refuse any parameter of another shape.
 
     Raises:
-        CheckpointError: Less than half of the parameters are there under the same name and in the
-            same shape; or one has another shape.
+        CheckpointError: Less than half of the parameters have the same name and shape, or one has
+            another shape.
     """
     parameters = dict(model.named_parameters())
     own = parameters | dict(model.named_buffers())
@@ -130,14 +122,12 @@ def _require_half(model: nn.Module, fitting: Collection[str], name: str, details
 
 
 def _slicing(checkpoint: Mapping[str, Any], converted: ConvertedStateDict) -> str | None:
-    """How narrow stages of a Swin read the weights, if there are such stages and it is known."""
+    """Slicing that the narrow stages of a Swin need; None without such stages or if unknown."""
     if not any("recycle." in name for name in converted):
         return None
     if converted.report.source.startswith(AUTHORS_SWIN):
         return "leading"
-    meta = checkpoint.get("meta")
-    recorded = meta.get("backbone") if isinstance(meta, Mapping) else None
-    return recorded.get("slicing") if isinstance(recorded, Mapping) else None
+    return get_meta(checkpoint).get("backbone", {}).get("slicing")
 
 
 @contextmanager

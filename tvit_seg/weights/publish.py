@@ -15,19 +15,16 @@ _RECIPE = ("arch", "args", "epoch", "iter", "seed", "experiment_name", "cfg")
 
 
 def read_source(path: str | Path, ema: bool | None = None) -> tuple[ConvertedStateDict, dict]:
-    """Read anybody's checkpoint under our names.
+    """Read anybody's checkpoint under our names; for errors see :func:`read_checkpoint`.
 
     Args:
         path: A local file: .pth, .bin, .safetensors, or .npz with ``param/...``.
-        ema: Whether to take averaged or raw weights, if it holds both.
+        ema: Selects averaged or raw weights of a checkpoint that holds both.
 
     Returns:
         The weights, and a record of them: ``source`` with ``file``, ``sha256``, ``kind``
         and which ``weights`` were taken, the ``recipe`` as far as the file has it, and the
         arguments of the ``backbone`` if they were recorded.
-
-    Raises:
-        CheckpointError: The file is damaged or of an unknown kind.
     """
     checkpoint = read_checkpoint(path)
     weights = convert_state_dict(checkpoint, ema=ema)
@@ -45,24 +42,14 @@ def read_source(path: str | Path, ema: bool | None = None) -> tuple[ConvertedSta
 
 
 def write_release(weights: Mapping[str, Tensor], path: str | Path, **meta: Any) -> None:
-    """Write weights with a record of their origin, as ``.pth`` or ``.safetensors`` by the name.
-
-    Args:
-        weights: Tensors by name.
-        path: Target.
-        **meta: The record; plain values.
-    """
+    """Write weights with a record of their origin, as ``.pth`` or ``.safetensors`` by the name."""
     write_checkpoint(dict(meta=meta, state_dict=dict(weights)), path)
 
 
 def record_backbone(model: nn.Module) -> dict[str, Any]:
-    """Record what a thinking backbone's weights do not tell: its heads, and a Swin's slicing.
+    """Record the arguments of a model's backbone that its weights do not tell.
 
-    Args:
-        model: A backbone, or a model that has one.
-
-    Returns:
-        Arguments of the backbone; empty if it does not think.
+    These are its heads, and a Swin's slicing; none for a backbone that does not think.
     """
     backbone = getattr(model, "backbone", model)
     names = ("embed_dims", "thinking_stages", "slicing")
@@ -70,9 +57,8 @@ def record_backbone(model: nn.Module) -> dict[str, Any]:
     if "thinking_stages" not in known:
         return {}
     if "slicing" not in known:  # a ViT, whose heads all have one width
-        known["num_heads"] = (
-            known["embed_dims"] * known["thinking_stages"][0] // backbone.stage_dims[0]
-        )
+        head_dim = backbone.stage_dims[0] // known["thinking_stages"][0]
+        known["num_heads"] = known["embed_dims"] // head_dim
     return known
 
 
@@ -86,14 +72,12 @@ def sha256(path: str | Path) -> str:
 
 
 def _recipe(known: Mapping[str, Any]) -> dict[str, Any]:
-    """How the weights were trained: an earlier record, mmengine's account or timm's."""
+    """Recipe of the training: an earlier record, mmengine's account or timm's."""
     if "recipe" in known:
         return known["recipe"]
     found = {key: known[key] for key in _RECIPE if key in known}
     if isinstance(found.get("args"), Namespace):
-        found["args"] = {key: _text(value) for key, value in vars(found["args"]).items()}
+        simple = (bool, int, float, str, list, tuple)
+        args = vars(found["args"]).items()
+        found["args"] = {k: v if isinstance(v, simple) else str(v) for k, v in args}
     return plain(found)
-
-
-def _text(value: Any) -> Any:
-    return value if isinstance(value, (bool, int, float, str, list, tuple)) else str(value)

@@ -28,19 +28,19 @@ def extract_stage(
     Args:
         weights: Ours, of a backbone, classifier or segmentor.
         stage: Index of the stage, from 0.
-        head_dim: As in :func:`~tvit_seg.weights.architecture.read_architecture`.
-        thinking_stages: The same.
-        slicing: The same.
-        maps: Whether to keep the norms of a Swin's lower maps: mmseg's has them, timm's not.
+        head_dim: For :func:`~tvit_seg.weights.architecture.read_architecture`, like the next two.
+        thinking_stages: Heads of each stage.
+        slicing: Slicing of a Swin's narrow stages.
+        maps: Keep the norms of a Swin's lower maps: mmseg's has them, timm's not.
 
     Returns:
         Weights under timm's names, and the arguments of timm's ``VisionTransformer`` or
         ``SwinTransformer`` for them; at a Swin's ``img_size`` the last level is a single window.
 
     Raises:
-        CheckpointError: If these are no ViT or Swin weights, or the stages do not go together with
-            them, or the stage of a Swin does not double its width from level to level.
-        ConfigError: If there is no such stage.
+        CheckpointError: The architecture cannot be read, or the stage of a Swin does not double its
+            width from level to level.
+        ConfigError: There is no such stage.
     """
     config = read_architecture(weights, head_dim, thinking_stages, slicing)
     stages, width = config["thinking_stages"], config["embed_dims"]
