@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from helpers.builders import LINEAR, VIT, batch, class_samples, lively
+from helpers.builders import LINEAR, VIT, batch, lively
 from helpers.processes import run_together
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -40,28 +40,16 @@ SEGMENTATION = dict(
         dict(type="ThinkingMetric", difficulty_key="difficulty"),
     ],
 )
-CLASSIFICATION = dict(
-    model=dict(
-        type="ThinkingClassifier",
-        backbone=BACKBONE,
-        data_preprocessor=dict(),
-        test_cfg=dict(per_stage=True),
-    ),
-    test_evaluator=dict(type="ThinkingAccuracy", topk=(1, 2)),
-)
 
 
 @DATASETS.register_module()
 class SevenImages(torch.utils.data.Dataset):
     metainfo = META
 
-    def __init__(self, classify):
+    def __init__(self):
         torch.manual_seed(3)
         self.images, self.data_samples = batch(IMAGES, (40, 32))
         self.images *= torch.linspace(0.1, 2, IMAGES).view(-1, 1, 1, 1)
-        if classify:
-            self.images = (60 * self.images + 128).clamp(0, 255).byte()
-            self.data_samples = class_samples([i % 5 for i in range(IMAGES)])
         for i, sample in enumerate(self.data_samples):
             sample.set_metainfo(dict(difficulty=i / IMAGES))
 
@@ -72,23 +60,22 @@ class SevenImages(torch.utils.data.Dataset):
         return dict(inputs=self.images[index], data_samples=self.data_samples[index])
 
 
-def evaluate(task, folder, launcher="none"):
+def evaluate(folder, launcher="none"):
     """Metrics and rows of a sweep."""
-    given = dict(segmentation=SEGMENTATION, classification=CLASSIFICATION)[task]
     loader = dict(
         batch_size=2,
         num_workers=0,
         sampler=dict(type="DefaultSampler", shuffle=False),
-        dataset=dict(type="SevenImages", classify=task == "classification"),
+        dataset=dict(type="SevenImages"),
     )
     cfg = Config(
         dict(
-            given,
+            SEGMENTATION,
             default_scope="mmseg",
             work_dir=str(folder),
             launcher=launcher,
             log_level="WARNING",
-            experiment_name=f"{task}-{launcher}-{Path(folder).name}",
+            experiment_name=f"{launcher}-{Path(folder).name}",
             test_dataloader=loader,
             test_cfg=dict(),
             randomness=dict(seed=0),
@@ -102,7 +89,7 @@ def evaluate(task, folder, launcher="none"):
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.2)
     lively(model)
-    inputs = SevenImages(task == "classification").images[..., :24, :24].float()
+    inputs = SevenImages().images[..., :24, :24].float()
     with torch.no_grad():
         entropies = EntropyGate(1.0).entropy(model.backbone.forward_stages(inputs)[0])
     gate = EntropyGate(float(entropies.median()))  # images stop everywhere
@@ -115,18 +102,11 @@ def evaluate(task, folder, launcher="none"):
     return dict(metrics=metrics, rows=rows)
 
 
-@pytest.fixture(scope="module")
-def together(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("processes")
-    run_together(3, __file__, folder, cwd=folder)
-    return json.loads((folder / "found.json").read_text())
-
-
-@pytest.mark.parametrize("task", ["segmentation", "classification"])
-def test_as_one_process(task, together, tmp_path):
+def test_as_one_process(tmp_path):
     """The last process gets an image again, since seven are not divisible: it does not count."""
-    alone = json.loads(json.dumps(evaluate(task, tmp_path), default=float))
-    theirs = together[task]
+    run_together(3, __file__, tmp_path, cwd=tmp_path)
+    theirs = json.loads((tmp_path / "found.json").read_text())
+    alone = json.loads(json.dumps(evaluate(tmp_path / "alone"), default=float))
     assert theirs["metrics"] == pytest.approx(alone["metrics"], abs=1e-6, nan_ok=True)
     for row, their_row in zip(alone["rows"], theirs["rows"], strict=True):
         assert their_row == pytest.approx(row, abs=1e-6, nan_ok=True)
@@ -134,9 +114,7 @@ def test_as_one_process(task, together, tmp_path):
 
 if __name__ == "__main__":
     init_default_scope("mmseg")
-    found = {}
-    for task in ("segmentation", "classification"):
-        found[task] = evaluate(task, Path(sys.argv[1]) / task, "pytorch")
+    found = evaluate(sys.argv[1], "pytorch")
     if os.environ["RANK"] == "0":
         Path(sys.argv[1], "found.json").write_text(json.dumps(found, default=float))
     gc.collect()  # wrappers of the models go before the communication

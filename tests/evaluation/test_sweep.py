@@ -100,14 +100,6 @@ def test_keep_ratios_are_a_second_axis():
         sweep_keep_ratios(segmentor(data_preprocessor=PREPROCESSOR), loader, [0.5])
 
 
-def test_oracle_of_windows_is_no_worse_than_the_gate():
-    found = sweep(build("EntropyGate", SLIDE, LINEAR), Loader(6, (50, 61)))
-    for point in found.gate:
-        dearer = [p for p in found.oracle if p["gmacs"] >= point["gmacs"] - 1e-9]
-        best = max(p["aAcc"] for p in found.oracle if p["gmacs"] <= dearer[0]["gmacs"])
-        assert best >= point["aAcc"] - 1e-9
-
-
 def test_three_stages_equal_separate_evaluations():
     """A window may go from the last stage to the middle to the first."""
     model = segmentor(

@@ -2,7 +2,7 @@ from itertools import count
 
 import pytest
 
-from tvit_seg.utils.timing import Stopwatch, alternate, compare, machine, spread
+from tvit_seg.utils.timing import Stopwatch, alternate, compare, spread
 
 
 def test_every_round_runs_all_contestants_in_changing_order():
@@ -39,7 +39,3 @@ def test_compare():
     assert ratio == 0.5  # of the medians, 2 / 4
     assert iqr == pytest.approx(spread([0.5, 0.5, 5.0])) == 2.25
     assert spread([3.0]) == 0
-
-
-def test_machine():
-    assert {"cpu", "cores", "threads"} == machine().keys()

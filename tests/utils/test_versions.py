@@ -1,4 +1,4 @@
-"""Which versions work, and what is said of others."""
+"""Versions that work, and the errors for others."""
 
 import re
 import subprocess
@@ -102,7 +102,7 @@ def test_setup_asks_for_what_works():
 
 
 def test_the_oldest_are_pinned():
-    """What ``make test STACK=oldest`` installs is what is said to be the oldest that works."""
+    """``make test STACK=oldest`` installs the oldest versions that are declared to work."""
     pinned = (ROOT / "requirements/oldest.txt").read_text()
     for name, works in {**versions.FRAMEWORKS, **versions.ONEDL}.items():
         least = works.removeprefix(">=")

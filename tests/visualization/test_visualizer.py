@@ -14,14 +14,19 @@ from tvit_seg.visualization.window_map import draw_window_map, stage_colour
 META = dict(classes=tuple("abcde"), palette=[[i, i, 9 * i] for i in range(5)])
 
 
+@pytest.fixture
+def visualizer():
+    visualizer = ThinkingVisualizer()
+    visualizer.dataset_meta = META
+    return visualizer
+
+
 @pytest.mark.parametrize("test_cfg", [dict(mode="whole"), SLIDE], ids=["whole", "slide"])
 @torch.no_grad()
-def test_overlay(tmp_path, test_cfg):
+def test_overlay(tmp_path, visualizer, test_cfg):
     model = segmentor(RandomGate(0.5, seed=0), test_cfg=test_cfg)
     images, data_samples = batch(1, (50, 60))
     result = model.predict(images, data_samples)[0]
-    visualizer = ThinkingVisualizer()
-    visualizer.dataset_meta = META
     image = np.zeros((50, 60, 3), np.uint8)
     visualizer.add_datasample("x", image, result, out_file=str(tmp_path / "x.png"))
     drawn = cv2.imread(str(tmp_path / "x.png"))
@@ -33,15 +38,13 @@ def test_overlay(tmp_path, test_cfg):
 
 @pytest.mark.parametrize("test_cfg", [dict(mode="whole"), SLIDE], ids=["whole", "slide"])
 @torch.no_grad()
-def test_tokens_that_survived(test_cfg):
+def test_tokens_that_survived(visualizer, test_cfg):
     pruning = dict(type="DynamicPruning", locations=(0, 1), keep_ratio=0.7)
     model = segmentor(
         FixedGate(1), test_cfg=test_cfg, backbone=dict(img_size=64, patch_size=4, pruning=pruning)
     )
     images, data_samples = batch(1, (50, 60))
     result = model.predict(images, data_samples)[0]
-    visualizer = ThinkingVisualizer()
-    visualizer.dataset_meta = META
     image = np.zeros((50, 60, 3), np.uint8)
     drawn = visualizer.paint(image, result)[:300]
     first, second = np.split(drawn[:, -720:], 2, axis=1)  # six times as large
@@ -49,10 +52,8 @@ def test_tokens_that_survived(test_cfg):
     assert 0.1 < faded[0] < faded[1] < 0.6
 
 
-def test_without_exits(tmp_path):
+def test_without_exits(tmp_path, visualizer):
     _, data_samples = batch(1, (300, 40))
-    visualizer = ThinkingVisualizer()
-    visualizer.dataset_meta = META
     image = np.zeros((300, 40, 3), np.uint8)
     visualizer.add_datasample("x", image, data_samples[0], out_file=str(tmp_path / "x.png"))
     assert cv2.imread(str(tmp_path / "x.png")).shape == (300, 80, 3)

@@ -57,8 +57,6 @@ def test_stages_of_a_network_that_is_too_wide(reference):
     assert read_architecture(weights, 32)["thinking_stages"] == (2, 4)
     with pytest.raises(CheckpointError, match=r"widths \[128, 192\], but .* from widths \[64\]"):
         read_architecture(weights, thinking_stages=(2, 3))
-    with pytest.raises(CheckpointError, match=r"stages of \[64, 192\] channels do not fit"):
-        read_architecture(weights, thinking_stages=(1, 3))
     with pytest.raises(CheckpointError, match="heads of 48 channels"):
         read_architecture(weights, 48)
 
@@ -99,10 +97,6 @@ def test_a_swin_that_recycles_needs_its_stages(reference):
         read_architecture(weights)
     with pytest.raises(CheckpointError, match=r"from and to widths \[\(48, 32\)\], the weights .*"):
         read_architecture(weights, thinking_stages=((2, 3), (2, 4)))
-    with pytest.raises(CheckpointError, match="widths"):
-        read_architecture(weights, thinking_stages=((2, 4),))
-    with pytest.raises(ConfigError, match="thinking_stages must"):
-        read_architecture(weights, thinking_stages=((1, 2, 4), (2, 4, 8)))
     with pytest.raises(ConfigError, match="thinking_stages must"):
         read_architecture(weights, thinking_stages=(3, 6))
 

@@ -57,7 +57,7 @@ def opened(marker):
 
 
 def getattr_chain(marker):
-    """What allowing ``getattr`` for mmengine's HistoryBuffer would let through."""
+    """A call that allowing ``getattr`` for mmengine's HistoryBuffer would let through."""
     module = Call(importlib.import_module, "os")
     return Call(Call(getattr, module, "system"), f"touch {marker}")
 

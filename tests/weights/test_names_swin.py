@@ -24,12 +24,11 @@ def early_names(weights):
     return early
 
 
-@pytest.mark.parametrize("wrap", ["model", None])
-def test_both_layouts_of_timm(wrap):
+def test_both_layouts_of_timm():
     weights = timm_swin().state_dict()
     early = early_names(weights)
     now = convert_state_dict(weights, swin())
-    then = convert_state_dict({wrap: early} if wrap else early, swin())
+    then = convert_state_dict({"model": early}, swin())
     assert now.report.source == then.report.source == "timm Swin weights"
     assert not now.report.dropped
     assert set(then.report.dropped.values()) == {"computed, not learned"}
@@ -76,25 +75,6 @@ def test_mmseg_segmentor_weights():
     ours.load_state_dict(converted, strict=True)
     alone = convert_state_dict(theirs.state_dict(), ours.backbone)
     ours.backbone.load_state_dict(alone, strict=True)
-
-
-def test_authors_names_of_more_stages():
-    weights = timm_swin().state_dict()
-    weights.update({f"alpha.{i}": torch.ones(1) for i in range(3)})
-    for suffix, width in (("", 32), ("2", 48)):
-        weights[f"proj_layer{suffix}.upsample.weight"] = torch.randn(width, 1, 4, 4)
-        weights[f"proj_layer{suffix}.proj.weight"] = torch.randn(16, width, 1, 1)
-        weights[f"proj_layer{suffix}.proj.bias"] = torch.randn(16)
-    backbone = swin(thinking_stages=((2, 4, 4), (2, 4, 6), (2, 4, 8)))
-    converted = convert_state_dict(weights, backbone)
-    assert converted.report.source == "authors' ThinkingSwin weights"
-    assert converted.report.dropped == {
-        "recycle.2.scale": "a recycling scalar without its projection"
-    }
-    assert torch.equal(converted["recycle.1.proj.bias"], weights["proj_layer2.proj.bias"])
-    upsample = weights["proj_layer.upsample.weight"]
-    assert torch.equal(converted["recycle.0.upsample.weight"], upsample)
-    assert {name[:6] for name in converted.report.missing} == {"norm0.", "norm1."}
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone."])

@@ -109,12 +109,6 @@ def test_score_predictors_do_not_nest(reference):
     assert "blocks.0.attn.qkv.weight" in converted.report.partial
 
 
-def test_score_predictors_for_a_backbone_without_pruning(reference):
-    _, converted = dynamic(reference, pruning=None)
-    assert not converted.report.missing
-    assert "pruning.predictors.0.in_conv.1.weight" in converted.report.dropped
-
-
 def test_mmseg_segmentor_weights():
     """A Segmenter trained by mmseg: its backbone under our names, its head as it is."""
     shared = dict(img_size=64, embed_dims=64, num_layers=2, num_heads=4)
