@@ -165,9 +165,3 @@ def test_another_number_of_classes(root):
 def test_wrong_places(root, place, message):
     with pytest.raises(DataError, match=message):
         TimmDataset(str(root.parent / place), "train")
-
-
-def test_a_size_that_is_none(root):
-    for name, value in (("input_size", None), ("interpolation", "")):
-        with pytest.raises(ValueError, match=name):
-            TimmDataset(str(root), "train", transform={name: value})

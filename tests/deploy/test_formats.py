@@ -91,6 +91,7 @@ class FloatGate(ThresholdGate):
         return output.logits[:, 0] if float(output.logits[0, 0]) > 0 else output.logits[:, 1]
 
 
+@pytest.mark.integration
 def test_a_gate_that_computes_in_python(capfd):
     model = segmentor(FloatGate(0.1), backbone=SMALL)
     graphs, example = graphs_of(model)

@@ -139,17 +139,8 @@ class ImageGate(ThresholdGate):
         return output.images.mean(dim=(1, 2, 3))
 
 
-class ColumnGate(ThresholdGate):
-    """A gate that keeps an axis."""
-
-    def entropy(self, output):
-        return output.logits[:, :1]
-
-
-@pytest.mark.parametrize(
-    ("gate", "message"), [(ImageGate, "it reads something"), (ColumnGate, r"the shape \(2, 1\)")]
-)
-def test_gates_that_a_graph_cannot_measure(gate, message):
-    graph = build_graphs(segmentor(gate(0.1)), images := torch.randn(2, 3, 32, 32))["stage0"]
-    with pytest.raises(ExportError, match=f"{gate.__name__} cannot be exported: .*{message}"):
+def test_a_gate_that_a_graph_cannot_measure():
+    images = torch.randn(2, 3, 32, 32)
+    graph = build_graphs(segmentor(ImageGate(0.1)), images)["stage0"]
+    with pytest.raises(ExportError, match="ImageGate cannot be exported: .*reads something"):
         graph({"images": images})
