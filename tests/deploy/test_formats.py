@@ -39,14 +39,6 @@ class Counting(nn.Module):
         return (x.reshape(len(x), -1).reshape(x.shape),)
 
 
-class Branching(nn.Module):
-    """A layer that branches on the number of images."""
-
-    def forward(self, features):
-        x = features[0]
-        return (x if x.shape[0] == 2 else 2 * x,)
-
-
 class DataDependent(nn.Module):
     """A layer that branches on the data."""
 
@@ -58,7 +50,6 @@ class DataDependent(nn.Module):
     ("neck", "message"),
     [
         (Counting, "decode accepts batches of 2 images only"),
-        (Branching, "decode accepts batches of 2 images only"),
         (DataDependent, "decode cannot be exported: "),
     ],
 )

@@ -69,7 +69,9 @@ def check_config_data(cfg: Config) -> None:
                 continue  # a library keeps the images
             cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
             note = fingerprint and Path(cache, "tvit_seg", "data_checks", fingerprint)
-            if not (note and note.exists()) and _require_contents(survey, skip) and note:
+            if note and note.exists():
+                continue
+            if _require_contents(survey, skip) and note:
                 try:
                     note.parent.mkdir(parents=True, exist_ok=True)
                     note.touch()

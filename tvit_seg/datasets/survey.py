@@ -95,7 +95,7 @@ class Survey:
         return list(dict.fromkeys(problem.hint for problem in self.problems if problem.hint))
 
     def run(self, workers: int | None = None) -> "Survey":
-        """Collect all problems, statistics and remarks; ``workers`` threads (one per CPU) decode."""
+        """Collect problems, statistics and remarks; ``workers`` threads (one per CPU) decode."""
         try:
             self.problems.extend(self.check_files())
             self.problems.extend(self.check_contents(workers))
