@@ -5,7 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 from helpers.classification import image_folder
 from mmengine.config import Config
 from PIL import Image
@@ -55,10 +54,12 @@ def truncate(path, share=0.5):
     return path
 
 
-@pytest.mark.parametrize("folder", ["img_dir/train/3.jpg", "ann_dir/train/3.png"])
-@pytest.mark.parametrize("kind", ["CamVidDataset", "ADE20KDataset"])
-def test_mmseg_datasets(root, kind, folder):
-    bad = truncate(root / folder)
+@pytest.mark.parametrize(
+    ("kind", "file"),
+    [("CamVidDataset", "img_dir/train/3.jpg"), ("ADE20KDataset", "ann_dir/train/3.png")],
+)
+def test_mmseg_datasets(root, kind, file):
+    bad = truncate(root / file)
     with pytest.raises(CorruptImageError, match=f"{bad}: corrupt or truncated"):
         build_guarded(settings(root, kind))[3]
     dataset = build_guarded(settings(root, kind, skip_corrupt=True))
@@ -70,24 +71,18 @@ def test_mmseg_datasets(root, kind, folder):
     assert dataset.metainfo["classes"]
 
 
-@pytest.mark.parametrize("wrapper", ["RepeatDataset", "ConcatDataset"])
-def test_wrappers(root, wrapper):
+def test_wrappers(root):
     bad = truncate(root / "img_dir/train/3.jpg")
 
     def wrap(inner, **kwargs):
-        if wrapper == "RepeatDataset":
-            return dict(type=wrapper, dataset=inner, times=2, **kwargs)
-        return dict(type=wrapper, datasets=[inner], **kwargs)
+        both = dict(type="ConcatDataset", datasets=[inner])
+        return dict(type="RepeatDataset", dataset=both, times=2, **kwargs)
 
     with pytest.raises(CorruptImageError, match=str(bad)):
         build_guarded(wrap(settings(root)))[3]
-    inside, outside = (
-        wrap(settings(root, skip_corrupt=True)),
-        wrap(settings(root), skip_corrupt=True),
-    )
-    for cfg in (inside, outside):
-        sample = build_guarded(cfg)[3]
-        assert str(bad) in sample["data_samples"].skipped[0]
+    inside = wrap(settings(root, skip_corrupt=True))
+    for cfg in (inside, wrap(settings(root), skip_corrupt=True)):
+        assert str(bad) in build_guarded(cfg)[3]["data_samples"].skipped[0]
 
 
 def test_labelled_images(tmp_path):
@@ -144,14 +139,6 @@ def test_only_corrupt_images_end_training(root):
         build_guarded(settings(root, skip_corrupt=True))[0]
 
 
-def test_good_images_are_the_same(root):
-    plain = Config(settings(root)).to_dict()
-    from mmseg.registry import DATASETS
-
-    for a, b in zip(DATASETS.build(plain), build_guarded(plain), strict=True):
-        assert torch.equal(a["inputs"], b["inputs"])
-
-
 def test_it_can_be_pickled(root):
     dataset = pickle.loads(pickle.dumps(build_guarded(settings(root, skip_corrupt=True))))
     assert isinstance(dataset, SkipCorrupt)
@@ -188,15 +175,4 @@ class TestCheck:
         truncate(root / "img_dir/val/3.jpg")
         cfg = self.config(root, skip_corrupt=True)
         with pytest.raises(DataError, match=r"val/3\.jpg: corrupt"):
-            check_config_data(cfg)
-
-    def test_labelled_images(self, tmp_path):
-        root = image_folder(tmp_path / "images")
-        bad = truncate(root / "train/bee/1.png")
-        data = dict(type="TimmDataset", data_root=str(root), split="train")
-        cfg = Config(dict(train_dataloader=dict(dataset=data)))
-        with pytest.raises(DataError, match=f"1 x unreadable image\n  {bad}"):
-            check_config_data(cfg)
-        cfg.train_dataloader.dataset.skip_corrupt = True
-        with pytest.warns(UserWarning, match=f"skips .*\n1 x unreadable image\n  {bad}"):
             check_config_data(cfg)

@@ -1,6 +1,5 @@
 import json
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -33,8 +32,7 @@ def written(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("difficulty", [0, 1])
-@pytest.mark.parametrize("size", [(32, 75), (90, 33)])
+@pytest.mark.parametrize(("difficulty", "size"), [(0, (32, 75)), (1, (90, 33))])
 def test_scene_is_determined_by_its_generator(difficulty, size):
     (image, label), (again, label_again), (other, _) = (
         render_scene(np.random.default_rng(seed), difficulty, size) for seed in (1, 1, 2)
@@ -53,12 +51,6 @@ def test_every_class_appears(difficulty):
     labels = np.stack([label for _, label in draw(difficulty)])
     assert np.unique(labels).tolist() == list(range(len(CLASSES)))
     assert len({tuple(colour) for colour in PALETTE}) == len(CLASSES)
-
-
-@pytest.mark.parametrize("difficulty", [-0.01, float("nan")])
-def test_difficulty_outside_its_range(difficulty):
-    with pytest.raises(ValueError, match=str(difficulty)):
-        render_scene(np.random.default_rng(0), difficulty)
 
 
 def test_easy_scene_is_one_whole_object():
@@ -126,13 +118,8 @@ def test_same_recipe_is_left_alone_and_another_refused(written, monkeypatch):
     write_scenes(written, num_train=10, num_val=4, size=(40, 56), seed=3)
     with pytest.raises(FileExistsError, match=r"'seed': 3.*'seed': 4.*remove"):
         write_scenes(written, num_train=10, num_val=4, size=(40, 56), seed=4)
-
-
-def test_folder_of_something_else_is_refused(tmp_path):
-    (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(FileExistsError, match="None"):
-        write_scenes(tmp_path, 1, 1)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(FileExistsError, match="None"):  # a folder of something else
+        write_scenes(written / "img_dir", 1, 1)
 
 
 def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
@@ -150,7 +137,7 @@ def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("wrong", [{"num_train": 0}, {"num_val": 0}, {"size": (128, 31)}])
+@pytest.mark.parametrize("wrong", [{"num_val": 0}, {"size": (128, 31)}])
 def test_wrong_recipe(tmp_path, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         write_scenes(tmp_path / "scenes", **wrong)
@@ -161,16 +148,14 @@ def test_missing_scenes_say_what_to_run(tmp_path):
         SceneDataset(str(tmp_path / "nowhere"), data_prefix=TRAIN)
 
 
-@pytest.mark.integration
-def test_command_line(tmp_path):
-    command = [sys.executable, TOOL, "scenes", "--num-train=2", "--num-val=1", "--size=32"]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-    assert len(list(tmp_path.glob("scenes/*_dir/*/*.png"))) == 6
-
-
-def test_preview_only_draws(tmp_path, monkeypatch):
+def test_command_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [TOOL, "--preview", "sheet.png", "--size", "32"])
-    runpy.run_path(TOOL, run_name="__main__")
+    for arguments in (
+        ["--preview", "sheet.png", "--size=32"],
+        ["scenes", "--num-train=2", "--num-val=1", "--size=32"],
+    ):
+        monkeypatch.setattr(sys, "argv", [TOOL, *arguments])
+        runpy.run_path(TOOL, run_name="__main__")
     assert cv2.imread("sheet.png").shape == (9 * 32, 12 * 32, 3)
-    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
+    assert len(list(tmp_path.glob("scenes/*_dir/*/*.png"))) == 6
+    assert {path.name for path in tmp_path.iterdir()} == {"scenes", "sheet.png"}

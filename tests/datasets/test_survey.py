@@ -24,14 +24,6 @@ def test_counts(tmp_path):
     assert len(found.samples) == 2
 
 
-def test_an_ignored_class(tmp_path):
-    save(tmp_path, "a", (0, 1))
-    found = survey(tmp_path, ignore_index=0)
-    assert not found.problems
-    assert found.pixels.tolist() == [0, 40, 0]
-    assert (found.ignored, found.outside) == (40, 0)
-
-
 def test_everything_at_once(tmp_path):
     save(tmp_path, "fine", (0, 1, 2))
     save(tmp_path, "value", (0, 9, 12))

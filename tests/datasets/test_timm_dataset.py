@@ -7,7 +7,6 @@ import pytest
 import torch
 from helpers.classification import CLASSES, image_folder
 from mmengine.config import Config
-from mmengine.runner import Runner
 from PIL import Image
 from timm.data import IterableImageDataset
 from torchvision.datasets import ImageFolder
@@ -30,19 +29,15 @@ def root(tmp_path):
     return image_folder(tmp_path / "images")
 
 
-def config(root, num_classes=3, **train):
+def config(root, num_classes=3):
     def loader(split):
-        return dict(
-            batch_size=4,
-            num_workers=0,
-            sampler=dict(type="DefaultSampler", shuffle=False),
-            dataset=dict(type="TimmDataset", data_root=str(root), split=split, transform=TRAIN),
-        )
+        data = dict(type="TimmDataset", data_root=str(root), split=split, transform=TRAIN)
+        return dict(dataset=data)
 
     return Config(
         dict(
             model=dict(backbone=dict(num_classes=num_classes)),
-            train_dataloader={**loader("train"), **train},
+            train_dataloader=loader("train"),
             val_dataloader=loader("val"),
             test_dataloader=loader("val"),
         )
@@ -60,7 +55,7 @@ def test_images_and_labels(root):
     assert dataset.filename(5) == str(root / "val" / "bee" / "1.png")
 
 
-@pytest.mark.parametrize("place", ["train/bee/more/9.png", "train/bee/cow/9.png", "train/9.png"])
+@pytest.mark.parametrize("place", ["train/bee/cow/9.png", "train/9.png"])
 def test_images_outside_the_class_folders(root, place):
     """timm would take the name of the innermost folder for a class."""
     path = root / place
@@ -82,11 +77,6 @@ def test_tar_file(root, tmp_path):
     check_dataset(packed)
 
 
-def test_a_dataset_of_torchvision(tmp_path):
-    with pytest.raises(DataError, match="not found"):  # it was asked for, not downloaded
-        TimmDataset(str(tmp_path), name="torch/cifar10")
-
-
 def test_a_dataset_without_a_reader(root, monkeypatch):
     source, expected = ImageFolder(str(root / "val")), TimmDataset(str(root), "val")
     monkeypatch.setattr("tvit_seg.datasets.timm_dataset.create_dataset", lambda *a, **k: source)
@@ -102,13 +92,6 @@ def test_streams_are_refused(root, monkeypatch):
     monkeypatch.setattr("tvit_seg.datasets.timm_dataset.create_dataset", lambda *a, **k: source)
     with pytest.raises(ConfigError, match="wds/some"):
         TimmDataset(str(root), name="wds/some")
-
-
-def test_in_a_dataloader(root):
-    cfg = config(root, num_workers=1)
-    batches = list(Runner.build_dataloader(cfg.train_dataloader, seed=0))
-    assert len(batches) == 3
-    assert [int(sample.gt_label) for sample in batches[1]["data_samples"]] == [1] * 4
 
 
 def test_good_data_passes_and_is_remembered(root, monkeypatch):
@@ -159,15 +142,8 @@ def test_another_number_of_classes(root):
         ("nowhere", "not found: .*nowhere"),
         ("images/train/ant/0.png", "Found 0 images"),
         ("images/train", "not found: .*train/train.* folders in .*: ant, bee, cow"),
-        ("images/train/ant", "folders in .*: none"),
     ],
 )
 def test_wrong_places(root, place, message):
     with pytest.raises(DataError, match=message):
         TimmDataset(str(root.parent / place), "train")
-
-
-def test_a_size_that_is_none(root):
-    for name, value in (("input_size", None), ("interpolation", "")):
-        with pytest.raises(ValueError, match=name):
-            TimmDataset(str(root), "train", transform={name: value})

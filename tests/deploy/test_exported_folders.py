@@ -117,42 +117,33 @@ def test_torch_export(tmp_path, stage):
     "build",
     [
         swin,
-        lambda: segmentor(GATE, backbone=dict(pruning=PRUNING)),
-        lambda: segmentor(dict(type="PixelEntropyGate", threshold=1.5), backbone=SMALL),
+        lambda: segmentor(
+            dict(type="PixelEntropyGate", threshold=1.5), backbone=dict(pruning=PRUNING)
+        ),
     ],
 )
 def test_other_models(tmp_path, build):
     assert export(build(), CFG, tmp_path, noise(), format="pt2")["largest_difference"] < 1e-3
 
 
-@pytest.mark.parametrize("model", [swin, lambda: segmentor(GATE, backbone=dict(pruning=PRUNING))])
-def test_models_of_one_size(tmp_path, model):
+def test_a_model_of_one_size(tmp_path):
     with pytest.raises(ExportError, match="graphs for any size are not possible: "):
-        export(model(), CFG, tmp_path, noise(), any_size=True, format="pt2")
+        export(swin(), CFG, tmp_path, noise(), any_size=True, format="pt2")
 
 
-def write_wrong(program, inputs, outputs, path):
+def write_wrong(program, path, **names):
     with torch.no_grad():
         for weight in program.state_dict.values():
             weight.add_(0.1)
     torch.export.save(program, path)
 
 
-def interrupt(program, inputs, outputs, path):
-    raise KeyboardInterrupt
-
-
 @pytest.mark.integration
-@pytest.mark.parametrize(
-    ("write", "error", "message"),
-    [(write_wrong, ExportError, "is off by"), (interrupt, KeyboardInterrupt, None)],
-)
-def test_a_failed_export_leaves_no_manifest(tmp_path, monkeypatch, write, error, message):
-    model = segmentor(FixedGate(0), backbone=SMALL)
-    export(model, CFG, tmp_path, noise(), format="pt2")
-    monkeypatch.setitem(WRITERS, "pt2", write)
-    with pytest.raises(error, match=message):
-        export(model, CFG, tmp_path, noise(), format="pt2")
+def test_a_failed_export_leaves_no_manifest(tmp_path, monkeypatch):
+    (tmp_path / "manifest.json").touch()  # of an earlier export
+    monkeypatch.setitem(WRITERS, "pt2", write_wrong)
+    with pytest.raises(ExportError, match="is off by"):
+        export(segmentor(FixedGate(0), backbone=SMALL), CFG, tmp_path, noise(), format="pt2")
     assert not (tmp_path / "manifest.json").exists()
 
 

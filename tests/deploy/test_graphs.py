@@ -9,7 +9,6 @@ from tvit_seg import (
     EntropyGate,
     FixedGate,
     PixelEntropyGate,
-    RandomGate,
     ThinkingSwin,
 )
 from tvit_seg.deploy.graphs import build_graphs, check_gate, narrow, run_chain
@@ -117,19 +116,15 @@ class SortingGate(EntropyGate):
         return entropy.sort().values < self.threshold
 
 
-@pytest.mark.parametrize(
-    "gate", [EntropyGate(0.1), PixelEntropyGate(0.1), FixedGate(-1), MarginGate(0.1)]
-)
-def test_gates_that_compare_can_be_exported(gate):
-    check_gate(gate)
-
-
-@pytest.mark.parametrize(
-    "gate", [BudgetGate(EntropyGate(0.1), 0.5), RandomGate(0.5), SortingGate(0.1)]
-)
-def test_gates_that_decide_in_python_cannot(gate):
-    with pytest.raises(ExportError, match=f"{type(gate).__name__} decides in Python.*--stage"):
+def test_gates_that_compare_can_be_exported():
+    for gate in (EntropyGate(0.1), PixelEntropyGate(0.1), FixedGate(-1), MarginGate(0.1)):
         check_gate(gate)
+
+
+def test_gates_that_decide_in_python_cannot():
+    for gate in (BudgetGate(EntropyGate(0.1), 0.5), SortingGate(0.1)):
+        with pytest.raises(ExportError, match=f"{type(gate).__name__} decides in Python.*--stage"):
+            check_gate(gate)
 
 
 class ImageGate(ThresholdGate):
@@ -139,17 +134,8 @@ class ImageGate(ThresholdGate):
         return output.images.mean(dim=(1, 2, 3))
 
 
-class ColumnGate(ThresholdGate):
-    """A gate that keeps an axis."""
-
-    def entropy(self, output):
-        return output.logits[:, :1]
-
-
-@pytest.mark.parametrize(
-    ("gate", "message"), [(ImageGate, "it reads something"), (ColumnGate, r"the shape \(2, 1\)")]
-)
-def test_gates_that_a_graph_cannot_measure(gate, message):
-    graph = build_graphs(segmentor(gate(0.1)), images := torch.randn(2, 3, 32, 32))["stage0"]
-    with pytest.raises(ExportError, match=f"{gate.__name__} cannot be exported: .*{message}"):
+def test_a_gate_that_a_graph_cannot_measure():
+    images = torch.randn(2, 3, 32, 32)
+    graph = build_graphs(segmentor(ImageGate(0.1)), images)["stage0"]
+    with pytest.raises(ExportError, match=r"ImageGate cannot be exported: .*reads something"):
         graph({"images": images})

@@ -66,15 +66,14 @@ def test_thinks_as_the_classifier():
     assert all(result.labels.shape == () for result in host(noise(2)))
 
 
-@pytest.mark.parametrize("stage", [0, 1])
 @torch.no_grad()
-def test_a_single_graph(stage):
+def test_a_single_graph():
     model = segmentor(GATE, backbone=dict(pruning=PRUNING))
     images = torch.randn(3, 3, *SIZE)
-    found = ModuleHost(model, SIZE, stage=stage).think(images.numpy())
-    wanted = model.think(images, FixedGate(stage)).seg_logits
+    found = ModuleHost(model, SIZE, stage=0).think(images.numpy())
+    wanted = model.think(images, FixedGate(0)).seg_logits
     np.testing.assert_allclose(found["seg_logits"], wanted, atol=1e-5)
-    assert set(found["exit_stage"]) == {stage}
+    assert set(found["exit_stage"]) == {0}
 
 
 @pytest.mark.parametrize("test_cfg", [dict(mode="whole"), SLIDE])
@@ -118,31 +117,26 @@ def test_sizes_that_graphs_do_not_accept():
         sliding(noise(1, (20, 40)))
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda image: None, "None of NoneType"),
-        (lambda image: image[..., 0], r"\(32, 48\) of uint8"),
-        (lambda image: image / 255, r"\(32, 48, 3\) of float64"),
-        (lambda image: image.tolist(), r"\(32, 48, 3\) of list"),
-    ],
-)
-def test_no_image(change, message):
-    host = ModuleHost(segmentor(GATE), SIZE)
-    with pytest.raises(ValueError, match=rf"\(H, W, 3\) of uint8, got {message}"):
-        host([change(noise(1)[0])])
+def test_no_image():
+    host, image = ModuleHost(segmentor(GATE), SIZE), noise(1)[0]
+    for wrong, message in (
+        (None, "None of NoneType"),
+        (image[..., 0], r"\(32, 48\) of uint8"),
+        (image / 255, r"\(32, 48, 3\) of float64"),
+    ):
+        with pytest.raises(ValueError, match=rf"\(H, W, 3\) of uint8, got {message}"):
+            host([wrong])
 
 
-@pytest.mark.parametrize("align_corners", [False, True])
-@pytest.mark.parametrize("size", [(20, 31), (9, 50)])
+@pytest.mark.parametrize(("size", "align_corners"), [((20, 31), False), ((9, 50), True)])
 def test_resize_as_torch(size, align_corners):
     x = torch.randn(4, 13, 17)
     wanted = F.interpolate(x[None], size, mode="bilinear", align_corners=align_corners)[0]
     np.testing.assert_allclose(resize(x.numpy(), size, align_corners), wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [(60, 90), (23, 31)])
-def test_resize_as_opencv(size):
+def test_resize_as_opencv():
+    size = (60, 31)
     image = noise(1, (40, 50))[0]
     wanted = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)
     found = np.rint(resize(image.astype(np.float32).transpose(2, 0, 1), size))

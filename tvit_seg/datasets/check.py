@@ -1,7 +1,6 @@
 """Checks of the data that a config names: before training, and for ``tools/check_dataset.py``."""
 
 import copy
-import json
 import os
 import warnings
 from collections import Counter
@@ -14,13 +13,11 @@ from mmseg.registry import DATASETS
 from torch.utils.data import Dataset
 
 from ..errors import DataError
-from ..utils.atomic import replacing
 from .corrupt import pop_skip_corrupt, skips_corrupt, unwrap, unwrap_config
 from .survey import Problem, Survey, format_problems, require_folders, searched, survey_of
 from .timm_dataset import TimmDataset
 
 _AT_ONCE = 5  # problems after which the check before training stops
-_REMEMBERED_AT_MOST = 200
 
 
 def check_dataset(
@@ -29,8 +26,7 @@ def check_dataset(
     """Read every image and label of a dataset.
 
     Args:
-        dataset: A ``BaseSegDataset``, a ``TimmDataset``, or a wrapper of some (``RepeatDataset``,
-            ``ConcatDataset``).
+        dataset: A ``BaseSegDataset``, a ``TimmDataset``, or a wrapper of some.
         num_classes: Labels must lie in ``[0, num_classes)`` or be the ``ignore_index``; by default
             the number of classes in the metainfo.
         workers: Threads that decode; by default one per CPU.
@@ -42,7 +38,8 @@ def check_dataset(
     """
     for part in unwrap(dataset):
         survey = survey_of(part, type(part).__name__, num_classes)
-        _require_files(survey)
+        survey.problems += survey.check_files()
+        _refuse_problems(survey)
         _require_contents(survey, workers=workers)
 
 
@@ -51,15 +48,11 @@ def check_config_data(cfg: Config) -> None:
 
     Corrupt images that training skips (``skip_corrupt=True``) are only listed, in a warning.
     Files whose paths, sizes and times are those of an earlier, successful check are not decoded
-    again; ``~/.cache/tvit_seg/data_checks.json`` remembers them.
-
-    Args:
-        cfg: Config of a training; it is not changed.
+    again; empty files in ``~/.cache/tvit_seg/data_checks`` remember them.
 
     Raises:
         DataError: As :func:`check_dataset`; or training and validation have other classes, or the
             model another number of them.
-        TypeError: A dataset is of another kind.
     """
     first = None
     for loader in ("train_dataloader", "val_dataloader"):
@@ -69,24 +62,25 @@ def check_config_data(cfg: Config) -> None:
             first = first or survey
             for problem in (*head_problems(survey, cfg), *class_problems(survey, first)):
                 raise DataError(f"{survey.name}: {problem.text}")
-            _require_files(survey)
+            survey.problems += survey.check_files()
+            _refuse_problems(survey)
             fingerprint = survey.fingerprint()
             if fingerprint is None and isinstance(part, TimmDataset):
                 continue  # a library keeps the images
-            if fingerprint not in _remembered() and _require_contents(survey, skip) and fingerprint:
-                _remember(fingerprint, searched(part))
+            cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+            note = fingerprint and Path(cache, "tvit_seg", "data_checks", fingerprint)
+            if note and note.exists():
+                continue
+            if _require_contents(survey, skip) and note:
+                try:
+                    note.parent.mkdir(parents=True, exist_ok=True)
+                    note.touch()
+                except OSError as error:
+                    warnings.warn(f"this data check is not remembered: {error}", stacklevel=2)
 
 
 def survey_config(cfg: Config, workers: int | None = None) -> list[Survey]:
-    """Survey the datasets of ``train_dataloader``, ``val_dataloader`` and ``test_dataloader``.
-
-    Args:
-        cfg: Of a training; it is not changed.
-        workers: Threads that decode; by default one per CPU.
-
-    Returns:
-        One survey of each dataset; of the test data only if it is not the validation's.
-    """
+    """Survey every dataset of a config; test data only if it is not the validation's."""
     surveys = []
     for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
         if loader == "test_dataloader" and cfg.get(loader) == cfg.get("val_dataloader"):
@@ -95,8 +89,8 @@ def survey_config(cfg: Config, workers: int | None = None) -> list[Survey]:
         try:
             parts = list(datasets_of(cfg, loader))
         except DataError as error:
+            parts = []
             surveys.append(Survey(None, split, [Problem("data", str(error))]))
-            continue
         for index, part in enumerate(parts, 1):
             survey = survey_of(part, f"{split} {index}" if len(parts) > 1 else split).run(workers)
             survey.problems += head_problems(survey, cfg)
@@ -106,11 +100,10 @@ def survey_config(cfg: Config, workers: int | None = None) -> list[Survey]:
         survey.problems += class_problems(survey, read[0])
     found_in: dict[str, str] = {}
     for survey in surveys:
-        shared = Counter(found_in[image] for image, *_ in survey.samples if image in found_in)
-        survey.remarks += [
-            f"{count} images are in {name} as well" for name, count in shared.items()
-        ]
-        found_in.update((image, survey.name) for image, *_ in survey.samples)
+        images = [image for image, *_ in survey.samples]
+        shared = Counter(found_in[image] for image in images if image in found_in)
+        survey.remarks += [f"{n} images are in {name} as well" for name, n in shared.items()]
+        found_in |= dict.fromkeys(images, survey.name)
     return surveys
 
 
@@ -130,10 +123,6 @@ def require_data(cfg: Config, loader: str = "test_dataloader") -> None:
 
 def datasets_of(cfg: Config, loader: str) -> Iterator[BaseSegDataset | TimmDataset]:
     """Build the datasets of a dataloader, not loaded: mmengine does not name a missing folder.
-
-    Args:
-        cfg: It is not changed.
-        loader: Name of the dataloader; one that is not there has none.
 
     Raises:
         DataError: A ``TimmDataset`` finds no images.
@@ -174,18 +163,8 @@ def class_problems(survey: Survey, other: Survey) -> Iterator[Problem]:
         yield Problem("classes", f"other classes than in {other.name}, {why}")
 
 
-def _require_files(survey: Survey) -> None:
-    survey.problems += survey.check_files()
-    if survey.problems:
-        _raise(survey)
-
-
 def _require_contents(survey: Survey, skip: bool = False, workers: int | None = None) -> bool:
-    """Raise ``DataError`` for the first problems; warn of corrupt images that training skips.
-
-    Returns:
-        Whether nothing was found.
-    """
+    """Raise DataError for bad contents; return False for corrupt images that training skips."""
     skipped = []
     for problem in survey.check_contents(workers):
         (skipped if skip and problem.corrupt else survey.problems).append(problem)
@@ -193,41 +172,17 @@ def _require_contents(survey: Survey, skip: bool = False, workers: int | None = 
             break
     if skipped and not survey.samples:
         survey.problems += skipped
-    if survey.problems:
-        _raise(survey)
+    _refuse_problems(survey)
     if skipped:
         listed = format_problems(skipped)
         warnings.warn(f"{survey.name}: training skips corrupt images\n{listed}", stacklevel=3)
     return not skipped
 
 
-def _raise(survey: Survey) -> None:
+def _refuse_problems(survey: Survey) -> None:
+    if not survey.problems:
+        return
     lines = [f"{survey.name}: bad data; searched {searched(survey.dataset)}"]
     lines += [format_problems(survey.problems), *(f"hint: {hint}" for hint in survey.hints)]
     lines.append("tools/check_dataset.py lists all problems")
     raise DataError("\n".join(lines))
-
-
-def _memory_file() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(cache, "tvit_seg", "data_checks.json")
-
-
-def _remembered() -> dict[str, str]:
-    try:
-        return json.loads(_memory_file().read_text())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        warnings.warn(f"earlier data checks are unknown: {error}", stacklevel=2)
-        return {}
-
-
-def _remember(fingerprint: str, place: str) -> None:
-    """Note that data was found good; only warn where that cannot be written."""
-    entries = [*_remembered().items(), (fingerprint, place)][-_REMEMBERED_AT_MOST:]
-    try:
-        with replacing(_memory_file()) as file:
-            file.write_text(json.dumps(dict(entries), indent=0))
-    except OSError as error:
-        warnings.warn(f"this data check is not remembered: {error}", stacklevel=2)

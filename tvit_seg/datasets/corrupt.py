@@ -18,12 +18,9 @@ _IN_A_ROW = 100
 
 
 class SkipCorrupt(Dataset):
-    """A dataset whose corrupt images are replaced by others, chosen at random.
+    """A dataset in which others, chosen at random, replace corrupt images.
 
     The ``data_samples`` of a replacement lists in ``skipped`` the errors of those it replaces.
-
-    Args:
-        dataset: Raises :class:`CorruptImageError` for a corrupt image.
     """
 
     def __init__(self, dataset: Dataset):
@@ -50,24 +47,18 @@ class SkipCorrupt(Dataset):
             except CorruptImageError as error:
                 skipped.append(str(error))
                 index = np.random.randint(len(self))  # noqa: NPY002, seeded in every process
-                continue
-            if skipped:
-                sample["data_samples"].set_metainfo(dict(skipped=skipped))
-            return sample
+            else:
+                if skipped:
+                    sample["data_samples"].set_metainfo(dict(skipped=skipped))
+                return sample
         raise DataError(f"{_IN_A_ROW} corrupt images in a row, the last one: {skipped[-1]}")
 
 
 class GuardedPipeline(Compose):
-    """A dataset's transforms, which raise ``CorruptImageError`` where a file is the cause.
+    """A dataset's transforms, which raise ``CorruptImageError`` where a file is the cause."""
 
-    Args:
-        transforms: The dataset's pipeline.
-        backend_args: How the dataset reads its files.
-    """
-
-    def __init__(self, transforms: Compose, backend_args: dict | None):
-        super().__init__(None)
-        self.transforms = transforms.transforms
+    def __init__(self, pipeline: Compose, backend_args: dict | None):
+        super().__init__(pipeline.transforms)
         self.backend_args = backend_args
 
     def __call__(self, data: dict) -> dict | None:
@@ -80,15 +71,10 @@ class GuardedPipeline(Compose):
         readers = dict(img_path=read_image, seg_map_path=read_label)
         paths = {key: data[key] for key in readers if data.get(key)}
         for path in paths.values():
-            local_path = fileio.get_local_path(path, backend_args=self.backend_args)
             # formats that PIL does not know are left to the transforms
-            with (
-                suppress(UnknownFormatError),
-                reading(path),
-                local_path as local,
-                open(local, "rb") as file,
-            ):
-                require_whole(file, path, decode_others=False)
+            with suppress(UnknownFormatError), reading(path):
+                content = fileio.get(path, backend_args=self.backend_args)
+                require_whole(content, decode_others=False)
         try:
             return super().__call__(data)
         except Exception:
@@ -98,12 +84,7 @@ class GuardedPipeline(Compose):
 
 
 def build_guarded(cfg: dict) -> Dataset:
-    """Build a dataset whose pipelines are guarded against corrupt images.
-
-    Args:
-        cfg: Config of a dataset; with ``skip_corrupt=True`` in it, or in one that it wraps, corrupt
-            images are skipped.
-    """
+    """Build a dataset with guarded pipelines; ``skip_corrupt=True`` anywhere in ``cfg`` skips."""
     cfg = copy.deepcopy(cfg)
     skip = pop_skip_corrupt(cfg)
     dataset = DATASETS.build(cfg)
@@ -141,6 +122,4 @@ def pop_skip_corrupt(cfg: dict) -> bool:
 def skips_corrupt(loader: dict | None) -> bool:
     """Return whether the config of a dataloader asks to skip corrupt images."""
     dataset = loader.get("dataset") if isinstance(loader, dict) else None
-    return isinstance(dataset, dict) and any(
-        part.get("skip_corrupt") for part in unwrap_config(dataset)
-    )
+    return isinstance(dataset, dict) and pop_skip_corrupt(copy.deepcopy(dataset))

@@ -1,13 +1,11 @@
 """Image files; every failure to read or decode one names the file."""
 
 import io
-import os
 import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -20,15 +18,7 @@ from ..errors import CorruptImageError, DataError, UnknownFormatError
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 _END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-_UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    cv2.error,
-    Image.DecompressionBombError,
-)
+_DECODING = SyntaxError, ValueError, EOFError, struct.error, cv2.error, Image.DecompressionBombError
 
 
 @contextmanager
@@ -43,7 +33,7 @@ def reading(name: str) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except _UNREADABLE as error:
+    except (OSError, *_DECODING) as error:
         if isinstance(error, OSError) and error.errno is not None:  # PIL's own have no number
             raise DataError(f"{name} cannot be read: {error.strerror}") from error
         if isinstance(error, UnidentifiedImageError):
@@ -52,33 +42,20 @@ def reading(name: str) -> Iterator[None]:
         raise CorruptImageError(f"{name}: corrupt or truncated: {cause}") from error
 
 
-def require_whole(file: BinaryIO, name: str, decode_others: bool = True) -> None:
-    """Refuse truncated files.
+def require_whole(data: bytes, decode_others: bool = True) -> None:
+    """Refuse the content of a truncated file by an error of PIL.
 
     Some versions of OpenCV fill the rest of a truncated JPEG with grey. PIL raises, but need not
     decode again a JPEG or PNG that ends as a whole one does.
 
     Args:
-        file: Open for reading.
-        name: Of the image, for the message.
+        data: Content of the file.
         decode_others: Whether to decode formats whose end tells nothing.
-
-    Raises:
-        CorruptImageError: It is truncated, or not an image.
     """
-    with reading(name):
-        image = Image.open(file)
-        marker = _END_MARKERS.get(image.format)
-        if not (_ends_with(file, marker) if marker else not decode_others):
-            image.load()
-
-
-def _ends_with(file: BinaryIO, marker: bytes) -> bool:
-    position = file.tell()
-    file.seek(-len(marker), os.SEEK_END)
-    found = file.read()
-    file.seek(position)  # PIL goes on from there
-    return found == marker
+    image = Image.open(io.BytesIO(data))
+    marker = _END_MARKERS.get(image.format)
+    if not data.endswith(marker) if marker else decode_others:
+        image.load()
 
 
 def read_image(path: str | Path, backend_args: dict | None = None) -> np.ndarray:
@@ -90,7 +67,7 @@ def read_image(path: str | Path, backend_args: dict | None = None) -> np.ndarray
     """
     with reading(str(path)):
         data = fileio.get(path, backend_args=backend_args)
-        require_whole(io.BytesIO(data), str(path))
+        require_whole(data)
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise CorruptImageError(f"{path}: corrupt or truncated: OpenCV cannot decode it")

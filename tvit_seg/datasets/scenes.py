@@ -96,10 +96,7 @@ def _place(rng: Rng, radii: np.ndarray, inside: float, size: tuple[int, int]) ->
 def _layout(
     rng: Rng, difficulty: float, knobs: SimpleNamespace, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return instances (H, W) and the class of each instance (N,).
-
-    Instance 0 is the background, strokes are further instances of its class.
-    """
+    """Instances (H, W), 0 the background, then strokes, then objects, and their classes (N,)."""
     short = min(size)
     instances = np.zeros(size, np.uint8)
     num_strokes = rng.binomial(MAX_STROKES, difficulty)
@@ -157,18 +154,14 @@ def _texture(rng: Rng, instances: np.ndarray, num: int, knobs: SimpleNamespace) 
 def render_scene(
     rng: Rng, difficulty: float, size: tuple[int, int] = (128, 128)
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Render one scene; everything is determined by the generator.
+    """Render one scene; the generator is the source of all randomness.
 
     Args:
-        rng: Source of all randomness.
         difficulty: From 0, one large clean object, to 1, clutter.
         size: Height and width in pixels.
 
     Returns:
         The image (H, W, 3), uint8 BGR, and the label (H, W), uint8 indices of ``CLASSES``.
-
-    Raises:
-        ConfigError: The difficulty is outside [0, 1].
     """
     check_number("difficulty", difficulty, maximum=1)
     knobs = SimpleNamespace(**{k: a + (b - a) * difficulty for k, (a, b) in _RAMPS.items()})
@@ -188,20 +181,6 @@ def _difficulties(seed: int, split: int, num: int) -> list[float]:
     # The scene (seed, split, 0) would get the stream of (seed, split): hence the other key.
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(split,)))
     return ((rng.permutation(num) + rng.random(num)) / num).round(4).tolist()
-
-
-def _is_written(root: Path, recipe: dict) -> bool:
-    """Check that ``root`` holds these scenes or nothing; raise ``FileExistsError`` if not."""
-    if not root.exists() or not any(root.iterdir()):
-        return False
-    index = root / INDEX_FILE
-    found = json.loads(index.read_text()).get("recipe") if index.exists() else None
-    if found != recipe:
-        raise FileExistsError(
-            f"{root} exists with the recipe {found}, asked for was {recipe}: "
-            "remove the folder or choose another one"
-        )
-    return True
 
 
 def write_scenes(
@@ -224,7 +203,6 @@ def write_scenes(
         seed: Every scene depends only on it, its split, its index, its difficulty and the size.
 
     Raises:
-        ConfigError: A number or the size is too small.
         FileExistsError: The folder holds something else.
     """
     check_integer("num_train", num_train)
@@ -233,7 +211,14 @@ def write_scenes(
     root = Path(root).resolve()
     recipe = dict(num_train=num_train, num_val=num_val, size=list(size), seed=seed)
     recipe["version"] = FORMAT_VERSION
-    if _is_written(root, recipe):
+    if root.exists() and any(root.iterdir()):
+        index = root / INDEX_FILE
+        found = json.loads(index.read_text()).get("recipe") if index.exists() else None
+        if found != recipe:
+            raise FileExistsError(
+                f"{root} exists with the recipe {found}, asked for was {recipe}: "
+                "remove the folder or choose another one"
+            )
         print_log(f"{root} holds these scenes already, nothing to do")
         return
 
@@ -264,12 +249,7 @@ def write_scenes(
 
 @register("DATASETS")
 class SceneDataset(BaseSegDataset):
-    """Scenes written by :func:`write_scenes`; each sample carries its ``difficulty``.
-
-    Args:
-        data_root: Folder of the scenes.
-        **kwargs: Further arguments of ``BaseSegDataset``.
-    """
+    """Scenes written by :func:`write_scenes`; each sample carries its ``difficulty``."""
 
     METAINFO = {"classes": CLASSES, "palette": PALETTE}
     HINT = "; to make them: python tools/make_scenes.py data/scenes --size 96"
@@ -278,13 +258,12 @@ class SceneDataset(BaseSegDataset):
         super().__init__(data_root=data_root, img_suffix=img_suffix, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """List the scenes with their difficulty."""
         index = Path(self.data_root) / INDEX_FILE
         if not index.exists():
             raise DataError(f"{index} does not exist{self.HINT}")
         difficulty = json.loads(index.read_text())["difficulty"]
-        data_list = super().load_data_list()
-        for data_info in data_list:
-            path = Path(data_info["img_path"])
-            data_info["difficulty"] = difficulty[f"{path.parent.name}/{path.stem}"]
-        return data_list
+        infos = super().load_data_list()
+        for info in infos:
+            path = Path(info["img_path"])
+            info["difficulty"] = difficulty[f"{path.parent.name}/{path.stem}"]
+        return infos

@@ -27,6 +27,7 @@ from .timm_dataset import TimmDataset
 
 _CHECKS_VERSION = 2  # raise it when the checks change, so that remembered data is read again
 _IGNORED, _NOT_ALLOWED = -1, -2  # stand for label values that are no class
+_CONTENT = "image or label"  # kind of problems with what a file holds
 _ONE_CHANNEL = (
     "a label holds one class index per pixel, as a grey or palette PNG; convert colour-coded ones"
 )
@@ -35,19 +36,12 @@ _TRAIN_IDS = "convert with the cityscapesscripts label ids -> trainIds (`*_label
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in a dataset that must be corrected.
+    """Something in a dataset that must be corrected."""
 
-    Attributes:
-        kind: Groups problems in a report, such as ``"images without label"``.
-        text: Names the file and what is wrong with it.
-        hint: How to correct it; may be empty.
-        corrupt: Whether a file cannot be decoded, so that ``skip_corrupt`` skips it.
-    """
-
-    kind: str
-    text: str
-    hint: str = ""
-    corrupt: bool = False
+    kind: str  # groups problems in a report, such as "images without label"
+    text: str  # the file, and what is wrong with it
+    hint: str = ""  # a way to correct it
+    corrupt: bool = False  # a file cannot be decoded, so that skip_corrupt skips it
 
 
 def by_kind(problems: Iterable[Problem]) -> dict[str, list[str]]:
@@ -70,40 +64,23 @@ def format_problems(problems: Iterable[Problem], most: int = 5) -> str:
 
 @dataclass
 class Survey:
-    """Problems of a dataset and statistics of its K classes.
+    """Problems of a dataset and statistics of its K classes."""
 
-    Attributes:
-        dataset: None if there was none to read.
-        name: Of the dataset in reports.
-        problems: What must be corrected.
-        remarks: What may be intended.
-        files: Paths of the image (and label) of each sample.
-        samples: Those without problems.
-        pixels: (K,) pixels of each class in all labels that could be decoded; None for labels of
-            whole images.
-        images: (K,) images in which the class occurs.
-        read: Number of labels that ``images`` was counted in.
-        ignored: Pixels that training ignores.
-        outside: Pixels whose value is not allowed.
-        blank: Labels of ignored pixels only.
-    """
-
-    dataset: BaseSegDataset | TimmDataset | None
+    dataset: BaseSegDataset | TimmDataset | None  # None if there was none to read
     name: str = "data"
-    problems: list[Problem] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    files: list[tuple[str, ...]] = field(default_factory=list)
-    samples: list[tuple[str, ...]] = field(default_factory=list)
-    pixels: np.ndarray | None = None
-    images: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
-    read: int = 0
-    ignored: int = 0
-    outside: int = 0
-    blank: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)  # must be corrected
+    remarks: list[str] = field(default_factory=list)  # may be intended
+    files: list[tuple[str, ...]] = field(default_factory=list)  # image (and label) of each sample
+    samples: list[tuple[str, ...]] = field(default_factory=list)  # files without problems
+    pixels: np.ndarray | None = None  # (K,) of each class; None for labels of whole images
+    images: np.ndarray = field(default_factory=lambda: np.zeros(0, int))  # (K,) with the class
+    read: int = 0  # number of labels that were counted
+    ignored: int = 0  # pixels that training ignores
+    outside: int = 0  # pixels whose value is not allowed
+    blank: list[str] = field(default_factory=list)  # labels of ignored pixels only
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes."""
         return () if self.dataset is None else tuple(self.dataset.metainfo.get("classes") or ())
 
     @property
@@ -114,18 +91,14 @@ class Survey:
 
     @property
     def hints(self) -> list[str]:
-        """How to correct the problems."""
+        """Ways to correct the problems."""
         return list(dict.fromkeys(problem.hint for problem in self.problems if problem.hint))
 
     def run(self, workers: int | None = None) -> "Survey":
-        """Collect all problems, statistics and remarks.
-
-        Args:
-            workers: Threads that decode; by default one per CPU.
-        """
+        """Collect problems, statistics and remarks; ``workers`` threads (one per CPU) decode."""
         try:
-            for check in (self.check_files(), self.check_contents(workers)):
-                self.problems.extend(check)
+            self.problems.extend(self.check_files())
+            self.problems.extend(self.check_contents(workers))
         except DataError as error:
             self.problems.append(Problem("data", str(error)))
         self.remarks += self._find_remarks()
@@ -144,33 +117,30 @@ class Survey:
             delay = 0 if sys.stderr.isatty() else 2
             bar = tqdm(results, f"checking {self.name}", len(self.files), delay=delay)
             for paths, (problems, counts) in zip(self.files, bar, strict=True):
-                self._count(counts)
-                yield from problems
                 if not problems:
                     self.samples.append(paths)
-                    if not counts:
+                    if not counts.keys() - {_IGNORED}:
                         self.blank.append(paths[-1])
+                self.read += bool(counts)
+                self.ignored += counts.pop(_IGNORED, 0)
+                self.outside += counts.pop(_NOT_ALLOWED, 0)
+                for index, count in counts.items():
+                    self.images[index] += 1
+                    if self.pixels is not None:
+                        self.pixels[index] += count
+                yield from problems
         finally:
             pool.shutdown(cancel_futures=True)  # if nobody wants more problems
-
-    def _count(self, counts: dict[int, int]) -> None:
-        self.read += bool(counts)
-        self.ignored += counts.pop(_IGNORED, 0)
-        self.outside += counts.pop(_NOT_ALLOWED, 0)
-        for index, count in counts.items():
-            self.images[index] += 1
-            if self.pixels is not None:
-                self.pixels[index] += count
 
 
 class ImageSurvey(Survey):
     """A survey of images with a label each."""
 
-    def check_files(self) -> Iterator[Problem]:
+    def check_files(self) -> list[Problem]:
         """List the files, which the dataset has checked."""
         self.images = np.zeros(len(self.classes), int)
         self.files = [(self.dataset.filename(i),) for i in range(len(self.dataset))]
-        yield from ()
+        return []
 
     def check_contents(self, workers: int | None = None) -> Iterator[Problem]:
         """Decode all images, those of a tar file, which is open once, in one thread."""
@@ -191,13 +161,7 @@ class ImageSurvey(Survey):
 
 
 class LabelMapSurvey(Survey):
-    """A survey of images with a label map each.
-
-    Args:
-        dataset: Images and label maps.
-        name: Of the dataset in reports.
-        num_classes: By default as many as the metainfo has classes.
-    """
+    """A survey of images with a label map each."""
 
     def __init__(self, dataset: BaseSegDataset, name: str, num_classes: int | None = None):
         super().__init__(dataset, name)
@@ -206,7 +170,7 @@ class LabelMapSurvey(Survey):
 
     @property
     def hints(self) -> list[str]:
-        """How to correct the problems, and labels where 0 means something else."""
+        """Ways to correct the problems, and labels where 0 means something else."""
         count, ignored = self.num_classes, self.dataset.ignore_index
         values, hints = self.values - {ignored} or {0}, super().hints
         if self.values and not self.dataset.reduce_zero_label and max(values) == count:
@@ -259,46 +223,51 @@ class LabelMapSurvey(Survey):
         self.meanings = _meanings(dataset, self.num_classes)
         self.pixels, self.images = np.zeros((2, self.num_classes), int)
         listed = dataset.load_data_list()
-        used = _used_infos(dataset) if listed else []
+        if listed and not dataset._fully_initialized:
+            dataset = copy.copy(dataset)
+            dataset.serialize_data = False  # mmengine fails to serialise an empty list
+            dataset.full_init()  # applies filter_cfg and indices
+        used = [dataset.get_data_info(i) for i in range(len(dataset))] if listed else []
         if not used:
             why = f" (of {len(listed)} images, indices or a filter leave none)" if listed else ""
             raise DataError(f"{name} is empty{why}; searched {searched(dataset)}")
-        exists = partial(fileio.exists, backend_args=dataset.backend_args)
-        for image, label in [(info["img_path"], info["seg_map_path"]) for info in used]:
-            missing = []
-            if not exists(image):
-                missing.append(Problem("images not found", image))
-            if not exists(label):
-                missing.append(Problem("images without label", image))
-            if not missing:
-                self.files.append((image, label))
-            yield from missing
+        kinds = "images not found", "images without label"
+        for paths in [(info["img_path"], info["seg_map_path"]) for info in used]:
+            exist = [fileio.exists(path, backend_args=dataset.backend_args) for path in paths]
+            if all(exist):
+                self.files.append(paths)
+            yield from (Problem(kinds[i], paths[0]) for i in (0, 1) if not exist[i])
         # A name list or indices choose some samples; other files may be there as well.
         if not _has_name_list(dataset) and dataset._indices is None:
+            folder, ending = dataset.data_prefix["seg_map_path"], dataset.seg_map_suffix
+            names = fileio.list_dir_or_file(
+                folder, False, suffix=ending, recursive=True, backend_args=dataset.backend_args
+            )
             expected = {info["seg_map_path"] for info in listed}
-            for label in sorted(_label_files(dataset) - expected):
+            for label in sorted({os.path.join(folder, name) for name in names} - expected):
                 yield Problem("labels without image", label)
 
     def _read(self, index: int) -> tuple[list[Problem], dict[int, int]]:
         """Return problems of a sample, and pixels of each class in its label."""
-        (image_path, label_path), arguments = self.files[index], self.dataset.backend_args
-        report = partial(Problem, "image or label")
-        problems, size = [], None
-        try:
-            size = read_image(image_path, arguments).shape[:2]
-        except DataError as error:
-            problems.append(_unreadable(error))
-        try:
-            label = read_label(label_path, arguments)
-        except DataError as error:
-            return [*problems, _unreadable(error)], {}
+        problems, arrays = [], []
+        for read, path in zip((read_image, read_label), self.files[index], strict=True):
+            try:
+                arrays.append(read(path, self.dataset.backend_args))
+            except DataError as error:
+                problems.append(_unreadable(error, _CONTENT))
+                arrays.append(None)
+        image, label = arrays
+        if label is None:
+            return problems, {}
+        report = partial(Problem, _CONTENT)
+        image_path, label_path = self.files[index]
         if label.ndim != 2:
             text = f"{label_path}: label of shape {label.shape}, not single-channel"
             return [*problems, report(text, _ONE_CHANNEL)], {}
-        if size not in (None, label.shape):
-            sizes = [f"{width}x{height}" for height, width in (label.shape, size)]
-            text = f"{label_path}: label is {sizes[0]} (width x height), its image {image_path} is "
-            problems.append(report(text + sizes[1]))
+        if image is not None and image.shape[:2] != label.shape:
+            (height, width), (image_height, image_width) = label.shape, image.shape[:2]
+            text = f"{label_path}: label is {width}x{height} (width x height), its image "
+            problems.append(report(f"{text}{image_path} is {image_width}x{image_height}"))
         if label.dtype.itemsize == 1:  # several times as fast as np.unique
             pixels = np.bincount(label.ravel())
             values = np.flatnonzero(pixels)
@@ -354,11 +323,7 @@ def searched(dataset: BaseSegDataset | TimmDataset) -> str:
 
 
 def require_folders(dataset: BaseSegDataset) -> None:
-    """Check that the folders of a dataset exist, without listing them.
-
-    Raises:
-        DataError: One does not exist.
-    """
+    """Raise DataError unless the folders of a dataset exist; list none."""
     folders = dataset.data_prefix.get("img_path"), dataset.data_prefix.get("seg_map_path")
     for path in filter(None, (dataset.ann_file, *folders)):
         if not fileio.exists(path, backend_args=dataset.backend_args):
@@ -373,31 +338,10 @@ def _has_name_list(dataset: BaseSegDataset) -> bool:
     return bool(dataset.ann_file) and not os.path.isdir(dataset.ann_file)
 
 
-def _used_infos(dataset: BaseSegDataset) -> list[dict]:
-    """List the samples that ``filter_cfg`` and ``indices`` leave."""
-    if not dataset._fully_initialized:
-        dataset = copy.copy(dataset)
-        dataset.serialize_data = False  # mmengine fails to serialise an empty list
-        dataset.full_init()
-    return [dataset.get_data_info(i) for i in range(len(dataset))]
-
-
-def _label_files(dataset: BaseSegDataset) -> set[str]:
-    folder = dataset.data_prefix["seg_map_path"]
-    names = fileio.list_dir_or_file(
-        folder,
-        list_dir=False,
-        suffix=dataset.seg_map_suffix,
-        recursive=True,
-        backend_args=dataset.backend_args,
-    )
-    return {os.path.join(folder, name) for name in names}
-
-
 def _meanings(dataset: BaseSegDataset, num_classes: int) -> np.ndarray:
     """Return (256,) class that mmseg's loader makes of each value in a label file."""
     with TemporaryDirectory() as folder:
-        path = str(Path(folder) / "values.png")
+        path = f"{folder}/values.png"
         cv2.imwrite(path, np.arange(256, dtype=np.uint8).reshape(16, 16))
         info = dict(seg_map_path=path, label_map=dataset.label_map, seg_fields=[])
         info["reduce_zero_label"] = dataset.reduce_zero_label
@@ -407,7 +351,7 @@ def _meanings(dataset: BaseSegDataset, num_classes: int) -> np.ndarray:
     return meanings
 
 
-def _unreadable(error: DataError, kind: str = "image or label") -> Problem:
+def _unreadable(error: DataError, kind: str) -> Problem:
     # not the exception itself, which would keep decoded arrays alive
     return Problem(kind, str(error), corrupt=isinstance(error, CorruptImageError))
 

@@ -13,11 +13,9 @@ from torchvision.transforms import PILToTensor
 
 from ..errors import DataError
 from ..registry import register
-from ..utils.checks import check, check_choice
+from ..utils.checks import check
 from ..utils.text import some
 from .images import reading
-
-_INTERPOLATION = ("bilinear", "bicubic", "nearest", "box", "hamming", "lanczos", "random")
 
 
 @register("DATASETS")
@@ -69,28 +67,19 @@ class TimmDataset(Dataset):
         if self.folder:
             self._check_layout()
         classes = _classes(self.source)
-        if num_classes is not None and classes and len(classes) != num_classes:
+        if classes and num_classes not in (None, len(classes)):
             raise DataError(
                 f"{data_root} ({split}) has {len(classes)} classes, but num_classes={num_classes}"
             )
         self.metainfo = dict(classes=classes)
-        if transform is None:
-            self.transform = PILToTensor()
-        else:
-            size, way = transform.get("input_size", 224), transform.get("interpolation", "bilinear")
-            fits = isinstance(size, (int, tuple, list))
-            check(fits, "transform input_size", size, "an integer, or several")
-            check_choice("transform interpolation", way, _INTERPOLATION)  # timm does not
-            self.transform = create_transform(normalize=False, **transform)
+        whole = transform is None
+        self.transform = PILToTensor() if whole else create_transform(normalize=False, **transform)
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, index: int) -> dict:
-        """Return one image, transformed.
-
-        Returns:
-            ``inputs`` (3, H, W) uint8 RGB, ``data_samples`` with ``gt_label``.
+        """Return ``inputs`` (3, H, W) uint8 RGB, transformed, and ``data_samples``.
 
         Raises:
             CorruptImageError: The image, which is named, cannot be decoded.
@@ -103,8 +92,7 @@ class TimmDataset(Dataset):
     def read(self, index: int) -> tuple[Image.Image, int]:
         """Return the stored RGB image and its label; raises as ``__getitem__``."""
         reader = getattr(self.source, "reader", None)
-        name = self.filename(index)
-        with reading(name):
+        with reading(self.filename(index)):
             if reader is None:  # a dataset of torchvision's
                 image, label = self.source[index]
                 return image.convert("RGB"), label

@@ -1,5 +1,6 @@
 """Comparison of written graphs, and of the host loop on them, with the model."""
 
+import copy
 from collections.abc import Callable, Sequence
 from math import inf
 
@@ -14,8 +15,7 @@ from .formats import constant_batch
 from .graphs import Graph
 from .host import Arrays, ThinkingHost
 
-TOLERANCE = 1e-3
-"""Largest absolute difference from PyTorch that passes."""
+TOLERANCE = 1e-3  # largest absolute difference from PyTorch that passes
 
 
 @torch.no_grad()
@@ -29,7 +29,7 @@ def check_graphs(
         graphs: The modules that they were written from, in the order in which they run.
         batches: Images (n, 3, H, W), some with other n (and sizes) than graphs were traced on.
     """
-    largest = 0.0
+    differences = []
     for images in batches:
         size = f"{' x '.join(map(str, images.shape[-2:]))} pixels"
         traced = images.shape[-2:] == batches[0].shape[-2:]
@@ -46,9 +46,9 @@ def check_graphs(
             for key, x in wanted.items():
                 if found[key].shape != tuple(x.shape):
                     raise ExportError(constant_batch(f"{name} ({key})", len(found[key])))
-                largest = max(largest, _difference(f"{name}: {key}", found[key], x.numpy(), hint))
+                differences.append(_difference(f"{name}: {key}", found[key], x.numpy(), hint))
             tensors |= wanted
-    return largest
+    return max(differences)
 
 
 def check_host(
@@ -61,27 +61,22 @@ def check_host(
 
     Args:
         host: On the written graphs.
-        model: The exported model.
         batches: Images (n, 3, H, W).
         stage: Exit stage of a single graph; None where there is a gate.
     """
-    gate = getattr(model, "backbone", model).gate if stage is None else FixedGate(stage)
-    own, largest = host.threshold, 0.0
+    # a copy, whose threshold changes
+    gate = copy.copy(model.backbone.gate) if stage is None else FixedGate(stage)
+    own = host.threshold
     thresholds = [own]
     if hasattr(gate, "threshold"):
         host.threshold = 0.0
         thresholds += [0.0, inf, float(np.median(host.think(batches[0].numpy())["entropy"][:, 0]))]
-    try:
-        for threshold in thresholds:
-            host.threshold = threshold
-            if hasattr(gate, "threshold"):
-                gate.threshold = threshold
-            largest = max(largest, *(_compare(host, model, gate, images) for images in batches))
-    finally:
-        host.threshold = own
-        if hasattr(gate, "threshold"):
-            gate.threshold = own
-    return largest
+    differences = []
+    for threshold in thresholds:
+        host.threshold = gate.threshold = threshold
+        differences += [_compare(host, model, gate, images) for images in batches]
+    host.threshold = own
+    return max(differences)
 
 
 @torch.no_grad()
@@ -89,8 +84,7 @@ def _compare(host: ThinkingHost, model: nn.Module, gate: Gate, images: Tensor) -
     thinks = model if hasattr(model, "think") else model.backbone  # mmseg's plain segmentor
     thought = thinks.think(images, gate)
     found = host.think(images.numpy())
-    exits = thought.exit_stage.numpy()
-    entropy = thought.entropy.numpy()
+    exits, entropy = thought.exit_stage.numpy(), thought.entropy.numpy()
     same = found["exit_stage"] == exits
     margin = np.abs(entropy - host.threshold).min(axis=1, initial=inf, where=~np.isnan(entropy))
     if (~same & (margin > TOLERANCE)).any():
@@ -98,13 +92,13 @@ def _compare(host: ThinkingHost, model: nn.Module, gate: Gate, images: Tensor) -
             f"at threshold {host.threshold} images exit after stages "
             f"{found['exit_stage'].tolist()}, in PyTorch after {exits.tolist()}"
         )
-    largest = 0.0
-    for name in ("logits", "seg_logits"):
-        x = getattr(thought, name)
-        if x is not None and name in found:
-            difference = _difference(f"host loop: {name}", found[name][same], x.numpy()[same])
-            largest = max(largest, difference)
-    return largest
+    wanted = {"logits": thought.logits, "seg_logits": thought.seg_logits}
+    differences = [
+        _difference(f"host loop: {name}", found[name][same], x.numpy()[same])
+        for name, x in wanted.items()
+        if x is not None and name in found
+    ]
+    return max(differences, default=0.0)
 
 
 def _difference(name: str, found: np.ndarray, wanted: np.ndarray, hint: str = "") -> float:

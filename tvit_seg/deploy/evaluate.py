@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.structures import BaseDataElement
 from mmseg.evaluation import IoUMetric
 from mmseg.models import EncoderDecoder
 from mmseg.registry import DATASETS
@@ -37,7 +38,7 @@ def load_images(cfg: Config, folder: Path | None, count: int) -> list[np.ndarray
 
 
 def validation_set(cfg: Config, count: int | None = None) -> Iterator[tuple[np.ndarray, dict]]:
-    """Iterate over the validation set: (H, W, 3) uint8 BGR as stored, and the dataset's item."""
+    """Yield images (H, W, 3) uint8 BGR as stored, and the dataset's items of them."""
     init_default_scope(cfg.get("default_scope", "mmseg"))
     try:
         if not cfg.get("val_dataloader"):
@@ -70,44 +71,38 @@ def evaluate(
 
     Args:
         model: In evaluation mode, for ``PyTorch``; it gets images from the config's pipeline.
-        cfg: Its config.
-        hosts: Exports of it, by name; they get images as stored.
+        hosts: Exports of it; they get images as stored.
         count: Number of images; None for all.
         stage: Exit stage of single graphs, and then of the model; None where there is a gate.
     """
-    score = _areas if isinstance(model, EncoderDecoder) else _hits
-    scores = {name: [] for name in ("PyTorch", *hosts)}
+    segments = isinstance(model, EncoderDecoder)
+    evaluators = cfg.get("val_evaluator") or ()
+    evaluators = [evaluators] if isinstance(evaluators, dict) else evaluators
+    ignore = [m.get("ignore_index", 255) for m in evaluators if "IoUMetric" in str(m.get("type"))]
+
+    def score(labels: Tensor, sample: BaseDataElement) -> Tensor:
+        """Return (2, K) intersections and unions in pixels, or (2, 1) right and all labels."""
+        if not segments:
+            return torch.tensor([[labels.item() == sample.gt_label.item()], [1]])
+        truth, count = sample.gt_sem_seg.data[0].long(), model.decode_head.num_classes
+        areas = IoUMetric.intersect_and_union(labels.long(), truth, count, [*ignore, 255][0])
+        return torch.stack(areas[:2])
+
+    scores = dict.fromkeys(("PyTorch", *hosts), 0)
     gate = model.backbone.gate
     if stage is not None:
         model.backbone.gate = FixedGate(stage)
     try:
         for image, item in tqdm(validation_set(cfg, count), desc="evaluation", mininterval=2):
             sample = model.test_step({name: [value] for name, value in item.items()})[0]
-            predicted = sample.pred_sem_seg.data[0] if score is _areas else sample.pred_label
-            labels = {"PyTorch": predicted.numpy()}
-            labels |= {name: host([image])[0].labels for name, host in hosts.items()}
+            labels = {"PyTorch": sample.pred_sem_seg.data[0] if segments else sample.pred_label}
+            for name, host in hosts.items():
+                labels[name] = torch.from_numpy(np.asarray(host([image])[0].labels))
             for name, found in labels.items():
-                scores[name].append(score(torch.from_numpy(np.asarray(found)), item, model, cfg))
+                scores[name] += score(found, item["data_samples"]).double()
     finally:
         model.backbone.gate = gate
-    parts = {name: torch.stack(found).sum(0) for name, found in scores.items()}
-    return {name: 100 * (part / whole).nanmean().item() for name, (part, whole) in parts.items()}
-
-
-def _areas(labels: Tensor, item: dict, model: EncoderDecoder, cfg: Config) -> Tensor:
-    """(2, K) pixels in the intersection and the union of prediction and truth."""
-    evaluators = cfg.val_evaluator if isinstance(cfg.val_evaluator, list) else [cfg.val_evaluator]
-    ignore = [m.get("ignore_index", 255) for m in evaluators if "IoUMetric" in str(m.get("type"))]
-    truth = item["data_samples"].gt_sem_seg.data[0].long()
-    areas = IoUMetric.intersect_and_union(
-        labels.long(), truth, model.decode_head.num_classes, ignore[0] if ignore else 255
-    )
-    return torch.stack(areas[:2]).double()
-
-
-def _hits(label: Tensor, item: dict, *_: object) -> Tensor:
-    """(2, 1) number of right predictions, and of all."""
-    return torch.tensor([[float(label.item() == item["data_samples"].gt_label.item())], [1.0]])
+    return {name: 100 * (part / whole).nanmean().item() for name, (part, whole) in scores.items()}
 
 
 def time_host(
@@ -123,32 +118,25 @@ def time_host(
 
     Args:
         folder: From :func:`~tvit_seg.deploy.export`, with a gate that has a threshold.
-        model: The exported model, which is timed as well.
-        images: (H, W, 3) uint8 BGR, repeated if there are too few.
-        batch: Number of images.
+        images: (H, W, 3) uint8 BGR, repeated if there are fewer than ``batch``.
         rounds: Rounds that count, after ``warmup`` others.
-        threads: For onnxruntime and PyTorch; None for their own choice.
-        warmup: Rounds that do not count.
+        threads: Of onnxruntime and PyTorch; None for their own choice.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     host = FORMATS[json.loads(Path(folder, "manifest.json").read_text())["format"]](folder, threads)
     if len(host.stages) < 2 or "threshold" not in host.manifest["gate"]:
-        raise ExportError(
-            "a benchmark compares thresholds: it needs graphs of two stages or more, and a gate "
-            "with a threshold"
-        )
+        raise ExportError("a benchmark needs graphs of two stages, and a gate with a threshold")
     inputs = prepare_windows(host.manifest, images)
     inputs = [x for x in inputs if x.shape == inputs[0].shape]
     inputs = np.stack(list(islice(cycle(inputs), batch)))
-    host.threshold = 0.0
-    middle = float(np.median(host.think(inputs)["entropy"][:, 0]))
-    thresholds = {"all stop": inf, "half stop": middle, "all think": 0.0}
 
     def run_host(threshold: float) -> dict[str, np.ndarray]:
         host.threshold = threshold
         return host.think(inputs)
 
+    middle = float(np.median(run_host(0.0)["entropy"][:, 0]))
+    thresholds = {"all stop": inf, "half stop": middle, "all think": 0.0}
     thinks = model if hasattr(model, "think") else model.backbone
     run_model = torch.no_grad()(partial(thinks.think, torch.from_numpy(inputs), FixedGate(-1)))
     contestants = {name: partial(run_host, threshold) for name, threshold in thresholds.items()}

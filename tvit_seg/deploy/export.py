@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import ExportError
 from ..models.backbones import ThinkingBackbone
-from ..utils.checks import check, check_choice
+from ..utils.checks import check_choice, check_number
 from .check import check_graphs, check_host
 from .formats import FORMATS, WRITERS, require_onnx, trace
 from .graphs import Graph, build_graphs, check_gate, narrow, run_chain
@@ -34,8 +34,6 @@ def export(
 
     Args:
         model: A thinking segmentor or classifier, in evaluation mode, on the CPU.
-        cfg: Its config.
-        folder: The folder to write.
         images: At least one real image (H, W, 3) uint8 BGR to check with.
         size: (H, W) in pixels that the graphs are for; None for the window of sliding inference,
             else for the size of the first image after the test pipeline.
@@ -44,7 +42,6 @@ def export(
         format: ``onnx`` or ``pt2`` (``torch.export``).
 
     Raises:
-        ConfigError: If an argument is out of range.
         ExportError: If something cannot be exported, or a written graph is not the model.
     """
     backbone = _require_exportable(model)
@@ -52,11 +49,14 @@ def export(
     if stage is None:
         check_gate(backbone.gate)
     else:
-        last = backbone.num_stages - 1
-        check(0 <= stage <= last, "stage", stage, f"in [0, {last}]")
+        check_number("stage", stage, maximum=backbone.num_stages - 1)
     if format == "onnx":
         require_onnx()
-    manifest = describe(model, cfg, _size_divisor(backbone) if any_size else 1)
+    try:
+        divisor = backbone.size_divisor() if any_size else 1
+    except ValueError as error:
+        raise ExportError(f"graphs for any size are not possible: {error}; name one") from error
+    manifest = describe(model, cfg, divisor)
     if size is None and manifest["slide"]:
         size = manifest["slide"]["crop_size"]
     elif size is None:
@@ -99,33 +99,19 @@ def export(
 
 def prepare_windows(manifest: dict, images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Inputs (3, H, W) that the host runs graphs on: prepared images, or the windows over them."""
-    found = []
-    for image in images:
-        prepared = prepare(image, manifest["preprocessing"])
-        found += [prepared[area] for area in windows(prepared.shape[-2:], manifest["slide"])]
-    return found
+    prepared = [prepare(image, manifest["preprocessing"]) for image in images]
+    return [x[area] for x in prepared for area in windows(x.shape[-2:], manifest["slide"])]
 
 
 def _require_exportable(model: nn.Module) -> ThinkingBackbone:
     backbone, kind = getattr(model, "backbone", None), type(model).__name__
-    problem = None
     if not isinstance(backbone, ThinkingBackbone):
-        problem = f"{kind} has no thinking backbone to export"
-    elif (channels := backbone.patch_embed.proj.in_channels) != 3:
-        problem = f"the host reads colour images, the model {channels} channels"
-    elif isinstance(getattr(model, "decode_head", None), nn.ModuleList):
-        problem = f"{kind} has a cascade of decode heads, which cannot be exported: one head can, "
-        problem += "in an EncoderDecoder or ThinkingEncoderDecoder"
-    if problem:
-        raise ExportError(problem)
+        raise ExportError(f"{kind} has no thinking backbone to export")
+    if (channels := backbone.patch_embed.proj.in_channels) != 3:
+        raise ExportError(f"the host reads colour images, the model {channels} channels")
+    if isinstance(getattr(model, "decode_head", None), nn.ModuleList):
+        raise ExportError(f"{kind} has a cascade of decode heads, only one head can be exported")
     return backbone
-
-
-def _size_divisor(backbone: ThinkingBackbone) -> int:
-    try:
-        return backbone.size_divisor()
-    except ValueError as error:
-        raise ExportError(f"graphs for any size are not possible: {error}; name one") from error
 
 
 def _batches(manifest: dict, images: Sequence[np.ndarray], size: Sequence[int]) -> list[Tensor]:
@@ -146,11 +132,8 @@ def _batches(manifest: dict, images: Sequence[np.ndarray], size: Sequence[int]) 
             first.append(first[0][flipped])
     batches = []
     for same in by_size.values():
-        stacked = torch.from_numpy(np.stack(same))
-        while len(stacked):
-            count = (3, 1, 4)[len(batches) % 3]
-            batches.append(stacked[:count])
-            stacked = stacked[count:]
+        x = torch.from_numpy(np.stack(same))
+        batches += [part for part in (x[:3], x[3:4], *x[4:].split(4)) if len(part)]
     if manifest["size"] is None:
         half = [max(2 * manifest["size_divisor"], n // 2) for n in batches[0].shape[-2:]]
         height, width = (n - n % manifest["size_divisor"] for n in half)
@@ -162,14 +145,15 @@ def _write_graphs(
     graphs: dict[str, Graph], batches: list[Tensor], manifest: dict, folder: Path
 ) -> None:
     """Trace and write every graph; for any size, axes that the last batch differs in stay open."""
-    example, other = (run_chain(graphs, images[:2]) for images in (batches[0], batches[-1]))
+    example = run_chain(graphs, batches[0][:2])
+    other = run_chain(graphs, batches[-1][:2]) if manifest["size"] is None else None
     for name, graph in graphs.items():
         inputs = {key: example[key] for key in graph.inputs}
         cut = narrow(graph, inputs)
-        smaller = other if manifest["size"] is None else None
-        program = trace(name, cut, inputs, smaller, manifest["size_divisor"])
+        program = trace(name, cut, inputs, other, manifest["size_divisor"])
         path = folder / f"{name}.{manifest['format']}"
-        WRITERS[manifest["format"]](program, inputs, list(cut(inputs)), path)
+        names = dict(input_names=list(inputs), output_names=list(cut(inputs)))
+        WRITERS[manifest["format"]](program, path, **names)
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ import inspect
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,8 +42,7 @@ class Pt2Host(ThinkingHost):
         return run
 
 
-FORMATS = {"onnx": ThinkingHost, "pt2": Pt2Host}
-"""Formats, and the hosts that run them."""
+FORMATS = {"onnx": ThinkingHost, "pt2": Pt2Host}  # the hosts that run them
 
 
 def trace(
@@ -52,7 +51,7 @@ def trace(
     """Trace a graph for any number of images.
 
     Args:
-        name: Of the graph, for messages.
+        name: For messages.
         graph: In evaluation mode.
         example: Inputs for at least two images: exporters take one for a constant.
         other: Inputs of another size, if the graph is for any; axes that differ stay open.
@@ -60,18 +59,16 @@ def trace(
     """
     batch = Dim("batch", max=_MAX_BATCH)  # torch 2.6 excludes a bound that it chooses itself
     shapes = {key: {0: batch} for key in graph.inputs}
-    for key in graph.inputs if other is not None else ():
-        if key == "images":
-            shapes[key] |= {2: divisor * Dim("rows"), 3: divisor * Dim("columns")}
-            continue
+    for key, open_axes in shapes.items() if other is not None else ():
         pairs = zip(example[key].shape, other[key].shape, strict=True)
-        shapes[key] |= {axis: Dim.AUTO for axis, (a, b) in enumerate(pairs) if axis and a != b}
+        open_axes |= {axis: Dim.AUTO for axis, (a, b) in enumerate(pairs) if axis and a != b}
+        if key == "images":
+            open_axes |= {2: divisor * Dim("rows"), 3: divisor * Dim("columns")}
     inputs = {key: example[key] for key in graph.inputs}
+    dynamic = {"tensors": shapes}
     try:
         with torch.no_grad(), _quiet():
-            return torch.export.export(
-                graph, (inputs,), dynamic_shapes={"tensors": shapes}, strict=False
-            )
+            return torch.export.export(graph, (inputs,), dynamic_shapes=dynamic, strict=False)
     except ExportError:
         raise
     except Exception as error:  # the exporter has a class for each cause, none of them public
@@ -88,36 +85,30 @@ def trace(
 def constant_batch(name: str, count: int) -> str:
     """Message for a graph that accepts no other number of images than its example had."""
     return (
-        f"{name} accepts batches of {count} images only. A layer uses the number of images as a "
-        "Python number, such as len(x), int(x.shape[0]) or a comparison with it: use x.shape[0] "
-        "itself, or -1 in a reshape"
+        f"{name} accepts batches of {count} images only: a layer uses the number of images as a "
+        "Python number, such as len(x); use x.shape[0] itself, or -1 in a reshape"
     )
 
 
 def require_onnx() -> None:
     """Raise ExportError if a package is missing or torch is too old."""
-    needed = ("onnx", "onnxscript", "onnxruntime")
-    reasons = unfit(ONNX)
-    if missing := [name for name in needed if find_spec(name) is None]:
-        reasons = [f"{', '.join(missing)} missing (pip install '.[deploy]')"]
+    missing = [x for x in ("onnx", "onnxscript", "onnxruntime") if find_spec(x) is None]
+    reasons = (
+        [f"{', '.join(missing)} missing (pip install '.[deploy]')"] if missing else unfit(ONNX)
+    )
     if reasons:
         raise ExportError(f"ONNX: {reasons[0]}. torch.export works without (--format pt2)")
 
 
-def write_pt2(
-    program: ExportedProgram, inputs: Tensors, outputs: Sequence[str], path: Path
-) -> None:
+def write_pt2(program: ExportedProgram, path: Path, **names: list[str]) -> None:
     """Write a program for ``torch.export.load(path).module(check_guards=False)``."""
     torch.export.save(program, path)
 
 
-def write_onnx(
-    program: ExportedProgram, inputs: Tensors, outputs: Sequence[str], path: Path
-) -> None:
-    """Write a program as one ONNX file, weights included, with names for its tensors."""
+def write_onnx(program: ExportedProgram, path: Path, **names: list[str]) -> None:
+    """Write a program as one ONNX file; ``names`` are ``input_names`` and ``output_names``."""
     try:
         with _quiet():
-            names = dict(input_names=list(inputs), output_names=list(outputs))
             written = torch.onnx.export(program, **names, dynamo=True, verbose=False)
     except Exception as error:  # the exporter wraps any error in classes of its own
         reason = first_line(error.__cause__ or error)
@@ -131,12 +122,11 @@ def _name_axes(path: Path) -> None:
     import onnx
 
     model = onnx.load(path)
-    images = [node for node in model.graph.input if node.name == "images"]
-    first = (images or list(model.graph.input))[0].type.tensor_type.shape.dim
-    names = {first[0].dim_param: "batch"}
-    if images:
-        names |= {first[2].dim_param: "height", first[3].dim_param: "width"}
-    names.pop("", None)
+    names = {}
+    for value in model.graph.input:
+        dims = [dim.dim_param for dim in value.type.tensor_type.shape.dim]
+        axes = ("batch", "", "height", "width") if value.name == "images" else ("batch",)
+        names |= {dim: name for dim, name in zip(dims, axes, strict=False) if dim}
     # shapes in between are those before the optimiser; readers infer their own
     del model.graph.value_info[:]
     for value in (*model.graph.input, *model.graph.output):
@@ -150,10 +140,7 @@ WRITERS = {"onnx": write_onnx, "pt2": write_pt2}
 
 
 def quantize(folder: str | Path, target: str | Path) -> None:
-    """Write a folder of ONNX graphs anew, with matrix products in int8.
-
-    Weights are quantised by channel, activations at run time.
-    """
+    """Write a folder of ONNX graphs anew, with matrix products in int8, weights by channel."""
     folder, target = Path(folder), Path(target)
     manifest = json.loads((folder / "manifest.json").read_text())
     if manifest["format"] != "onnx":

@@ -61,7 +61,6 @@ class StageGraph(Graph):
         self.stage, self.width, self.last = stage, width, last
 
     def forward(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Run the stage on ``images`` (n, 3, H, W), or ``embedding`` (n, ..., D) and tokens."""
         found = {}
         if self.stage == 0:
             found["embedding"] = self.backbone.embed(tensors["images"], self.last)
@@ -96,7 +95,6 @@ class DecodeGraph(Graph):
         self.padded_size = model.backbone.padded_size if pads else tuple
 
     def forward(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Decode ``features_0`` (n, C, h, w) and so on."""
         features = _features(tensors)
         height, width = self.size_of(tensors)
         padded = tuple(self.padded_size((height, width)))
@@ -106,14 +104,8 @@ class DecodeGraph(Graph):
         logits = self.decode_head.predict(maps, metas, self.test_cfg)
         found = {"seg_logits": logits[..., :height, :width]}
         if self.gate is not None:
-            output = StageOutput(
-                stage=0,
-                num_stages=self.num_stages,
-                tokens=features[0],
-                features=features,
-                logits=None,
-                seg_logits=logits,
-            )
+            known = dict(tokens=features[0], features=features, logits=None, seg_logits=logits)
+            output = StageOutput(stage=0, num_stages=self.num_stages, **known)
             found["entropy"] = measure_entropy(self.gate, output)
         return found
 
@@ -131,7 +123,6 @@ class FixedStageGraph(Graph):
         self.decode = decode
 
     def forward(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Run ``images`` (n, 3, H, W)."""
         for stage in self.stages:
             tensors = tensors | stage(tensors)
         found = {"logits": tensors["logits"]} if "logits" in tensors else {}
@@ -149,16 +140,13 @@ def _features(tensors: dict[str, Tensor]) -> tuple[Tensor, ...]:
 def build_graphs(
     model: nn.Module, images: Tensor, stage: int | None = None, any_size: bool = False
 ) -> dict[str, Graph]:
-    """Cut a model into graphs.
+    """Cut a model into graphs: ``stage0`` and so on, with a decode head ``decode``, or ``model``.
 
     Args:
         model: A thinking segmentor, classifier or backbone.
         images: (n, 3, H, W) of the size that the graphs are for.
-        stage: Index of a stage where all images stop, for a single graph.
+        stage: Index of a stage where all images stop, for the single graph ``model``.
         any_size: Whether the graphs accept other sizes than that of ``images``.
-
-    Returns:
-        Graphs by name: ``stage0`` and so on, with a decode head ``decode``, or just ``model``.
 
     Raises:
         ExportError: If maps come with class tokens.
@@ -166,12 +154,11 @@ def build_graphs(
     backbone = getattr(model, "backbone", model)
     size = None if any_size else images.shape[-2:]
     gates = [None, None]  # one that reads a stage's output, one that reads pixels
-    if stage is None:
-        gates[backbone.gate.needs_decode_head] = backbone.gate
     last = stage
     if stage is None:
+        gates[backbone.gate.needs_decode_head] = backbone.gate
         fixed = isinstance(backbone.gate, FixedGate)
-        last = backbone.gate.stage % backbone.num_stages if fixed else backbone.num_stages - 1
+        last = (backbone.gate.stage if fixed else -1) % backbone.num_stages
     embeddings = [backbone.embed(images[:1], i) for i in range(last + 1)]
     widths = [x.shape[-1] for x in embeddings]
     stages = [StageGraph(backbone, i, d, last, gates[0], size) for i, d in enumerate(widths)]
@@ -192,7 +179,7 @@ def build_graphs(
 
 @torch.no_grad()
 def run_chain(graphs: dict[str, Graph], images: Tensor) -> dict[str, Tensor]:
-    """Run graphs one after the other, and return all tensors by name, inputs included."""
+    """Run graphs one after the other; return all tensors by name."""
     tensors = {"images": images}
     for graph in graphs.values():
         tensors |= graph({key: tensors[key] for key in graph.inputs})
@@ -227,30 +214,18 @@ def check_gate(gate: Gate) -> None:
     threshold = isinstance(gate, ThresholdGate) and type(gate).stop is ThresholdGate.stop
     if type(gate) is not FixedGate and not threshold:
         raise ExportError(
-            f"{type(gate).__name__} decides in Python and cannot be exported. EntropyGate, "
-            "PixelEntropyGate and FixedGate can, and so can a ThresholdGate of your own that "
-            "overrides entropy() alone; or export a single stage (--stage), which needs no gate"
+            f"{type(gate).__name__} decides in Python and cannot be exported. FixedGate can, and "
+            "a ThresholdGate that overrides entropy() alone; a single stage (--stage) needs no gate"
         )
 
 
 def measure_entropy(gate: Gate, output: StageOutput) -> Tensor:
     """Measure (n,) entropies; raise ExportError if that takes more than tensors of the graph."""
-    name = type(gate).__name__
     try:
-        entropy = gate.entropy(output)
-    except (AttributeError, TypeError) as error:  # it got None
-        raise ExportError(
-            f"{name} cannot be exported: it reads something that is not in the graph ({error})"
-        ) from error
+        return gate.entropy(output)
     except Exception as error:  # tracing has a class for each cause, none of them public
         raise ExportError(
-            f"{name} cannot be exported: its entropy() computes in Python (if, float(), .item(), "
-            ".numpy()), which a graph cannot hold: use tensor operations, or export a single stage "
-            f"(--stage) ({first_line(error)})"
+            f"{type(gate).__name__} cannot be exported: its entropy() reads something that is not "
+            "in the graph, or computes in Python (if, float(), .item(), .numpy()): use tensor "
+            f"operations, or export a single stage (--stage) ({first_line(error)})"
         ) from error
-    if entropy.ndim != 1:
-        raise ExportError(
-            f"{name} cannot be exported: entropy() must return one number for each image, got the "
-            f"shape {tuple(entropy.shape)}"
-        )
-    return entropy

@@ -94,10 +94,10 @@ class ThinkingHost:
                 if self.decode and "seg_logits" not in stopped:
                     stopped = stopped | self.decode(stopped)
                 found["exit_stage"][active[stop]] = self.manifest["exit_stages"][stage]
+                if "seg_logits" in stopped:
+                    stopped["seg_logits"] = stopped["seg_logits"][..., :height, :width]
                 for name in {"seg_logits", "logits"} & stopped.keys():
                     part = stopped[name]
-                    if name == "seg_logits":
-                        part = part[..., :height, :width]
                     whole = found.setdefault(name, np.empty((count, *part.shape[1:]), part.dtype))
                     whole[active[stop]] = part
             if stop.all():
@@ -109,15 +109,15 @@ class ThinkingHost:
 
     def pad(self, images: np.ndarray) -> np.ndarray:
         """Pad images (B, 3, H, W) with zeros to a size that the graphs accept, or raise."""
-        size, divisor = self.manifest["size"], self.manifest["size_divisor"]
-        if size is not None:
-            if list(images.shape[-2:]) != size:
-                raise ValueError(
-                    f"an image or window of {images.shape[-2:]} pixels, but the graphs are for "
-                    f"{size}: resize it, or export for any size"
-                )
-            return images
-        return complete(images, divisor)
+        size = self.manifest["size"]
+        if size is None:
+            return complete(images, self.manifest["size_divisor"])
+        if list(images.shape[-2:]) != size:
+            raise ValueError(
+                f"an image or window of {images.shape[-2:]} pixels, but the graphs are for {size}: "
+                "resize it, or export for any size"
+            )
+        return images
 
     def __call__(self, images: Sequence[np.ndarray], batch_size: int | None = None) -> list[Result]:
         """Segment, or classify, images of any sizes.
@@ -230,9 +230,7 @@ def resize(x: np.ndarray, size: Sequence[int], align_corners: bool = False) -> n
             continue
         at = np.linspace(0, length - 1, count, dtype=np.float32)
         if not align_corners:
-            at = np.clip(
-                (np.arange(count, dtype=np.float32) + 0.5) * (length / count) - 0.5, 0, None
-            )
+            at = np.maximum((np.arange(count, dtype=np.float32) + 0.5) * (length / count) - 0.5, 0)
         low = np.minimum(at.astype(np.int64), length - 1)
         share = (at - low).astype(np.float32)
         share = share[:, None] if axis == -2 else share

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import mmseg.registry
@@ -16,8 +16,8 @@ from ..errors import ExportError
 from ..models.gates import Gate
 
 _LOADING = ("LoadImageFromFile", "LoadAnnotations", "PackSegInputs")
+# arguments of pipeline steps with the one value that the host implements
 _KNOWN = dict(interpolation="bilinear", color_type="color")
-"""Arguments of pipeline steps with the one value that the host implements."""
 
 
 def describe(model: nn.Module, cfg: Config, divisor: int = 1) -> dict:
@@ -30,7 +30,10 @@ def describe(model: nn.Module, cfg: Config, divisor: int = 1) -> dict:
     if segments and model.test_cfg.get("mode", "whole") == "slide":
         slide = {name: list(model.test_cfg[name]) for name in ("crop_size", "stride")}
     head = model.decode_head if segments else None
-    meta = _dataset_meta(cfg)
+    init_default_scope(cfg.get("default_scope", "mmseg"))
+    dataset = cfg.test_dataloader.dataset
+    meta = getattr(mmseg.registry.DATASETS.get(dataset.type), "METAINFO", {})
+    meta = {**meta, **dataset.get("metainfo", {})}
     return {
         "tvit_seg": __version__,
         "model": type(model).__name__,
@@ -89,11 +92,9 @@ def _normalisation(model: nn.Module, segments: bool) -> dict:
             f"data_preprocessor test_cfg={dict(pre.test_cfg)} pads images for testing, which the "
             "host does not: remove it (thinking backbones pad by themselves)"
         )
-    mean, std = (getattr(pre, name, None) for name in ("mean", "std"))
-    if mean is None or std is None:
-        mean, std = [0.0] * 3, [1.0] * 3
-    else:
-        mean, std = mean.flatten().tolist(), std.flatten().tolist()
+    mean, std = [0.0] * 3, [1.0] * 3
+    if getattr(pre, "mean", None) is not None:
+        mean, std = pre.mean.flatten().tolist(), pre.std.flatten().tolist()
     # mmseg loads BGR, which its preprocessor may convert; timm, for classifiers, loads RGB
     names = ("_channel_conversion", "channel_conversion")  # OneDL's, OpenMMLab's
     rgb = next((getattr(pre, name) for name in names if hasattr(pre, name)), not segments)
@@ -123,11 +124,3 @@ def _warn_of(step: str) -> None:
         "with a scale: do the same to images beforehand",
         stacklevel=4,
     )
-
-
-def _dataset_meta(cfg: Config) -> Mapping:
-    """Classes and palette from the dataset's config, else from its class."""
-    init_default_scope(cfg.get("default_scope", "mmseg"))
-    dataset = cfg.test_dataloader.dataset
-    kind = mmseg.registry.DATASETS.get(dataset.type)
-    return {**getattr(kind, "METAINFO", {}), **dataset.get("metainfo", {})}
