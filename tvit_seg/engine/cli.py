@@ -1,4 +1,4 @@
-"""What the tools share: command line, config, runner, errors in one line."""
+"""Command line, config, runner and one-line errors of the tools."""
 
 import argparse
 import os

@@ -22,7 +22,7 @@ TIMM_MODELS = ("deit_tiny_patch16_224", "deit_small_patch16_224")  # as wide as 
 
 @dataclass(frozen=True)
 class Setting:
-    """What all contestants share.
+    """Settings that all contestants share.
 
     Attributes:
         device: Where to run.
