@@ -27,27 +27,37 @@ PLOTS = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", nargs="?", help="config file; its train, val and test data")
+    parser.add_argument(
+        "config", nargs="?", help="config file, to check its train, val and test data"
+    )
     parser.add_argument(
         "--images",
         metavar="DIR",
         help="without a config: folder of images, or of class folders",
     )
-    parser.add_argument("--labels", metavar="DIR", help="folder of label maps, named as the images")
     parser.add_argument(
-        "--classes", nargs="+", metavar="NAME", help="their names in order, or how many there are"
+        "--labels", metavar="DIR", help="folder of label maps, named like the images"
     )
-    parser.add_argument("--img-suffix", help="end of image names (the most frequent)")
-    parser.add_argument("--seg-map-suffix", help="end of label names (the most frequent)")
-    parser.add_argument("--ignore-index", type=int, default=255, help="of ignored pixels (255)")
     parser.add_argument(
-        "--reduce-zero-label", action="store_true", help="0 is ignored, others count one less"
+        "--classes", nargs="+", metavar="NAME", help="class names in order, or their number"
+    )
+    parser.add_argument("--img-suffix", help="suffix of image names (the most frequent)")
+    parser.add_argument("--seg-map-suffix", help="suffix of label names (the most frequent)")
+    parser.add_argument(
+        "--ignore-index", type=int, default=255, help="label of ignored pixels (255)"
+    )
+    parser.add_argument(
+        "--reduce-zero-label",
+        action="store_true",
+        help="label 0 is ignored, others are lowered by one",
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw histogram and samples")
-    parser.add_argument("--samples", type=int, default=4, help="drawn of each part (4)")
-    parser.add_argument("--show", type=int, default=10, help="files listed of each kind (10)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings there")
-    parser.add_argument("--workers", type=int, help="threads that read (one per CPU)")
+    parser.add_argument("--samples", type=int, default=4, help="plotted per dataset (4)")
+    parser.add_argument(
+        "--show", type=int, default=10, help="files listed per kind of problem (10)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings as JSON")
+    parser.add_argument("--workers", type=int, help="threads for reading (one per CPU)")
     parser.add_argument(
         "--cfg-options", nargs="+", action=ConfigOptions, default={}, metavar="KEY=VALUE"
     )
@@ -110,7 +120,7 @@ def most_frequent_ending(folder: str) -> str:
 
 
 def describe(found: Survey, show: int) -> str:
-    """The report on one part."""
+    """Report on one dataset."""
     lines = [f"\n{found.name}: {len(found.samples)} samples are fine"]
     if found.read:
         lines.append(str(table(found)))
@@ -166,9 +176,9 @@ def main(argv: list[str] | None = None) -> None:
     if args.plot is not None:
         if any(part.samples for part in found):
             plot_surveys(found, args.plot, args.samples)
-            print(f"drawn into {args.plot}")
+            print(f"plot written to {args.plot}")
         else:
-            print("nothing is drawn: no sample is fine")
+            print("no plot: no sample is free of problems")
     problems = sum(len(part.problems) for part in found)
     print(f"\n{problems} problems" if problems else "\nnothing is wrong")
     if problems:

@@ -1,4 +1,4 @@
-"""Segments pictures or a video and draws the stage that each of them, or each window, needed."""
+"""Segments images or a video and draws the exit stage of each image or window."""
 
 import argparse
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import numpy as np
 from prettytable import PrettyTable
 from tqdm import tqdm
 
-import tvit_seg  # noqa: F401, first of all: it says what is missing
+import tvit_seg  # noqa: F401, first, since it reports missing packages
 from tvit_seg import ThinkingEncoderDecoder
 from tvit_seg.datasets.images import find_pictures, read_image
 from tvit_seg.engine.cli import ConfigOptions, check_device, friendly_errors, read_config
@@ -30,16 +30,18 @@ VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("input", type=Path, help="picture, folder of pictures, or video")
+    parser.add_argument("input", type=Path, help="image, folder of images, or video")
     parser.add_argument("config", nargs="?", help="config file (the quickstart's)")
     parser.add_argument("checkpoint", nargs="?", help="checkpoint file (the quickstart's)")
     parser.add_argument(
         "--out-dir", type=Path, default=Path("work_dirs/demo_out"), metavar="DIR",
-        help="folder for what is drawn (work_dirs/demo_out)",
+        help="output folder (work_dirs/demo_out)",
     )  # fmt: skip
-    parser.add_argument("--threshold", type=float, help="of the gate, in nats (the config's)")
+    parser.add_argument("--threshold", type=float, help="gate threshold in nats (the config's)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
-    parser.add_argument("--opacity", type=float, default=0.6, help="of the classes (0.6)")
+    parser.add_argument(
+        "--opacity", type=float, default=0.6, help="opacity of the class colours (0.6)"
+    )
     parser.add_argument(
         "--cfg-options", nargs="+", action=ConfigOptions, default={}, metavar="KEY=VALUE"
     )
@@ -137,7 +139,7 @@ def main(argv: list[str] | None = None) -> None:
             root = args.input if args.input.is_dir() else args.input.parent
             draw_pictures(paths, root, args.out_dir, sketcher.draw)
     print(sketcher.summary())
-    print(f"drawn into {args.out_dir}")
+    print(f"written to {args.out_dir}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Write a thinking model as graphs (ONNX or torch.export) and check them on real images.
 
-Each thinking stage becomes a graph, the decode head another; tvit_seg/deploy/host.py, which needs
-NumPy and onnxruntime alone, gates between them. With --stage there is a single graph that always
-exits at that stage. The tool fails unless all graphs agree with PyTorch to 1e-3.
+Each thinking stage and the decode head become separate graphs; tvit_seg/deploy/host.py, which needs
+only NumPy and onnxruntime, gates between them. With --stage there is a single graph that always
+exits after that stage. The tool fails unless all graphs agree with PyTorch to 1e-3.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from mmengine.config import Config
 from prettytable import PrettyTable
 from torch import nn
 
-import tvit_seg  # noqa: F401, first of all: it says what is missing
+import tvit_seg  # noqa: F401, first, since it reports missing packages
 from tvit_seg.deploy import FORMATS, export
 from tvit_seg.deploy.evaluate import evaluate, load_images, time_host
 from tvit_seg.deploy.formats import quantize
@@ -29,26 +29,26 @@ from tvit_seg.weights.io import trusting
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="config file")
-    parser.add_argument("checkpoint", nargs="?", help="checkpoint file (random weights)")
+    parser.add_argument("checkpoint", nargs="?", help="checkpoint file; default: random weights")
     parser.add_argument(
         "--out-dir",
         type=Path,
         metavar="DIR",
         help="folder for the graphs (work_dirs/CONFIG/export)",
     )
-    parser.add_argument("--format", choices=FORMATS, default="onnx", help="(onnx)")
+    parser.add_argument("--format", choices=FORMATS, default="onnx", help="file format (onnx)")
     parser.add_argument(
-        "--stage", type=int, metavar="N", help="a single graph that always stops at stage N"
+        "--stage", type=int, metavar="N", help="a single graph that always exits after stage N"
     )
-    parser.add_argument("--threshold", type=float, help="of the gate, in nats (the config's)")
+    parser.add_argument("--threshold", type=float, help="gate threshold in nats (the config's)")
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument(
         "--size",
         type=int,
         nargs="+",
         metavar="PIXELS",
-        help="image size of the graphs, one or H W (the sliding window, else what the test "
-        "pipeline makes of the first image)",
+        help="image size of the graphs, one or H W; default: the sliding window, else the first "
+        "image's size after the test pipeline",
     )
     sizes.add_argument(
         "--dynamic-size", action="store_true", help="graphs for any image size (ThinkingViT)"
@@ -56,9 +56,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="images to check with (the validation set)"
     )
-    parser.add_argument("--num-images", type=int, default=8, metavar="N", help="how many (8)")
     parser.add_argument(
-        "--int8", action="store_true", help="int8 graphs too, in DIR/int8; implies --evaluate"
+        "--num-images", type=int, default=8, metavar="N", help="number of these (8)"
+    )
+    parser.add_argument(
+        "--int8",
+        action="store_true",
+        help="also write int8 graphs, in DIR/int8; implies --evaluate",
     )
     parser.add_argument(
         "--evaluate",
@@ -74,10 +78,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs="?",
         const=8,
         metavar="BATCH",
-        help="time the host loop with all images stopping, half, and none, in batches of (8)",
+        help="time the host loop with all, half and no early exits, in batches of BATCH (8)",
     )
-    parser.add_argument("--rounds", type=int, default=9, help="of the benchmark (9)")
-    parser.add_argument("--threads", type=int, help="of the benchmark (the runtimes' own choice)")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds of the benchmark (9)")
+    parser.add_argument(
+        "--threads", type=int, help="threads of the benchmark (the runtimes' default)"
+    )
     parser.add_argument(
         "--cfg-options", nargs="+", action=ConfigOptions, default={}, metavar="KEY=VALUE"
     )

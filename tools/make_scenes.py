@@ -9,7 +9,7 @@ from tvit_seg.datasets.scenes import PALETTE, render_scene, write_scenes
 
 
 def contact_sheet(size: int, seed: int, rows: int = 9, columns: int = 6) -> np.ndarray:
-    """Image with label overlay next to it; difficulty rises from 0 in the first row to 1."""
+    """Images with a label overlay next to each; difficulty rises from 0 in the first row to 1."""
     colours = np.array(PALETTE, np.uint8)[:, ::-1]
     sheet = []
     for row in range(rows):

@@ -1,4 +1,4 @@
-"""Keeps of a training checkpoint what inference needs: weights and the names of the classes."""
+"""Reduces a training checkpoint to what inference needs: weights and class names."""
 
 import argparse
 

@@ -1,10 +1,10 @@
-"""Tests a segmentor or a classifier: metrics, on request predictions and painted images."""
+"""Tests a segmentor or a classifier: metrics, and on request label maps and painted images."""
 
 import argparse
 import os
 from pathlib import Path
 
-import tvit_seg  # noqa: F401, first of all: it says what is missing
+import tvit_seg  # noqa: F401, first, since it reports missing packages
 from tvit_seg.datasets.check import require_data
 from tvit_seg.engine.cli import add_common_arguments, build_runner, friendly_errors, load_config
 from tvit_seg.engine.distributed import close_distributed
@@ -17,22 +17,22 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("config", help="config file")
     parser.add_argument("checkpoint", help="checkpoint file")
     add_common_arguments(parser)
-    parser.add_argument("--out", metavar="DIR", help="save the predicted label maps as PNG there")
+    parser.add_argument("--out", metavar="DIR", help="save predicted label maps as PNG in DIR")
     painted = parser.add_mutually_exclusive_group()
     painted.add_argument("--show", action="store_true", help="show painted images in a window")
-    painted.add_argument("--show-dir", metavar="DIR", help="save painted images there")
+    painted.add_argument("--show-dir", metavar="DIR", help="save painted images in DIR")
     parser.add_argument("--wait-time", type=float, default=2, help="seconds per image for --show")
     parser.add_argument("--tta", action="store_true", help="average over augmented images")
     return parser.parse_args()
 
 
 def paint(cfg: dict, args: argparse.Namespace) -> None:
-    """Has every image painted, shown or saved."""
+    """Make the hook paint every image and show or save it."""
     hook = {"type": "SegVisualizationHook", **cfg.get("default_hooks", {}).get("visualization", {})}
     hook.update(draw=True, interval=1, show=args.show, wait_time=args.wait_time)
     visualizer = {"type": "SegLocalVisualizer", **cfg.get("visualizer", {})}
     if args.show_dir:
-        # Of its own accord mmengine would save to <folder>/vis_data/vis_image.
+        # By default mmengine would save to <folder>/vis_data/vis_image.
         backend = {"type": "LocalVisBackend", "save_dir": args.show_dir, "img_save_dir": ""}
         visualizer.update(save_dir=args.show_dir, vis_backends=[backend])
     cfg.merge_from_dict({"default_hooks": {"visualization": hook}})
@@ -40,13 +40,13 @@ def paint(cfg: dict, args: argparse.Namespace) -> None:
 
 
 def require_segmentor(cfg: dict, option: str) -> None:
-    """Label maps are needed to save or paint them."""
+    """Raise ConfigError unless the model predicts label maps."""
     if "decode_head" not in cfg.model:
         raise ConfigError(f"{option} needs label maps, but {cfg.model.get('type')} makes none")
 
 
 def use_tta(cfg: dict) -> None:
-    """Replaces model and pipeline by the augmenting ones."""
+    """Replace model and pipeline by those for test-time augmentation."""
     absent = [key for key in ("tta_model", "tta_pipeline") if key not in cfg]
     if absent:
         raise ConfigError(f"--tta needs {' and '.join(absent)} in the config {cfg.filename}")
@@ -56,7 +56,7 @@ def use_tta(cfg: dict) -> None:
 
 
 def save_predictions(cfg: dict, folder: str) -> None:
-    """Has the (first) evaluator write label maps."""
+    """Make the (first) evaluator write label maps."""
     evaluator = cfg.test_evaluator
     first = evaluator[0] if isinstance(evaluator, (list, tuple)) else evaluator
     first.update(output_dir=folder, keep_results=True)

@@ -22,7 +22,7 @@ _COSTS: WeakKeyDictionary[nn.Module, dict[tuple, Tensor]] = WeakKeyDictionary()
 
 
 def stage_macs(model: nn.Module, size: Sequence[int]) -> list[float]:
-    """Cumulative cost of one image that stops after each thinking stage.
+    """Cumulative cost of one image that exits after each thinking stage.
 
     The model runs without data (on torch's meta device), so everything that it executes is counted:
     for a backbone the stages, for a segmentor the decode head too, as often as its gate needs it.
@@ -46,7 +46,7 @@ def stage_gmacs(model: nn.Module, size: Sequence[int]) -> Tensor:
 
 
 def stage_parameters(model: nn.Module, size: Sequence[int]) -> list[int]:
-    """Numbers of parameters that take part when an image stops after each thinking stage.
+    """Numbers of parameters that are used when an image exits after each thinking stage.
 
     Arguments are those of :func:`stage_macs`; auxiliary heads, for training only, are left out.
     """

@@ -23,8 +23,8 @@ _LOADERS = ("LoadImageFromFile", "LoadAnnotations")
 class Predictor:
     """Segments images with a config's model, its test pipeline, and a checkpoint.
 
-    Unlike mmseg's ``init_model`` it reads weights only, from local files, and runs no config that a
-    checkpoint brings along.
+    Unlike mmseg's ``init_model`` it reads weights only, from local files, and never executes a
+    config stored in a checkpoint.
 
     Args:
         cfg: Config of a segmentor.
@@ -51,7 +51,7 @@ class Predictor:
 
 
 def load_model(cfg: Config, checkpoint: str | Path | None) -> tuple[nn.Module, dict]:
-    """Build a config's model in evaluation mode; return it with the content of the checkpoint.
+    """Build a config's model in evaluation mode; return it and the content of the checkpoint.
 
     Args:
         cfg: Config with a ``model``.

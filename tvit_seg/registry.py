@@ -1,8 +1,8 @@
 """Registries of the scope ``tvit_seg``.
 
-mmengine imports this file by itself when a config names ``type='tvit_seg.ThinkingViT'``. Everything
-is registered a second time in mmseg's own registries, so that after ``import tvit_seg`` the bare
-name ``type='ThinkingViT'`` is found as well.
+mmengine imports this file when a config names ``type='tvit_seg.ThinkingViT'``. Everything is also
+registered in mmseg's own registries, so that after ``import tvit_seg`` the bare name
+``type='ThinkingViT'`` works as well.
 """
 
 from collections.abc import Callable, Mapping

@@ -55,17 +55,17 @@ class StageOutput:
     keep_mask: Tensor | None = None
 
     def select(self, rows: Rows) -> "StageOutput":
-        """Output for some of the images; no copy where ``rows`` is True."""
+        """Output for some of the images; not copied if ``rows`` is True."""
         return replace(self, **{f.name: _select(getattr(self, f.name), rows) for f in fields(self)})
 
 
 @dataclass
 class Thought:
-    """Result of the exit loop for a batch of B images, each from the stage where it stopped.
+    """Result of the exit loop for a batch of B images, each from its exit stage.
 
     Attributes:
         features: Maps (B, C, H', W'), with ``output_cls_token`` each paired with (B, C).
-        exit_stage: (B,) index of the stage where the image stopped.
+        exit_stage: (B,) index of each image's exit stage.
         entropy: (B, number of stages) as the gate measured it, in nats; NaN where not run.
         logits: (B, K) image-level prediction, or None without a head.
         seg_logits: (B, K, H, W) at the padded input size if the gate had them decoded, else None.
@@ -150,9 +150,7 @@ def measure(
 
 
 class Replay:
-    """Stages that have run on all images, in place of the backbone in :func:`think`.
-
-    A gate decides on them as if the stages ran now.
+    """Recorded outputs of all stages, in place of the backbone in :func:`think`.
 
     Args:
         outputs: Of every stage, from ``ThinkingBackbone.forward_stages``.
@@ -179,7 +177,7 @@ class Replay:
 
 
 def _partition(stop: Tensor | bool) -> tuple[Rows, Rows]:
-    """Rows of the images that stop, and of those that go on."""
+    """Rows of the images that exit, and of those that continue."""
     if isinstance(stop, Tensor):
         stop = stop.cpu()  # the one point where the host waits for the device
         if 0 < stop.sum() < len(stop):

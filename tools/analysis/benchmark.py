@@ -1,8 +1,8 @@
 """Measures speed and memory as ratios against other models on this machine.
 
 Rows: (1) one stage alone against timm's model of that width, (2) both stages against mmseg's
-VisionTransformer of full width, (3) all images stop against all think, (4) half of a batch stops
-against what the stages cost that its images run, (5) a training step against timm's two, (6) a
+VisionTransformer of full width, (3) all images stop against all think, (4) a batch of which
+half stops against the stages that its images run, (5) a training step against timm's two, (6) a
 sweep over 13 thresholds against one evaluation, (7) sliding windows against mmseg's Segmenter,
 (8) segmentors at several exit shares against mmseg's Segmenter and timm's backbones, (9) Swin-S,
 (10) stage 1 with token pruning against the same without.
@@ -91,29 +91,33 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--rows", type=int, nargs="+", choices=GROUPS, default=list(GROUPS), metavar="N"
     )
-    parser.add_argument("--rounds", type=int, default=15, help="rounds that count (15)")
-    parser.add_argument("--warmup", type=int, default=2, help="rounds before them (2)")
+    parser.add_argument("--rounds", type=int, default=15, help="counted rounds (15)")
+    parser.add_argument("--warmup", type=int, default=2, help="warm-up rounds before (2)")
     parser.add_argument(
         "--clock",
         choices=CLOCKS,
         default="wall",
         help="cpu: processor time, steady while others use the cores; best with --threads 1 (wall)",
     )
-    parser.add_argument("--threads", type=int, help="CPU threads (torch's own choice)")
+    parser.add_argument("--threads", type=int, help="CPU threads (torch's default)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
     parser.add_argument(
-        "--dtype", choices=DTYPES, nargs="+", default=["float32"], help="one after the other"
+        "--dtype",
+        choices=DTYPES,
+        nargs="+",
+        default=["float32"],
+        help="data types, one after the other (float32)",
     )
     parser.add_argument(
         "--compile",
         choices=("no", "yes"),
         nargs="+",
         default=["no"],
-        help="without or with torch.compile of all models' blocks, or both in turn (no)",
+        help="torch.compile for the blocks of all models: no, yes, or both in turn (no)",
     )
-    parser.add_argument("--size", type=int, help="side of all images in pixels, for a quick look")
+    parser.add_argument("--size", type=int, help="side of all images in pixels, for a quick run")
     parser.add_argument("--layers", type=int, default=12, help="blocks of every model (12)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every time there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all times as JSON")
     args = parser.parse_args(argv)
     for name, least in (("rounds", 1), ("warmup", 0), ("threads", 1), ("size", 1), ("layers", 1)):
         value = getattr(args, name)
@@ -153,7 +157,7 @@ def main(argv: list[str] | None = None) -> None:
             measured.append(dict(conditions=conditions, rows=results))
             bar.write(", ".join(f"{name} {value}" for name, value in conditions.items()))
             bar.write(table(results))
-            if args.json is not None:  # what is measured is not lost if the next setting fails
+            if args.json is not None:  # keeps the results if the next setting fails
                 args.json.write_text(json.dumps(measured, indent=2))
 
 

@@ -2,8 +2,8 @@
 
 Convention: one multiply-accumulate (MAC) for each product in a matrix multiplication or
 convolution, attention's included; biases, norms, activations, softmax and resizing do not count. A
-parameter counts if an operator reads it. Figures are cumulative: what an image costs that stops
-after the stage, all earlier ones included.
+parameter counts if an operator reads it. Figures are cumulative: the cost of an image that
+exits after the stage, including all earlier stages.
 """
 
 import argparse
@@ -33,9 +33,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         type=int,
         nargs="+",
         metavar="PIXELS",
-        help="image size, one or H W; default: the sliding window or crop_size of the config",
+        help="image size, one or H W; default: the config's sliding window or crop_size",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     parser.add_argument(
         "--cfg-options", nargs="+", action=ConfigOptions, default={}, metavar="KEY=VALUE"
     )
@@ -46,7 +46,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def count(model: nn.Module, size: Sequence[int]) -> list[dict]:
-    """Rows of the table: the backbone's, then those of the whole model if it can think."""
+    """Rows of the table: the backbone's, then those of the whole model if it has exits."""
     if not isinstance(getattr(model, "backbone", None), ThinkingBackbone):
         raise ConfigError(f"the config's {type(model).__name__} has no thinking backbone")
     counted = {}

@@ -1,7 +1,7 @@
 """Evaluates a segmentor or classifier at any number of gate thresholds, in one pass.
 
-With a budget it picks the threshold that keeps it, prints what to expect on new data, and writes a
-config for tools/test.py. Keep ratios of a backbone that prunes tokens are a second axis.
+Given a budget, it picks the threshold that keeps it, prints the expected cost and quality on new
+data, and can write a config for tools/test.py. With token pruning it can also sweep keep ratios.
 """
 
 import argparse
@@ -45,41 +45,43 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--thresholds",
         nargs="+",
         type=float,
-        help="in nats; default: 0, the quartiles of the first stage's entropies, and infinity",
+        help="gate thresholds in nats; default: 0, quartiles of stage 0's entropies, infinity",
     )
     parser.add_argument(
         "--keep-ratios",
         nargs="+",
         type=float,
         metavar="R",
-        help="of the token pruning, in (0, 1]: one pass for each",
+        help="keep ratios of the token pruning, in (0, 1]; one pass for each",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw quality against cost there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table as CSV")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="plot quality against cost")
     parser.add_argument(
-        "--sheet", type=Path, metavar="FILE", help="draw the easiest and the hardest images there"
+        "--sheet", type=Path, metavar="FILE", help="draw the easiest and hardest images"
     )
     budgets = parser.add_argument_group("budget").add_mutually_exclusive_group()
-    budgets.add_argument("--budget-gmacs", type=float, help="average GMACs of an image")
-    budgets.add_argument("--budget-ms", type=float, help="average milliseconds of an image")
+    budgets.add_argument("--budget-gmacs", type=float, help="limit on average GMACs per image")
+    budgets.add_argument("--budget-ms", type=float, help="limit on average milliseconds per image")
     budgets.add_argument(
-        "--max-drop", type=float, help="points of mIoU (top1) that always thinking may be better"
+        "--max-drop",
+        type=float,
+        help="limit on the loss in mIoU (top1) points against always thinking",
     )
     budget = parser.add_argument_group("budget")
     budget.add_argument(
         "--split",
         choices=("test", "val", "train"),
         default="test",
-        help="data to calibrate on; train: training images in the pipeline for testing (test)",
+        help="data to calibrate on; train: training images with the test pipeline (test)",
     )
     budget.add_argument(
-        "--write-config", type=Path, metavar="FILE", help="write a config with this threshold there"
+        "--write-config", type=Path, metavar="FILE", help="write a config with the threshold"
     )
     budget.add_argument(
         "--adaptive",
         action="store_true",
-        help="in that config, a BudgetGate that keeps the cost when the data drifts",
+        help="use a BudgetGate in that config, which keeps the cost when data drifts",
     )
     budget.add_argument(
         "--splits",
@@ -99,7 +101,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--write-config, --adaptive and --splits need a budget")
     if args.keep_ratios and (args.budget or args.sheet):
         parser.error(
-            "a budget and --sheet go with one keep ratio, not with --keep-ratios: give it by "
+            "a budget or --sheet needs a single keep ratio, not --keep-ratios: set it by "
             "--cfg-options model.backbone.pruning.keep_ratio=R"
         )
     if args.splits is not None and args.splits < 1:
@@ -234,7 +236,7 @@ def report(found: Sweep, cfg: Config, args: argparse.Namespace) -> Plan | None:
 
 
 def report_keep_ratios(found: dict[float, Sweep], args: argparse.Namespace) -> None:
-    """Print and save all settings, marked where no other one beats them."""
+    """Print and save all settings; mark the Pareto-optimal ones."""
     rows = [
         dict(keep_ratio=keep_ratio, **swept.row(threshold))
         for keep_ratio, swept in found.items()

@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
     add_trust_argument(parser)
     args = parser.parse_args()
     if (args.stage is None) != (args.layout == "authors"):
-        parser.error("--stage goes with --layout timm or mmseg, and they need it")
+        parser.error("--stage goes with --layout timm or mmseg, which need it")
     return args
 
 
@@ -39,9 +39,8 @@ def main() -> None:
         options = architecture_options(args, recorded)
         if not swin and not recorded and args.head_dim is None and args.layout != "authors":
             warnings.warn(
-                f"{args.source} does not say how wide its attention heads are: "
-                f"{options['head_dim']} channels are assumed; with others (--head-dim) the "
-                "exported network is another one",
+                f"{args.source} does not record the width of its attention heads: "
+                f"{options['head_dim']} channels are assumed; set --head-dim if that is wrong",
                 stacklevel=1,
             )
         lost = []

@@ -1,4 +1,4 @@
-"""Converts anybody's ViT or Swin weights to ours: weights only, with their origin recorded.
+"""Converts ViT or Swin weights to our format: weights only, with their origin recorded.
 
 Reads checkpoints of the authors (classification, segmentation, raw or averaged, hub exports), DeiT,
 timm, mmseg and DINO ViTs, Swins of Microsoft, timm and mmseg, and our own trainings. Networks wider
@@ -55,7 +55,7 @@ def main() -> None:
             print(cropped.report)
             prefix = "" if inner.keys() == weights.keys() else "backbone."
             weights = {f"{prefix}{name}": value for name, value in cropped.items()}
-        del backbone["type"]  # the file is one of weights; whoever reads it names the model
+        del backbone["type"]  # the file contains weights only; its reader chooses the model
         write_release(weights, args.target, backbone=backbone, **record)
         stages = "-".join(map(_text, backbone["thinking_stages"]))
         print(f"{args.target}: {stages}, {len(weights)} tensors, from {record['source']}")

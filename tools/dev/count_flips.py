@@ -1,9 +1,9 @@
-"""Count decisions that change with the batch an image is in.
+"""Count decisions that change with an image's batch.
 
-Predicts random images one by one, in batches of several sizes, and shuffled, and compares with the
-first arrangement: classes of images, exit stages, classes of pixels. A sum in floating point
-depends on its order, and a kernel may choose the order by the size of the batch; decisions may
-change only where the two best classes are closer than that.
+Predicts random images one by one, in batches of several sizes, and shuffled, and compares image
+classes, exit stages and pixel classes with those of the first arrangement. A floating point sum
+depends on its order, which a kernel may choose by the batch size; decisions may change only where
+the two best classes are closer than that rounding error.
 """
 
 import argparse

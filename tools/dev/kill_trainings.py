@@ -1,9 +1,9 @@
 """Kill a training at random moments, resume it, and measure what was lost.
 
-Every round starts tools/train.py with --resume and sends SIGKILL after a random time: in turns
+Every round starts tools/train.py with --resume and sends SIGKILL after a random time: in turn
 between iterations, while it writes a checkpoint, while it validates, while it writes the best
 weights, and while it starts and reads the last checkpoint. After each, the checkpoints and the best
-weights must be whole. At the end the training runs to its end, and its weights, last and best, are
+weights must be readable. Finally the training runs to its end, and its weights, last and best, are
 compared with those of an uninterrupted run.
 """
 

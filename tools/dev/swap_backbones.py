@@ -1,9 +1,9 @@
 """Swap the backbone in mmsegmentation's own configs, then train, test and resume them.
 
-Takes the config files and the tools/train.py and tools/test.py that the installed mmsegmentation
-came with. A swap changes the backbone and the channels that heads expect of it, nothing else; the
-configs import nothing. Data, schedule and log are then made small enough for a CPU, apart from what
-counts as changed. Prints a table; --write puts it into a page.
+Uses the configs, tools/train.py and tools/test.py of the installed mmsegmentation. A swap changes
+the backbone and the channels that heads expect of it, nothing else; the configs import nothing.
+Data, schedule and log are then reduced for a CPU, which does not count as a change. Prints a table;
+--write puts it into a page.
 """
 
 import argparse
@@ -266,7 +266,7 @@ def write(text: str, page: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="configs with one of these in their name; all")
+    parser.add_argument("names", nargs="*", help="configs with one of these in their name (all)")
     parser.add_argument("--work-dir", default="work_dirs/swap", help="folder for everything")
     parser.add_argument("--diff", action="store_true", help="only print what the swaps change")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")

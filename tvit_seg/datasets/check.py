@@ -26,7 +26,7 @@ def check_dataset(
     """Read every image and label of a dataset.
 
     Args:
-        dataset: A ``BaseSegDataset``, a ``TimmDataset``, or a wrapper of some.
+        dataset: A ``BaseSegDataset``, a ``TimmDataset``, or a wrapper of these.
         num_classes: Labels must lie in ``[0, num_classes)`` or be the ``ignore_index``; by default
             the number of classes in the metainfo.
         workers: Threads that decode; by default one per CPU.
@@ -44,15 +44,15 @@ def check_dataset(
 
 
 def check_config_data(cfg: Config) -> None:
-    """Check the data of ``train_dataloader`` and ``val_dataloader``, as :func:`check_dataset`.
+    """Check the data of ``train_dataloader`` and ``val_dataloader`` as in :func:`check_dataset`.
 
     Corrupt images that training skips (``skip_corrupt=True``) are only listed, in a warning.
-    Files whose paths, sizes and times are those of an earlier, successful check are not decoded
-    again; empty files in ``~/.cache/tvit_seg/data_checks`` remember them.
+    Files are not decoded again if their paths, sizes and times equal those of an earlier successful
+    check, recorded as empty files in ``~/.cache/tvit_seg/data_checks``.
 
     Raises:
-        DataError: As :func:`check_dataset`; or training and validation have other classes, or the
-            model another number of them.
+        DataError: As in :func:`check_dataset`, or if training and validation have different
+            classes, or the model a different number of them.
     """
     first = None
     for loader in ("train_dataloader", "val_dataloader"):
@@ -80,7 +80,7 @@ def check_config_data(cfg: Config) -> None:
 
 
 def survey_config(cfg: Config, workers: int | None = None) -> list[Survey]:
-    """Survey every dataset of a config; test data only if it is not the validation's."""
+    """Survey every dataset of a config; test data only if it differs from validation data."""
     surveys = []
     for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
         if loader == "test_dataloader" and cfg.get(loader) == cfg.get("val_dataloader"):
@@ -111,7 +111,7 @@ def require_data(cfg: Config, loader: str = "test_dataloader") -> None:
     """Check that the folders of a dataloader exist, without reading their files.
 
     Raises:
-        DataError: A folder does not exist, or the model has another number of classes.
+        DataError: A folder does not exist, or the model has a different number of classes.
     """
     for part in datasets_of(cfg, loader):
         if isinstance(part, BaseSegDataset):
@@ -122,7 +122,7 @@ def require_data(cfg: Config, loader: str = "test_dataloader") -> None:
 
 
 def datasets_of(cfg: Config, loader: str) -> Iterator[BaseSegDataset | TimmDataset]:
-    """Build the datasets of a dataloader, not loaded: mmengine does not name a missing folder.
+    """Build the datasets of a dataloader without loading, where mmengine hides missing folders.
 
     Raises:
         DataError: A ``TimmDataset`` finds no images.

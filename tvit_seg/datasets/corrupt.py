@@ -1,4 +1,4 @@
-"""Corrupt images in training: it stops and names them, or skips and counts them."""
+"""Corrupt images in training: an error that names them, or skipping and counting."""
 
 import copy
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ _IN_A_ROW = 100
 
 
 class SkipCorrupt(Dataset):
-    """A dataset in which others, chosen at random, replace corrupt images.
+    """A dataset that replaces corrupt images by others, chosen at random.
 
-    The ``data_samples`` of a replacement lists in ``skipped`` the errors of those it replaces.
+    In ``data_samples`` of a replacement, ``skipped`` lists the errors of the replaced images.
     """
 
     def __init__(self, dataset: Dataset):
@@ -38,7 +38,7 @@ class SkipCorrupt(Dataset):
         """Return the sample, or another one in its place.
 
         Raises:
-            DataError: 100 samples in a row are corrupt, or a file is gone.
+            DataError: 100 samples in a row are corrupt, or a file is missing.
         """
         skipped: list[str] = []
         while len(skipped) < _IN_A_ROW:
@@ -55,7 +55,7 @@ class SkipCorrupt(Dataset):
 
 
 class GuardedPipeline(Compose):
-    """A dataset's transforms, which raise ``CorruptImageError`` where a file is the cause."""
+    """A dataset's transforms that raise ``CorruptImageError`` if a file is the cause."""
 
     def __init__(self, pipeline: Compose, backend_args: dict | None):
         super().__init__(pipeline.transforms)
@@ -66,7 +66,7 @@ class GuardedPipeline(Compose):
 
         Raises:
             CorruptImageError: One of these files cannot be decoded.
-            DataError: One is gone.
+            DataError: One is missing.
         """
         readers = dict(img_path=read_image, seg_map_path=read_label)
         paths = {key: data[key] for key in readers if data.get(key)}
@@ -84,7 +84,7 @@ class GuardedPipeline(Compose):
 
 
 def build_guarded(cfg: dict) -> Dataset:
-    """Build a dataset with guarded pipelines; ``skip_corrupt=True`` anywhere in ``cfg`` skips."""
+    """Build a dataset with guarded pipelines, which skips if ``cfg`` has ``skip_corrupt=True``."""
     cfg = copy.deepcopy(cfg)
     skip = pop_skip_corrupt(cfg)
     dataset = DATASETS.build(cfg)

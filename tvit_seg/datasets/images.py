@@ -26,8 +26,8 @@ def reading(name: str) -> Iterator[None]:
     """Turn errors of PIL, OpenCV and the file system into errors that name the image.
 
     Raises:
-        CorruptImageError: It was read, but cannot be decoded.
-        DataError: It could not be read: it is gone, or the disk fails.
+        CorruptImageError: It was read but cannot be decoded.
+        DataError: It cannot be read: it is missing, or the disk fails.
     """
     try:
         yield
@@ -43,14 +43,14 @@ def reading(name: str) -> Iterator[None]:
 
 
 def require_whole(data: bytes, decode_others: bool = True) -> None:
-    """Refuse the content of a truncated file by an error of PIL.
+    """Reject a truncated file with PIL's error.
 
-    Some versions of OpenCV fill the rest of a truncated JPEG with grey. PIL raises, but need not
-    decode again a JPEG or PNG that ends as a whole one does.
+    Some versions of OpenCV fill the rest of a truncated JPEG with grey; PIL raises. A JPEG or PNG
+    with a complete end is not decoded again.
 
     Args:
         data: Content of the file.
-        decode_others: Whether to decode formats whose end tells nothing.
+        decode_others: Whether to decode formats without an end marker.
     """
     image = Image.open(io.BytesIO(data))
     marker = _END_MARKERS.get(image.format)
@@ -75,7 +75,7 @@ def read_image(path: str | Path, backend_args: dict | None = None) -> np.ndarray
 
 
 def read_label(path: str | Path, backend_args: dict | None = None) -> np.ndarray:
-    """Decode a label map (H, W) as mmseg does, but without its cut to 8 bits.
+    """Decode a label map (H, W) as mmseg does, but without its truncation to 8 bits.
 
     Raises:
         CorruptImageError: It cannot be decoded.

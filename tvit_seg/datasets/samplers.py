@@ -15,7 +15,7 @@ class RepeatedAugSampler(RepeatAugSampler):
     augmentations, spread over the processes.
 
     Args:
-        seed: Of the order, the same on every process; None takes a random one.
+        seed: Seed of the order, the same on every process; None takes a random one.
         **kwargs: Further arguments of timm's sampler.
     """
 

@@ -1,8 +1,8 @@
 """Procedural scenes of geometric shapes whose difficulty is known.
 
-A scene of difficulty 0 shows one large, clean object whose hue gives its class away. Towards
-difficulty 1 objects become many, small, overlapping, textured and faint, hue stops telling the
-class, and stray strokes, uneven light and noise are added. The class is always the shape.
+A scene of difficulty 0 shows one large, clean object whose hue indicates its class. Towards
+difficulty 1 objects become many, small, overlapping, textured and faint, hue no longer indicates
+the class, and stray strokes, uneven light and noise are added. The class is always the shape.
 """
 
 import json
@@ -83,7 +83,7 @@ def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _place(rng: Rng, radii: np.ndarray, inside: float, size: tuple[int, int]) -> np.ndarray:
-    """Centres (N, 2) in pixels, each the loosest of six, so that no object is buried."""
+    """Centres (N, 2) in pixels, each the best of six, so that no object is hidden."""
     centres = np.empty((len(radii), 2))
     for i, radius in enumerate(radii):
         margin = min(radius * inside, min(size) / 2)
@@ -154,7 +154,7 @@ def _texture(rng: Rng, instances: np.ndarray, num: int, knobs: SimpleNamespace) 
 def render_scene(
     rng: Rng, difficulty: float, size: tuple[int, int] = (128, 128)
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Render one scene; the generator is the source of all randomness.
+    """Render one scene; all randomness comes from the generator.
 
     Args:
         difficulty: From 0, one large clean object, to 1, clutter.
@@ -193,7 +193,7 @@ def write_scenes(
     """Write a dataset of scenes, completely or not at all.
 
     Images go to ``img_dir/{train,val}``, labels to ``ann_dir/{train,val}``, and ``scenes.json``
-    holds the recipe and each scene's difficulty. A folder with the same recipe is left alone.
+    holds the recipe and each scene's difficulty. A folder with the same recipe is left unchanged.
 
     Args:
         root: Folder to create.
@@ -216,10 +216,10 @@ def write_scenes(
         found = json.loads(index.read_text()).get("recipe") if index.exists() else None
         if found != recipe:
             raise FileExistsError(
-                f"{root} exists with the recipe {found}, asked for was {recipe}: "
+                f"{root} exists with the recipe {found} instead of {recipe}: "
                 "remove the folder or choose another one"
             )
-        print_log(f"{root} holds these scenes already, nothing to do")
+        print_log(f"{root} already has these scenes, nothing to do")
         return
 
     jobs = []

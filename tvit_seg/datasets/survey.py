@@ -1,4 +1,4 @@
-"""One pass over a dataset, which yields its problems while it counts its classes."""
+"""One pass over a dataset that yields problems and counts classes."""
 
 import copy
 import hashlib
@@ -26,7 +26,7 @@ from .images import read_image, read_label
 from .timm_dataset import TimmDataset
 
 _CHECKS_VERSION = 2  # raise it when the checks change, so that remembered data is read again
-_IGNORED, _NOT_ALLOWED = -1, -2  # stand for label values that are no class
+_IGNORED, _NOT_ALLOWED = -1, -2  # for label values that are no class
 _CONTENT = "image or label"  # kind of problems with what a file holds
 _ONE_CHANNEL = (
     "a label holds one class index per pixel, as a grey or palette PNG; convert colour-coded ones"
@@ -77,7 +77,7 @@ class Survey:
     read: int = 0  # number of labels that were counted
     ignored: int = 0  # pixels that training ignores
     outside: int = 0  # pixels whose value is not allowed
-    blank: list[str] = field(default_factory=list)  # labels of ignored pixels only
+    blank: list[str] = field(default_factory=list)  # labels with ignored pixels only
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -110,7 +110,7 @@ class Survey:
             yield f"{len(absent)} classes do not occur: {some(absent, 20)}"
 
     def check_contents(self, workers: int | None = None) -> Iterator[Problem]:
-        """Decode and count what ``check_files`` found; yield what is wrong with it."""
+        """Decode and count what ``check_files`` found; yield problems."""
         pool = ThreadPoolExecutor(workers or os.cpu_count())
         try:
             results = pool.map(self._read, range(len(self.files)))
@@ -130,7 +130,7 @@ class Survey:
                         self.pixels[index] += count
                 yield from problems
         finally:
-            pool.shutdown(cancel_futures=True)  # if nobody wants more problems
+            pool.shutdown(cancel_futures=True)  # if the caller wants no more problems
 
 
 class ImageSurvey(Survey):
@@ -143,7 +143,7 @@ class ImageSurvey(Survey):
         return []
 
     def check_contents(self, workers: int | None = None) -> Iterator[Problem]:
-        """Decode all images, those of a tar file, which is open once, in one thread."""
+        """Decode all images; those of a tar file, which is opened once, in one thread."""
         return super().check_contents(workers if self.dataset.folder else 1)
 
     def _read(self, index: int) -> tuple[list[Problem], dict[int, int]]:
@@ -154,7 +154,7 @@ class ImageSurvey(Survey):
         return [], {label: 1} if self.classes else {}
 
     def fingerprint(self) -> str | None:
-        """Hash paths, sizes and times of all files; None if a library keeps them."""
+        """Hash paths, sizes and times of all files; None if a library manages them."""
         if self.dataset.tar is not None:
             return _hash_files([self.dataset.tar])
         return _hash_files(path for (path,) in self.files) if self.dataset.folder else None
@@ -170,7 +170,7 @@ class LabelMapSurvey(Survey):
 
     @property
     def hints(self) -> list[str]:
-        """Ways to correct the problems, and labels where 0 means something else."""
+        """Ways to correct the problems, and hints about the meaning of label 0."""
         count, ignored = self.num_classes, self.dataset.ignore_index
         values, hints = self.values - {ignored} or {0}, super().hints
         if self.values and not self.dataset.reduce_zero_label and max(values) == count:
@@ -178,11 +178,11 @@ class LabelMapSurvey(Survey):
             more = "" if first else f"; if 0 is a class as well, there are {count + 1} classes"
             hints.append(
                 f"{self.name}: labels run from {first} to {count}, with {count} classes; with "
-                f"reduce_zero_label=True training sees them one less, and 0 as ignored{more}"
+                f"reduce_zero_label=True training reads them one lower, and 0 as ignored{more}"
             )
         elif count > 1 and self.values == {0, ignored}:
             hints.append(
-                f"{self.name}: labels hold 0 and {ignored} alone, and {ignored} is ignored; a "
+                f"{self.name}: labels contain only 0 and {ignored}, and {ignored} is ignored; a "
                 "mask's foreground must be stored as 1"
             )
         return hints
@@ -204,12 +204,12 @@ class LabelMapSurvey(Survey):
         if dataset.reduce_zero_label and 0 in self.values and last not in self.values:
             yield (
                 f"reduce_zero_label=True ignores label 0 and makes {last} the last class, which "
-                "does not occur; is it meant so?"
+                "does not occur; is this intended?"
             )
         yield from super()._find_remarks()
 
     def check_files(self) -> Iterator[Problem]:
-        """List the files without reading them; yield those that lack their partner.
+        """List the files without reading them; yield those without their image or label.
 
         Raises:
             DataError: A folder is missing, or there are no images or classes.
@@ -290,7 +290,7 @@ class LabelMapSurvey(Survey):
         return problems, {int(c): int(pixels[classes == c].sum()) for c in np.unique(classes)}
 
     def fingerprint(self) -> str | None:
-        """Hash paths, sizes and times of all files; None if they lie in a remote store."""
+        """Hash paths, sizes and times of all files; None if they are in remote storage."""
         if self.dataset.backend_args:
             return None
         return _hash_files((path for pair in self.files for path in pair), self.meanings.tobytes())
@@ -311,7 +311,7 @@ def survey_of(dataset: Dataset, name: str = "data", num_classes: int | None = No
 
 
 def searched(dataset: BaseSegDataset | TimmDataset) -> str:
-    """Return where a dataset finds its files."""
+    """Describe where a dataset searches for its files."""
     if isinstance(dataset, TimmDataset):
         return str(dataset.folder or dataset.tar)
     folders = dataset.data_prefix
@@ -323,7 +323,7 @@ def searched(dataset: BaseSegDataset | TimmDataset) -> str:
 
 
 def require_folders(dataset: BaseSegDataset) -> None:
-    """Raise DataError unless the folders of a dataset exist; list none."""
+    """Raise DataError unless the folders of a dataset exist, without listing them."""
     folders = dataset.data_prefix.get("img_path"), dataset.data_prefix.get("seg_map_path")
     for path in filter(None, (dataset.ann_file, *folders)):
         if not fileio.exists(path, backend_args=dataset.backend_args):
@@ -339,7 +339,7 @@ def _has_name_list(dataset: BaseSegDataset) -> bool:
 
 
 def _meanings(dataset: BaseSegDataset, num_classes: int) -> np.ndarray:
-    """Return (256,) class that mmseg's loader makes of each value in a label file."""
+    """Return (256,) class that mmseg's loader assigns to each value in a label file."""
     with TemporaryDirectory() as folder:
         path = f"{folder}/values.png"
         cv2.imwrite(path, np.arange(256, dtype=np.uint8).reshape(16, 16))

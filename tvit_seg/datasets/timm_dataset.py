@@ -1,4 +1,4 @@
-"""Labelled images from whatever timm reads, with timm's augmentation."""
+"""Labelled images from any dataset that timm reads, with timm's augmentation."""
 
 import os
 from pathlib import Path
@@ -24,19 +24,19 @@ class TimmDataset(Dataset):
 
     Args:
         data_root: A folder with one folder of images for each class, a tar file of such a folder,
-            or where the named dataset lies.
+            or the location of the named dataset.
         split: Folder inside ``data_root``, or timm's name of the split.
         transform: Arguments of ``timm.data.create_transform``, such as ``dict(input_size=224,
             is_training=True, auto_augment='rand-m9-mstd0.5-inc1')``. Normalising and erasing are
-            left to :class:`~tvit_seg.models.ClsDataPreProcessor`; None gives the whole image.
+            left to :class:`~tvit_seg.models.ClsDataPreProcessor`; None returns the whole image.
         name: timm's name of the dataset, e.g. ``'torch/cifar10'`` or ``'hfds/...'``; empty for
             folders and tar files.
-        num_classes: How many classes there must be; None takes what is found.
+        num_classes: Required number of classes; None accepts any.
         **kwargs: Further arguments of ``create_dataset``, e.g. ``class_map``.
 
     Raises:
-        DataError: There is no such data, a class folder holds no image, an image lies beside or
-            deeper inside the class folders, or the number of classes is another one.
+        DataError: There is no such data, a class folder is empty, an image is outside of or deeper
+            inside the class folders, or the number of classes differs.
         ConfigError: timm reads the dataset as a stream, which samplers cannot choose from.
     """
 
@@ -83,7 +83,7 @@ class TimmDataset(Dataset):
 
         Raises:
             CorruptImageError: The image, which is named, cannot be decoded.
-            DataError: It is gone.
+            DataError: It is missing.
         """
         image, label = self.read(index)
         sample = BaseDataElement(gt_label=torch.tensor(int(label)))

@@ -1,4 +1,4 @@
-"""Comparison of written graphs, and of the host loop on them, with the model."""
+"""Comparison of exported graphs and of their host loop with the model."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -25,8 +25,8 @@ def check_graphs(
     """Return the largest difference of any output; raise ExportError above the tolerance.
 
     Args:
-        runs: Written graphs, opened.
-        graphs: The modules that they were written from, in the order in which they run.
+        runs: Opened graphs.
+        graphs: The modules that they were exported from, in the order in which they run.
         batches: Images (n, 3, H, W), some with other n (and sizes) than graphs were traced on.
     """
     differences = []
@@ -56,11 +56,11 @@ def check_host(
 ) -> float:
     """Return the largest difference of predictions; raise ExportError if these or exits differ.
 
-    Besides the gate's own threshold it tries those at which all images stop, none, and half of the
-    first batch.
+    Besides the gate's own threshold it tries those at which all images exit at stage 0, none, and
+    half of the first batch.
 
     Args:
-        host: On the written graphs.
+        host: Runs the exported graphs.
         batches: Images (n, 3, H, W).
         stage: Exit stage of a single graph; None where there is a gate.
     """

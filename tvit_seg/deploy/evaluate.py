@@ -1,4 +1,4 @@
-"""Quality and speed of exported graphs on real images, beside the model."""
+"""Quality and speed of exported graphs on real images, compared with the model."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ def load_images(cfg: Config, folder: Path | None, count: int) -> list[np.ndarray
 
 
 def validation_set(cfg: Config, count: int | None = None) -> Iterator[tuple[np.ndarray, dict]]:
-    """Yield images (H, W, 3) uint8 BGR as stored, and the dataset's items of them."""
+    """Yield images (H, W, 3) uint8 BGR as stored, and their dataset items."""
     init_default_scope(cfg.get("default_scope", "mmseg"))
     try:
         if not cfg.get("val_dataloader"):
@@ -70,8 +70,8 @@ def evaluate(
     """Mean IoU of a segmentor, or accuracy of a classifier, in per cent, by name.
 
     Args:
-        model: In evaluation mode, for ``PyTorch``; it gets images from the config's pipeline.
-        hosts: Exports of it; they get images as stored.
+        model: In evaluation mode; it reads images from the config's pipeline.
+        hosts: Exports of it; they read images as stored.
         count: Number of images; None for all.
         stage: Exit stage of single graphs, and then of the model; None where there is a gate.
     """
@@ -81,7 +81,7 @@ def evaluate(
     ignore = [m.get("ignore_index", 255) for m in evaluators if "IoUMetric" in str(m.get("type"))]
 
     def score(labels: Tensor, sample: BaseDataElement) -> Tensor:
-        """Return (2, K) intersections and unions in pixels, or (2, 1) right and all labels."""
+        """Return (2, K) intersections and unions in pixels, or (2, 1) correct and all labels."""
         if not segments:
             return torch.tensor([[labels.item() == sample.gt_label.item()], [1]])
         truth, count = sample.gt_sem_seg.data[0].long(), model.decode_head.num_classes
@@ -114,13 +114,13 @@ def time_host(
     threads: int | None = None,
     warmup: int = 2,
 ) -> str:
-    """Table of times of the host loop on a batch of which all images stop, half of them, or none.
+    """Table of host loop times on a batch with all, half or no early exits.
 
     Args:
         folder: From :func:`~tvit_seg.deploy.export`, with a gate that has a threshold.
         images: (H, W, 3) uint8 BGR, repeated if there are fewer than ``batch``.
-        rounds: Rounds that count, after ``warmup`` others.
-        threads: Of onnxruntime and PyTorch; None for their own choice.
+        rounds: Counted rounds, after ``warmup`` others.
+        threads: Threads of onnxruntime and PyTorch; None for their defaults.
     """
     if threads is not None:
         torch.set_num_threads(threads)

@@ -35,14 +35,14 @@ def export(
     Args:
         model: A thinking segmentor or classifier, in evaluation mode, on the CPU.
         images: At least one real image (H, W, 3) uint8 BGR to check with.
-        size: (H, W) in pixels that the graphs are for; None for the window of sliding inference,
-            else for the size of the first image after the test pipeline.
-        any_size: Whether the graphs shall accept images of any size.
-        stage: Stage where all images exit, for a single graph in place of a gated chain.
+        size: (H, W) of the graphs' images in pixels; None for the window of sliding inference, else
+            the size of the first image after the test pipeline.
+        any_size: Whether the graphs accept images of any size.
+        stage: Stage after which all images exit, for a single graph instead of a gated chain.
         format: ``onnx`` or ``pt2`` (``torch.export``).
 
     Raises:
-        ExportError: If something cannot be exported, or a written graph is not the model.
+        ExportError: If something cannot be exported, or a graph differs from the model.
     """
     backbone = _require_exportable(model)
     check_choice("format", format, FORMATS)
@@ -55,7 +55,9 @@ def export(
     try:
         divisor = backbone.size_divisor() if any_size else 1
     except ValueError as error:
-        raise ExportError(f"graphs for any size are not possible: {error}; name one") from error
+        raise ExportError(
+            f"graphs for any size are not possible: {error}; give one size"
+        ) from error
     manifest = describe(model, cfg, divisor)
     if size is None and manifest["slide"]:
         size = manifest["slide"]["crop_size"]
@@ -98,7 +100,7 @@ def export(
 
 
 def prepare_windows(manifest: dict, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Inputs (3, H, W) that the host runs graphs on: prepared images, or the windows over them."""
+    """Inputs (3, H, W) of the graphs as the host prepares them: images, or windows of them."""
     prepared = [prepare(image, manifest["preprocessing"]) for image in images]
     return [x[area] for x in prepared for area in windows(x.shape[-2:], manifest["slide"])]
 
@@ -108,7 +110,7 @@ def _require_exportable(model: nn.Module) -> ThinkingBackbone:
     if not isinstance(backbone, ThinkingBackbone):
         raise ExportError(f"{kind} has no thinking backbone to export")
     if (channels := backbone.patch_embed.proj.in_channels) != 3:
-        raise ExportError(f"the host reads colour images, the model {channels} channels")
+        raise ExportError(f"the host reads images of 3 channels, the model {channels}")
     if isinstance(getattr(model, "decode_head", None), nn.ModuleList):
         raise ExportError(f"{kind} has a cascade of decode heads, only one head can be exported")
     return backbone
@@ -144,7 +146,7 @@ def _batches(manifest: dict, images: Sequence[np.ndarray], size: Sequence[int]) 
 def _write_graphs(
     graphs: dict[str, Graph], batches: list[Tensor], manifest: dict, folder: Path
 ) -> None:
-    """Trace and write every graph; for any size, axes that the last batch differs in stay open."""
+    """Trace and write every graph; axes in which the last batch differs are dynamic."""
     example = run_chain(graphs, batches[0][:2])
     other = run_chain(graphs, batches[-1][:2]) if manifest["size"] is None else None
     for name, graph in graphs.items():
@@ -158,7 +160,7 @@ def _write_graphs(
 
 @torch.no_grad()
 def _gmacs(graphs: dict[str, Graph], image: Tensor, decodes_all: bool) -> list[float]:
-    """Cost of an image that stops after each stage, in 10^9 multiply-accumulates."""
+    """Cost of an image that exits after each stage, in 10^9 multiply-accumulates."""
     costs, tensors = {}, {"images": image}
     for name, graph in graphs.items():
         # fused attention is missing from some versions' tables; the plain one is products alone

@@ -53,9 +53,9 @@ def trace(
     Args:
         name: For messages.
         graph: In evaluation mode.
-        example: Inputs for at least two images: exporters take one for a constant.
-        other: Inputs of another size, if the graph is for any; axes that differ stay open.
-        divisor: Open heights and widths of images are multiples of it, in pixels.
+        example: Inputs for at least two images: exporters treat a batch of one as a constant.
+        other: Inputs of another size, if the graph is for any size; axes that differ are dynamic.
+        divisor: Dynamic heights and widths of images are multiples of it, in pixels.
     """
     batch = Dim("batch", max=_MAX_BATCH)  # torch 2.6 excludes a bound that it chooses itself
     shapes = {key: {0: batch} for key in graph.inputs}
@@ -83,7 +83,7 @@ def trace(
 
 
 def constant_batch(name: str, count: int) -> str:
-    """Message for a graph that accepts no other number of images than its example had."""
+    """Message for a graph that accepts only the batch size of its example."""
     return (
         f"{name} accepts batches of {count} images only: a layer uses the number of images as a "
         "Python number, such as len(x); use x.shape[0] itself, or -1 in a reshape"
@@ -118,7 +118,7 @@ def write_onnx(program: ExportedProgram, path: Path, **names: list[str]) -> None
 
 
 def _name_axes(path: Path) -> None:
-    """Give open axes names with a meaning; torch numbers them."""
+    """Give dynamic axes meaningful names; torch numbers them."""
     import onnx
 
     model = onnx.load(path)
@@ -140,7 +140,7 @@ WRITERS = {"onnx": write_onnx, "pt2": write_pt2}
 
 
 def quantize(folder: str | Path, target: str | Path) -> None:
-    """Write a folder of ONNX graphs anew, with matrix products in int8, weights by channel."""
+    """Convert a folder of ONNX graphs to int8 matrix products with per-channel weights."""
     folder, target = Path(folder), Path(target)
     manifest = json.loads((folder / "manifest.json").read_text())
     if manifest["format"] != "onnx":
@@ -166,7 +166,7 @@ def quantize(folder: str | Path, target: str | Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence loggers: exporters log pages about errors that they raise anyway."""
+    """Silence loggers: exporters log long reports of errors that they raise anyway."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -1,7 +1,7 @@
 """The parts of a thinking model that become graphs: one for each stage, and the decode head.
 
-Graphs are joined by the names of tensors: an earlier graph outputs what a later one takes. A later
-graph that takes ``images`` reads nothing but their size, where it accepts any size.
+Graphs are connected by tensor names: an earlier graph outputs what a later one takes. A later graph
+for any size may also take ``images``, of which it reads only the size.
 """
 
 import copy
@@ -41,9 +41,9 @@ class StageGraph(Graph):
     """One thinking stage.
 
     Stage 0 takes ``images`` and outputs ``embedding``, at the width of the last exported stage;
-    stage i > 0 takes that and ``tokens_{i-1}``. Each outputs ``tokens_{i}``, ``features_0`` and so
-    on, with an image-level head ``logits``, and with a gate that reads no pixels ``entropy``.
-    ``width`` is the number of channels of the embedding that the stage reads.
+    stage i > 0 takes ``embedding`` and ``tokens_{i-1}``. Each outputs ``tokens_{i}``,
+    ``features_0`` and so on; with an image-level head also ``logits``, and with a gate that reads
+    no pixels ``entropy``. ``width`` is the number of embedding channels that the stage reads.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class DecodeGraph(Graph):
 
 
 class FixedStageGraph(Graph):
-    """All stages up to the one where all images stop, in one graph that takes ``images``.
+    """All stages up to a fixed exit stage, in one graph that takes ``images``.
 
     It outputs ``logits`` with an image-level head, and ``seg_logits`` (n, K, H, W) with a decode
     head, else ``features_0`` and so on.
@@ -140,12 +140,12 @@ def _features(tensors: dict[str, Tensor]) -> tuple[Tensor, ...]:
 def build_graphs(
     model: nn.Module, images: Tensor, stage: int | None = None, any_size: bool = False
 ) -> dict[str, Graph]:
-    """Cut a model into graphs: ``stage0`` and so on, with a decode head ``decode``, or ``model``.
+    """Split a model into graphs: ``stage0`` and so on, and ``decode`` if it has a decode head.
 
     Args:
         model: A thinking segmentor, classifier or backbone.
-        images: (n, 3, H, W) of the size that the graphs are for.
-        stage: Index of a stage where all images stop, for the single graph ``model``.
+        images: (n, 3, H, W), of the graphs' image size.
+        stage: Stage after which all images exit, for a single graph ``model`` instead.
         any_size: Whether the graphs accept other sizes than that of ``images``.
 
     Raises:
@@ -188,9 +188,9 @@ def run_chain(graphs: dict[str, Graph], images: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def narrow(graph: Graph, tensors: dict[str, Tensor]) -> Graph:
-    """Copy a graph with nested layers cut to the leading slices that these inputs run on.
+    """Copy a graph with nested layers cut to the leading slices that these inputs use.
 
-    Files get smaller, and weights are constants that later steps (quantisation, layouts) can use.
+    This makes files smaller, and weights constants for later steps (quantisation, layouts).
     """
     graph = copy.deepcopy(graph)
     used: dict[nn.Module, tuple[int, int]] = {}
@@ -210,17 +210,17 @@ def narrow(graph: Graph, tensors: dict[str, Tensor]) -> Graph:
 
 
 def check_gate(gate: Gate) -> None:
-    """Raise ExportError unless the gate's decision is a comparison that any host can make."""
+    """Raise ExportError unless the gate's decision is a comparison with a threshold."""
     threshold = isinstance(gate, ThresholdGate) and type(gate).stop is ThresholdGate.stop
     if type(gate) is not FixedGate and not threshold:
         raise ExportError(
             f"{type(gate).__name__} decides in Python and cannot be exported. FixedGate can, and "
-            "a ThresholdGate that overrides entropy() alone; a single stage (--stage) needs no gate"
+            "a ThresholdGate that overrides only entropy(); a single stage (--stage) needs no gate"
         )
 
 
 def measure_entropy(gate: Gate, output: StageOutput) -> Tensor:
-    """Measure (n,) entropies; raise ExportError if that takes more than tensors of the graph."""
+    """Measure (n,) entropies; raise ExportError if that needs more than the graph's tensors."""
     try:
         return gate.entropy(output)
     except Exception as error:  # tracing has a class for each cause, none of them public

@@ -4,8 +4,8 @@
     for result in host([cv2.imread("street.png")]):
         print(result.labels.shape, result.exit_stage, result.entropy)
 
-After each thinking stage images (in sliding inference windows) exit whose entropy is below
-``host.threshold``, which may be changed at any time; the others go on.
+After each thinking stage, images (in sliding inference: windows) whose entropy is below
+``host.threshold`` exit; the others continue. The threshold may be changed at any time.
 """
 
 import json
@@ -36,7 +36,7 @@ class ThinkingHost:
 
     Args:
         folder: Folder with ``manifest.json`` and the graphs.
-        threads: Threads of onnxruntime; None for its own choice.
+        threads: Threads of onnxruntime; None for its default.
         providers: Providers of onnxruntime, such as ``["CUDAExecutionProvider"]``.
     """
 
@@ -54,7 +54,7 @@ class ThinkingHost:
         self.decode = decode and self.open(Path(folder, decode))
 
     def open(self, path: Path) -> Callable[[Arrays], Arrays]:
-        """Open a graph as a function of named arrays, which ignores those that it does not take."""
+        """Open a graph as a function of named arrays that ignores superfluous ones."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -124,11 +124,11 @@ class ThinkingHost:
 
         Args:
             images: (H, W, 3) uint8 each, BGR as OpenCV reads them.
-            batch_size: Number of images or windows that run at once; None for the manifest's.
+            batch_size: Number of images or windows per batch; None for the manifest's.
 
         Raises:
             ValueError: If an image is not of this shape (``cv2.imread`` returns None for a file
-                that it cannot read), or of another size than the graphs are for.
+                that it cannot read), or has a size that the graphs do not accept.
         """
         batch_size = batch_size or self.manifest["batch_size"]
         inputs = [prepare(image, self.manifest["preprocessing"]) for image in images]
@@ -196,7 +196,7 @@ def prepare(image: np.ndarray, how: dict) -> np.ndarray:
 
 
 def complete(images: np.ndarray, divisor: int) -> np.ndarray:
-    """Pad images (..., H, W) with zeros, below and right, to multiples of at least two."""
+    """Pad images (..., H, W) with zeros on the bottom and right to multiples, at least two."""
     margin = [(0, max(-n % divisor, 2 * divisor - n)) for n in images.shape[-2:]]
     return np.pad(images, [(0, 0)] * (images.ndim - 2) + margin)
 

@@ -1,4 +1,4 @@
-"""Everything that a host must know besides the graphs, as a dict for JSON."""
+"""Everything that a host needs besides the graphs, as a dict for JSON."""
 
 import json
 import warnings
@@ -71,9 +71,9 @@ def fix_size(manifest: dict, size: Sequence[int]) -> None:
     resize = manifest["preprocessing"]["resize"]
     if resize is not None and resize["keep_ratio"]:
         warnings.warn(
-            f"the test pipeline keeps the ratio of height and width, the graphs accept {size} "
-            "pixels only: the host stretches images of another ratio, unless graphs are for "
-            "any size (--dynamic-size)",
+            f"the test pipeline keeps the aspect ratio, but the graphs accept only {size} pixels: "
+            "the host stretches images of another ratio, unless graphs are for any size "
+            "(--dynamic-size)",
             stacklevel=2,
         )
     manifest["preprocessing"]["resize"] = {"scale": [size[1], size[0]], "keep_ratio": False}
@@ -102,7 +102,7 @@ def _normalisation(model: nn.Module, segments: bool) -> dict:
 
 
 def _resize(cfg: Config) -> dict | None:
-    """The test pipeline's ``Resize``; warns of other steps that change images."""
+    """The test pipeline's ``Resize``; warns about other steps that change images."""
     found = None
     for step in cfg.test_dataloader.dataset.get("pipeline", ()):
         kind = str(step["type"]).split(".")[-1]

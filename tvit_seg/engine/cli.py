@@ -23,7 +23,7 @@ from .hooks.checkpoint import checkpoint_folders, latest_checkpoint
 
 
 class ConfigOptions(DictAction):
-    """mmengine's ``--cfg-options``; what is not ``key=value`` is an error of the command line."""
+    """mmengine's ``--cfg-options``; anything but ``key=value`` is a command line error."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         try:
@@ -57,7 +57,7 @@ def load_config(args: argparse.Namespace) -> Config:
     """Read the file ``args.config`` and apply the arguments of :func:`add_common_arguments`.
 
     Raises:
-        ConfigError: There is no such file, it cannot be read, or an option does not fit it.
+        ConfigError: The file does not exist, cannot be read, or does not fit an option.
     """
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     cfg = read_config(args.config, args.cfg_options)
@@ -89,7 +89,7 @@ def read_config(path: str | Path, options: dict[str, Any]) -> Config:
 
 
 def check_device(device: str) -> None:
-    """Raise ConfigError if torch does not know the device, or this machine does not have it."""
+    """Raise ConfigError if torch does not know the device or the machine lacks it."""
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
@@ -117,8 +117,8 @@ def set_resume(cfg: Config, resume: str | None) -> None:
     """Set ``cfg.resume`` and ``cfg.load_from``.
 
     Args:
-        resume: A checkpoint; ``"auto"`` for the latest good one in the work folder if there is any
-            (``load_from`` counts otherwise); or ``None`` to go by the config.
+        resume: A checkpoint; ``"auto"`` for the latest good one in the work folder (or
+            ``load_from`` if there is none); or ``None`` for the config's setting.
     """
     if resume is None and not cfg.get("resume", False):
         return
@@ -131,11 +131,11 @@ def set_resume(cfg: Config, resume: str | None) -> None:
     if cfg.resume:
         cfg.load_from = None  # the runner passes over damaged files
     elif is_first_process():
-        print(f"nothing to resume in {cfg.work_dir}: training starts at the beginning")
+        print(f"nothing to resume in {cfg.work_dir}: training starts from the beginning")
 
 
 def require_start(cfg: Config) -> None:
-    """Raise ConfigError if a model with token pruning, its own teacher, starts untrained."""
+    """Raise ConfigError if token pruning without a teacher starts from an untrained model."""
     backbone = cfg.model.get("backbone")
     if not isinstance(backbone, Mapping):  # an error of building
         return
@@ -143,13 +143,13 @@ def require_start(cfg: Config) -> None:
     named += [part.get(key) for part in (cfg.model, backbone) for key in ("pretrained", "init_cfg")]
     if backbone.get("pruning") and not any(named):
         raise ConfigError(
-            "pruning is taught to a trained model: name its checkpoint, for instance by "
+            "token pruning starts from a trained model: name its checkpoint, for instance by "
             "--cfg-options load_from=PATH"
         )
 
 
 def use_amp(cfg: Config) -> None:
-    """Switch to mixed precision: float16 with loss scaling on an accelerator, else bfloat16."""
+    """Enable mixed precision: float16 with loss scaling on an accelerator, else bfloat16."""
     kind = cfg.optim_wrapper.get("type", "OptimWrapper")
     if kind in ("AmpOptimWrapper", "AutocastOptimWrapper"):
         return
@@ -162,7 +162,7 @@ def use_amp(cfg: Config) -> None:
 
 @contextmanager
 def friendly_errors() -> Iterator[None]:
-    """End the program with one line for errors that the user can mend, unless ``TVIT_DEBUG=1``."""
+    """Exit with a one-line message for errors that users can fix, unless ``TVIT_DEBUG=1``."""
     try:
         yield
     except (TvitSegError, OSError) as error:

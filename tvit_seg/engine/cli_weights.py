@@ -13,7 +13,7 @@ def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
         type=_heads,
         metavar="HEADS",
         help="heads of each stage, as 3 6 (ViT) or 3,3,6,12 3,6,12,24 (levels of a Swin); "
-        "default: as recorded in the source, else as the weights tell",
+        "default: as recorded in the source, else read from the weights",
     )
     parser.add_argument(
         "--head-dim",
@@ -23,7 +23,7 @@ def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--slicing",
         choices=["grouped", "leading"],
-        help="how narrow stages of a Swin read its weights; default: as recorded in the source, "
+        help="slicing of a Swin's narrow stages; default: as recorded in the source, "
         "else leading for the authors' and grouped for others",
     )
     which = parser.add_mutually_exclusive_group()
@@ -37,7 +37,7 @@ def architecture_options(args: argparse.Namespace, recorded: Mapping[str, Any]) 
     """Return ``head_dim``, ``thinking_stages`` and ``slicing`` for ``read_architecture``.
 
     Args:
-        args: Has what :func:`add_weights_arguments` added, which takes precedence.
+        args: Parsed arguments of :func:`add_weights_arguments`, which take precedence.
         recorded: The backbone's arguments from the source file, empty if it has none.
     """
     heads, head_dim = recorded.get("num_heads"), 64
@@ -55,7 +55,7 @@ def add_trust_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-checkpoint",
         action="store_true",
-        help="load checkpoints that hold more than weights, and run the code in them",
+        help="load checkpoints that contain more than weights, and run the code in them",
     )
 
 

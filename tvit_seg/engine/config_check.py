@@ -1,4 +1,4 @@
-"""Checks of a whole config, and errors that name the part of it that was being built."""
+"""Checks of a whole config, and errors that name the part that was being built."""
 
 import re
 import traceback
@@ -35,10 +35,10 @@ RULES = {
 
 
 def check_config(cfg: Config | Mapping[str, Any], needed: Sequence[str] = ()) -> None:
-    """Refuse a config with missing or misspelt sections, or with a field against :data:`RULES`.
+    """Reject a config with missing or misspelt sections, or a field that violates :data:`RULES`.
 
     Args:
-        needed: Sections that must be there, and not None.
+        needed: Required sections.
     """
     cfg = dict(cfg.items())  # a mmengine Config is no Mapping
     unused = set(_SECTIONS) - cfg.keys()
@@ -60,7 +60,7 @@ def check_config(cfg: Config | Mapping[str, Any], needed: Sequence[str] = ()) ->
 def building(cfg: Config | Mapping[str, Any]) -> Iterator[None]:
     """Raise ``ConfigError`` that names the part being built, as in ``model.decode_head (FCNHead)``.
 
-    Errors about files and data, and those from outside of mmengine's registries, pass unchanged.
+    Errors about files and data, and errors outside of mmengine's registries, pass unchanged.
     """
     try:
         yield
@@ -74,7 +74,7 @@ def building(cfg: Config | Mapping[str, Any]) -> Iterator[None]:
 
 
 def _innermost_build(error: Exception) -> dict[str, Any] | None:
-    """Return the local variables of mmengine's innermost function that builds from a ``cfg``."""
+    """Return the local variables of mmengine's innermost build function with a ``cfg``."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     inner = [f for f in frames if f.f_globals.get("__name__", "").startswith("mmengine.registry.")]
     calls = [f.f_locals for f in inner if isinstance(f.f_locals.get("cfg"), (Mapping, Config))]
@@ -82,7 +82,7 @@ def _innermost_build(error: Exception) -> dict[str, Any] | None:
 
 
 def _place(cfg: Config | Mapping[str, Any], part: Config | Mapping[str, Any]) -> str:
-    """Return the dotted name of the most similar part, and in parentheses its type."""
+    """Return the dotted name of the most similar part, with its type in parentheses."""
     kind = part.get("type") or part.get("runner_type", "no type")
 
     def likeness(item: tuple[str, Mapping]) -> int:  # on the way here arguments come and go
@@ -105,7 +105,7 @@ def _dicts(value: Any, name: str = "") -> Iterator[tuple[str, Mapping]]:
 
 
 def _reason(error: Exception, call: Mapping[str, Any]) -> str:
-    """Return what an error says in one line, with a hint where an argument is misspelt."""
+    """Return an error's text in one line, with a hint if an argument is misspelt."""
     text = first_line(error.args[0] if isinstance(error, KeyError) and error.args else error)
     text = text.partition(" Please check")[0]
     if not str(error):  # a bare assert

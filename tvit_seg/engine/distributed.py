@@ -1,4 +1,4 @@
-"""Several processes, also on a machine without GPUs."""
+"""Training in several processes, also without GPUs."""
 
 import gc
 import os
@@ -19,7 +19,7 @@ _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 def prepare_distributed(cfg: Config) -> None:
-    """Let mmengine's launcher ``pytorch`` work on the CPU, with gloo; others are unaffected.
+    """Make mmengine's launcher ``pytorch`` work on the CPU, with gloo; others are unaffected.
 
     mmengine calls ``torch.cuda.set_device`` and passes ``device_ids`` whatever the backend is. It
     skips the first if a process group exists, and the second if the config says so: in ``cfg``,
@@ -51,10 +51,10 @@ def prepare_distributed(cfg: Config) -> None:
 
 
 def run_on_first_process(work: Callable[[], None]) -> None:
-    """Do something in the first process, while the others wait for however long it takes.
+    """Run a function in the first process while the others wait without a time limit.
 
     The group's own ``timeout`` is for training steps; reading a whole dataset may take longer. If
-    the work fails, the other processes end silently (SystemExit): the first one has the error.
+    the work fails, the other processes exit silently: the first one reports the error.
     """
     if not dist.is_initialized():
         work()
@@ -73,7 +73,7 @@ def run_on_first_process(work: Callable[[], None]) -> None:
 
 
 def close_distributed(runner: Runner) -> None:
-    """End the communication after the work; without several processes this does nothing.
+    """End the communication between processes, if there is any.
 
     torch with gloo aborts now and then at exit (``terminate called without an active exception``)
     if a ``DistributedDataParallel`` is still alive, so the wrapper goes first: the runner's model

@@ -12,7 +12,7 @@ class AveragedValLoop(ValLoop):
     """Validates twice where there is an ``EMAHook``: raw weights, then averaged ones.
 
     mmengine validates the averaged weights only. Here they keep the plain names of the metrics, and
-    ``raw/`` stands in front of those of the raw weights. Takes the arguments of ``ValLoop``.
+    those of the raw weights get the prefix ``raw/``. Takes the arguments of ``ValLoop``.
     """
 
     def run(self) -> dict:

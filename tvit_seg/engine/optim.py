@@ -15,7 +15,7 @@ from ..utils.checks import check, check_keys
 
 @register("OPTIM_WRAPPERS")
 class AutocastOptimWrapper(OptimWrapper):
-    """Runs the model under bfloat16 autocast on the device it lives on.
+    """Runs the model under bfloat16 autocast on its device.
 
     mmengine's ``AmpOptimWrapper`` needs an accelerator. bfloat16 has the range of float32, so the
     loss is not scaled. Takes the arguments of mmengine's ``OptimWrapper``.
@@ -33,19 +33,19 @@ class AutocastOptimWrapper(OptimWrapper):
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """timm's ``param_groups_layer_decay`` for a model with a timm-like ``backbone``.
 
-    Norms, biases, scalars, tokens, position embeddings and tables do not decay. With
+    Norms, biases, scalars, tokens, position embeddings and tables have no weight decay. With
     ``paramwise_cfg=dict(layer_decay=0.75)`` a layer's learning rate is 0.75 times that of the one
-    above it; embeddings are the lowest layer, and all that is no part of the backbone's trunk
-    (heads, recycling) has the full rate. Layers, and the names that do not decay, come from
+    above it; embeddings are the lowest layer, and everything outside of the backbone's trunk
+    (heads, recycling) has the full rate. Layers, and names without weight decay, come from
     ``backbone.group_matcher()`` and ``backbone.no_weight_decay()``. With
-    ``custom_keys=dict(NAME=dict(lr_mult=10.0))``, parameters with NAME in their name learn at ten
-    times the rate.
+    ``custom_keys=dict(NAME=dict(lr_mult=10.0))``, parameters with NAME in their name have ten times
+    the rate.
 
     Args:
         optim_wrapper_cfg: Has ``lr`` and ``weight_decay`` in its ``optimizer``.
         paramwise_cfg: ``layer_decay`` in (0, 1], by default 1; ``no_weight_decay``, further name
-            patterns (``*`` as in file names) of parameters that do not decay; ``custom_keys``, of
-            which the longest that fits a name counts.
+            patterns (``*`` as in file names) of parameters without weight decay; ``custom_keys``,
+            of which the longest match applies.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None):

@@ -72,9 +72,9 @@ def _build_dataset(cfg: dict) -> SeededDataset:
 
 @register("RUNNERS")
 class ThinkingRunner(Runner):
-    """mmengine's ``Runner``; reads checkpoints strictly and writes them whole.
+    """mmengine's ``Runner`` that reads checkpoints strictly and writes them atomically.
 
-    A resumed run continues exactly as if it had not stopped, see ``hooks/resume.py``. A
+    A resumed run equals an uninterrupted one, see ``hooks/resume.py``. A
     ``CheckpointHook`` is replaced by :class:`SafeCheckpointHook`; a loss or weight that is not
     finite ends training. Takes the arguments of mmengine's ``Runner``.
     """
@@ -87,11 +87,11 @@ class ThinkingRunner(Runner):
         """Content of checkpoints by path, so that none is read twice; loading one removes it."""
         super().__init__(*args, **kwargs)
         if skips_corrupt(self._val_dataloader) or skips_corrupt(self._test_dataloader):
-            raise ConfigError("skip_corrupt is for training; evaluation sees every image")
+            raise ConfigError("skip_corrupt is for training; evaluation reads every image")
         check_heads(self._bare_model)  # mmseg's own segmentors do not
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """Build the logger, whose file alone gets the dumps of config, environment and hooks."""
+        """Build the logger; dumps of config, environment and hooks go to its file only."""
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if not isinstance(handler, logging.FileHandler):
@@ -99,7 +99,7 @@ class ThinkingRunner(Runner):
         return logger
 
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
-        """Register the config's hooks, and those that every training gets."""
+        """Register the config's hooks and those of every training."""
         default_hooks = dict(default_hooks or {})
         saving = default_hooks.setdefault("checkpoint", dict(type="CheckpointHook", interval=1))
         plain_hook = ("CheckpointHook", "mmengine.CheckpointHook", CheckpointHook)
@@ -115,7 +115,7 @@ class ThinkingRunner(Runner):
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """Build a dataloader with a :class:`SeededDataset` that finds corrupt images."""
+        """Build a dataloader with a :class:`SeededDataset` that detects corrupt images."""
         if isinstance(dataloader, dict) and isinstance(dataloader.get("dataset"), dict):
             dataset = dict(type=_build_dataset, cfg=dataloader["dataset"])
             dataloader = {**dataloader, "dataset": dataset}
@@ -128,7 +128,7 @@ class ThinkingRunner(Runner):
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def _maybe_compile(self, target: str) -> None:
-        """Compile blocks: mmengine would compile a whole step, again for each number of images."""
+        """Compile blocks; mmengine would recompile the whole step for each batch size."""
         compile_as_configured(self.model, self.cfg.get("compile"))
 
     def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
@@ -140,7 +140,7 @@ class ThinkingRunner(Runner):
         super().scale_lr(optim_wrapper, auto_scale_lr)
 
     def prepare_weights(self) -> None:
-        """Initialise the weights and read what training starts from: bad files end it now."""
+        """Initialise the weights and read the initial checkpoint, so that bad files fail early."""
         with building(self.cfg):
             self._init_model_weights()
         self._find_latest()
@@ -171,14 +171,14 @@ class ThinkingRunner(Runner):
             return super().train()
 
     def test(self) -> dict[str, float]:
-        """Test the model; weights of other shapes, which training may start from, are refused."""
+        """Test the model; weights of other shapes, which training may start from, are rejected."""
         self._testing = True
         self._maybe_compile("test_step")
         with building(self.cfg):
             return super().test()
 
     def load_or_resume(self) -> None:
-        """Load what the config names; ``resume=True`` alone finds the latest good checkpoint."""
+        """Load the config's checkpoint; ``resume=True`` alone finds the latest good one."""
         self._find_latest()
         super().load_or_resume()
 
@@ -220,7 +220,7 @@ class ThinkingRunner(Runner):
         strict: bool = False,
         revise_keys: list = _REVISE_KEYS,
     ) -> dict[str, Any]:
-        """Load weights into the model, and return the checkpoint with them under ``state_dict``.
+        """Load weights into the model; return the checkpoint with these under ``state_dict``.
 
         Raises:
             CheckpointError: The file is damaged, holds more than weights, is of another model, or

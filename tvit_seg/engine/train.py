@@ -1,4 +1,4 @@
-"""A training from its config on, as ``tools/train.py`` runs it."""
+"""Training from a config, as in ``tools/train.py``."""
 
 from functools import partial
 
@@ -20,8 +20,8 @@ def train(cfg: Config, check_data: bool = True) -> Runner:
         check_data: Whether all data is read once before training.
 
     Raises:
-        SystemExit: In one line, if the config, the data or a checkpoint is wrong, or if a loss
-            or weight is not finite.
+        SystemExit: With a one-line message, if the config, the data or a checkpoint is invalid,
+            or a loss or weight is not finite.
     """
     with friendly_errors():
         check_config(cfg, NEEDED)

@@ -19,7 +19,7 @@ KINDS = ("gmacs", "ms", "drop")
 
 @dataclass(frozen=True)
 class Budget:
-    """A limit >= 0 on cost or on the loss of quality, one of ``KINDS``."""
+    """A limit >= 0 on cost or on the loss of quality, of one of ``KINDS``."""
 
     kind: str
     value: float
@@ -51,7 +51,7 @@ class Plan:
 
     Attributes:
         threshold: In nats.
-        think_shares: Of the images (windows) that reach a stage, the share that thinks on.
+        think_shares: Of the images (windows) that reach a stage, the share that continues.
         expected: GMACs, milliseconds and qualities to expect on new data.
     """
 
@@ -63,11 +63,11 @@ class Plan:
 class Steps:
     """Total cost and scores of weighted images as step functions of the threshold.
 
-    From step to step one more window (those with the same entropy at once) stops earlier.
+    From step to step one more window (or all with the same entropy) exits earlier.
 
     Attributes:
         count: Number of images.
-        thresholds: (E + 1,) one from within each step; the first is 0.
+        thresholds: (E + 1,), one inside each step; the first is 0.
     """
 
     def __init__(self, sweep: Sweep):
@@ -109,7 +109,7 @@ class Steps:
         return totals[:, KINDS.index(budget.kind)] / self.count
 
     def pick(self, totals: np.ndarray, budget: Budget, metric: str) -> int:
-        """Pick the step that keeps a budget: the dearest for costs, the cheapest for a drop."""
+        """Pick the step that keeps a budget: for costs the most expensive, else the cheapest."""
         if not budget.is_cost:
             quality = self.averages(totals)[metric]
             kept = np.flatnonzero(quality >= quality[0] - budget.value)
@@ -121,7 +121,7 @@ class Steps:
 def plan(sweep: Sweep, budget: Budget, resamples: int = 300, seed: int = 0) -> Plan:
     """Pick the threshold for a budget from calibration data.
 
-    The interval repeats the whole procedure by bootstrap (Efron and Tibshirani,
+    The interval is a bootstrap of the whole procedure (Efron and Tibshirani,
     https://doi.org/10.1201/9780429246593): pick on a resample of the images, evaluate on another
     one of the same size, and take the difference.
 
@@ -165,7 +165,7 @@ def plan(sweep: Sweep, budget: Budget, resamples: int = 300, seed: int = 0) -> P
 
 
 def think_shares(sweep: Sweep, threshold: float) -> list[float]:
-    """Of the images (windows) that reach a stage, the share that thinks on; 0 where none does."""
+    """Of the images (windows) that reach a stage, the share that continues; 0 if none does."""
     exits = np.concatenate([image.exits[image.at(threshold)] for image in sweep.images])
     shares = []
     for stage in range(sweep.num_stages - 1):
@@ -175,7 +175,7 @@ def think_shares(sweep: Sweep, threshold: float) -> list[float]:
 
 
 def _between(breaks: np.ndarray) -> np.ndarray:
-    """A threshold within each of the (E + 1,) steps, halfway where float32 has room."""
+    """A threshold inside each of the (E + 1,) steps, halfway if float32 can represent it."""
     if not len(breaks):
         return np.zeros(1)
     halfway = ((breaks[:-1] + breaks[1:]) / 2).astype(np.float32)
@@ -189,8 +189,8 @@ class Splits:
 
     Attributes:
         metric: GMACs, milliseconds, or the quality of a drop.
-        deviations: Relative deviations of each split from the target, which is the budget, or for
-            a drop the calibration half's expectation: of the fixed threshold and, for costs, of a
+        deviations: Relative deviations of each split from the target (the budget, or for a drop
+            the calibration half's expectation): of the fixed threshold and, for costs, of a
             ``BudgetGate``.
         inside: For each split, True if the fixed threshold's result is in the expected interval.
     """
@@ -235,7 +235,7 @@ def try_splits(sweep: Sweep, budget: Budget, count: int, seed: int = 0) -> Split
 
 
 def _adaptive_cost(sweep: Sweep, chosen: Plan, budget: Budget) -> float:
-    """Average cost of a ``BudgetGate`` that gets the images one after the other."""
+    """Average cost of a ``BudgetGate`` on the images, one after the other."""
     gate = BudgetGate(EntropyGate(chosen.threshold), chosen.think_shares)
     exits = [_stop_windows(gate, image.predictions.entropy) for image in sweep.images]
     pairs = zip(sweep.window_costs, exits, strict=True)

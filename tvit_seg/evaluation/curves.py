@@ -1,7 +1,7 @@
-"""Curves of quality against cost: the gate's yardsticks, and the settings worth their cost.
+"""Curves of quality against cost: baselines and bound for the gate, and the Pareto front.
 
 Scores are (images, stages, ...), the counts of a stage evaluator when an image (all its windows)
-stops after a stage. Costs are (images, stages, 2), GMACs and milliseconds.
+exits after a stage. Costs are (images, stages, 2), GMACs and milliseconds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,14 +16,14 @@ Quality = Callable[[np.ndarray], dict[str, float]]
 
 
 def point(scores: np.ndarray, costs: np.ndarray, quality: Quality) -> dict[str, float]:
-    """Average scores (images, ...) and costs (images, 2) to one point of a curve."""
+    """Average scores (images, ...) and costs (images, 2) into one point of a curve."""
     gmacs, ms = costs.mean(0).tolist()
     qualities = {name: float(value) for name, value in quality(scores.sum(0)).items()}
     return dict(gmacs=gmacs, ms=ms, **qualities)
 
 
 def single_stages(scores: np.ndarray, costs: np.ndarray, quality: Quality) -> Curve:
-    """Points of all images, with all their windows, in the same stage."""
+    """Points with all windows of all images in the same stage."""
     return [point(scores[:, s], costs[:, s], quality) for s in range(costs.shape[1])]
 
 
@@ -45,11 +45,11 @@ def oracle_gate(
     correct: Callable[[np.ndarray], np.ndarray],
     steps: int = 41,
 ) -> Curve:
-    """Curve of a gate that knows the labels: for each image the choice that is worth its price.
+    """Curve of a gate that knows the labels and picks each image's best choice at a price.
 
-    For each price of a GMAC an image takes the choice with the largest share of correct pixels (or
-    its being correct) minus the price. Prices are quantiles of the slopes between an image's
-    choices; negative ones stand for thinking on at a loss.
+    At a price per GMAC, each image gets the choice with the largest share of correct pixels (for
+    classification, 1 if correct) minus its price. Prices are quantiles of the slopes between an
+    image's choices; at negative ones images continue at a loss.
 
     Args:
         choices: For each image, scores (P, ...) and costs (P, 2) of the exits it can choose from.
@@ -83,7 +83,7 @@ def _slopes(shares: np.ndarray, gmacs: np.ndarray) -> np.ndarray:
 
 
 def gap(gate: Curve, oracle: Curve, metric: str, steps: int = 200) -> float:
-    """Average the points of quality from one curve up to another over the GMACs they share."""
+    """Average the quality difference from one curve to another over their common GMACs."""
     low = max(gate[0]["gmacs"], oracle[0]["gmacs"])
     high = min(gate[-1]["gmacs"], oracle[-1]["gmacs"])
     if high <= low:
@@ -99,12 +99,12 @@ def gap(gate: Curve, oracle: Curve, metric: str, steps: int = 200) -> float:
 def pareto_front(
     points: Sequence[Mapping[str, float]], cost: str = "gmacs", quality: str = "mIoU"
 ) -> list[Mapping[str, float]]:
-    """Select the settings that no other one beats at the same or a lower cost.
+    """Select the settings with better quality than any other at the same or a lower cost.
 
     ``cost`` and ``quality`` are keys of the points, e.g. of gate thresholds and keep ratios.
 
     Returns:
-        The points themselves, cheapest first, of equal ones the first. NaN is never on the front.
+        The points, cheapest first; of equal ones the first. NaN is never on the front.
     """
     front, best = [], -inf
     finite = [point for point in points if point[cost] == point[cost]]

@@ -58,7 +58,7 @@ def thinks_by_difficulty(
 ) -> dict[str, float]:
     """Compute ``thinks.{level}``, in per cent, for each third of the range [0, 1] of difficulties.
 
-    That is the share of ``exits``, one sequence for each image, beyond stage 0; NaN without images.
+    It is the share of ``exits``, one sequence per image, beyond stage 0; NaN without images.
     """
     thirds = np.array([min(int(3 * difficulty), 2) for difficulty in difficulties])
     shares = {}
@@ -73,10 +73,10 @@ class _ExitMetric(BaseMetric):
     """Exits and average cost, common to both tasks."""
 
     model: str
-    """Class whose results hold exits."""
+    """Class whose results contain exits."""
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Count a batch of results, which must hold exits."""
+        """Count a batch of results, which must contain exits."""
         name = type(self).__name__
         for sample in data_samples:
             if "exit_stage" not in sample:
@@ -96,10 +96,10 @@ class _ExitMetric(BaseMetric):
 
     @abstractmethod
     def _summarise(self, results: list[dict], exits: np.ndarray) -> tuple[dict, PrettyTable]:
-        """Metrics of all images but for their cost, from exit stages (images or windows,) too."""
+        """Metrics of all images except cost; also from exit stages (images or windows,)."""
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Sum up the images of all processes; the class lists the metrics."""
+        """Sum up the images of all processes; see the class for the metrics."""
         metrics, table = self._summarise(results, np.concatenate([r["exits"] for r in results]))
         metrics["gmacs"] = round(float(np.mean([r["gmacs"] for r in results])), 4)
         print_log(f"\n{table}\naverage GMACs: {metrics['gmacs']}", MMLogger.get_current_instance())
@@ -110,17 +110,17 @@ class _ExitMetric(BaseMetric):
 class ThinkingMetric(_ExitMetric):
     """Exit share and mIoU of each thinking stage, and the average cost.
 
-    It complements ``IoUMetric``, which measures all images together, and needs the results of a
+    Complements ``IoUMetric``, which measures all images together; needs the results of a
     :class:`~tvit_seg.ThinkingEncoderDecoder`. In ``slide`` mode the unit is the window.
 
     Metrics are ``stage{i}.share`` (per cent of images or windows), ``stage{i}.mIoU`` (per cent, NaN
-    where none stopped), ``gmacs`` (average of an image, 10^9) and, where a difficulty is known,
-    ``thinks.{level}`` (per cent that went beyond stage 0).
+    if none exited), ``gmacs`` (average per image, 10^9) and, if difficulties are known,
+    ``thinks.{level}`` (per cent that continue beyond stage 0).
 
     Args:
         ignore_index: Label of pixels to leave out.
         difficulty_key: Entry of the metainfo with a difficulty in [0, 1]; if given, ``thinks`` is
-            reported for the easy, medium and hard third of that range.
+            reported for the easy, medium and hard third of the range.
         **kwargs: Arguments of mmengine's ``BaseMetric``.
     """
 
@@ -163,14 +163,14 @@ class ThinkingMetric(_ExitMetric):
 
 @register("METRICS")
 class ThinkingAccuracy(_ExitMetric):
-    """Top-k accuracy of the gate's choice and of every stage, exit shares, average cost.
+    """Top-k accuracy with the gate and of every stage, exit shares, average cost.
 
-    It needs the results of a :class:`~tvit_seg.ThinkingClassifier`, for the accuracy of every stage
-    on all images with ``test_cfg=dict(per_stage=True)``.
+    Needs the results of a :class:`~tvit_seg.ThinkingClassifier`; with
+    ``test_cfg=dict(per_stage=True)`` reports the accuracy of every stage on all images.
 
     Metrics in per cent are ``top{k}`` with the gate and, of each stage, ``stage{i}.top{k}`` if all
-    images ran it, ``stage{i}.share`` of images that stopped there and ``stage{i}.exit_top{k}`` of
-    these (NaN where none did). ``gmacs`` is the average of an image, 10^9.
+    images ran it, ``stage{i}.share`` of images that exited there and ``stage{i}.exit_top{k}`` of
+    these (NaN if none did). ``gmacs`` is the average per image, 10^9.
 
     Args:
         topk: Values of k, each >= 1.

@@ -1,4 +1,4 @@
-"""Predictions of all stages for an image, and scores for any choice among them."""
+"""Predictions of all stages for an image, and scores for any choice of exit stages."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ class StagePredictions:
         metainfo: Of the image's data sample.
         shape: (h, w) of a window in pixels.
         entropy: (W, number of stages) float32, in nats.
-        gmacs: (number of stages,) cost of a window that stops after each stage, in 10^9 MACs.
+        gmacs: (number of stages,) cost of a window that exits after each stage, in 10^9 MACs.
         seconds: (number of stages,) time of such a window: its share of the batch it ran in.
     """
 
@@ -44,7 +44,7 @@ class StagePredictions:
 
 
 class StageEvaluator(ABC):
-    """Stages and scores of a task, as a sweep needs them."""
+    """Stages and scores of a task, for a sweep."""
 
     headline: str  # the quality that counts first
 
@@ -68,15 +68,15 @@ class StageEvaluator(ABC):
     ) -> Iterator[tuple[StagePredictions, Score]]:
         """Run all stages on all windows of a preprocessed batch (B, 3, H, W), once.
 
-        For each image yield the predictions, and a function that scores any choice among them.
+        For each image, yield the predictions and a function that scores any choice among them.
         """
 
 
 class WindowComposer:
-    """Composer of label maps from windows, each from a stage of choice.
+    """Composer of label maps from windows, each from a chosen stage.
 
-    They are bit-equal to the segmentor's own. From one choice to the next only the windows that
-    change are added up anew. ``logits`` are, for each stage, (K, h, w) for each of the W windows.
+    They are bit-equal to the segmentor's own. Between choices, only the windows that
+    change are added up again. ``logits`` are, for each stage, (K, h, w) for each of the W windows.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class SegmentationEvaluator(StageEvaluator):
 
 
 class ClassificationEvaluator(StageEvaluator):
-    """Counts images: scores are hits at first, among five if there are more classes, and all."""
+    """Counts images: scores are top-1 hits, top-5 hits with more than five classes, and images."""
 
     headline = "top1"
     topk = (1, 5)
@@ -239,7 +239,7 @@ class ClassificationEvaluator(StageEvaluator):
 
 
 def build_stage_evaluator(model: nn.Module, num_classes: int) -> StageEvaluator:
-    """Build the evaluator for a thinking segmentor or classifier; other models are refused."""
+    """Build the evaluator for a thinking segmentor or classifier; other models are rejected."""
     if isinstance(model, ThinkingClassifier):
         return ClassificationEvaluator(model, num_classes)
     if isinstance(model, ThinkingEncoderDecoder):

@@ -1,7 +1,7 @@
 """Quality and cost at any number of gate thresholds, from one pass over the data.
 
-Every stage runs once on every image (window) and the choice is made afterwards, with the same
-result as an evaluation at each threshold.
+Every stage runs once on every image (window) and exits are chosen afterwards, with the same results
+as an evaluation at each threshold.
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,10 +32,10 @@ def choose_exits(entropy: np.ndarray, threshold: float) -> np.ndarray:
 
 @dataclass
 class ImageSweep:
-    """One image as a function of the threshold, which is constant between the ``breaks``.
+    """Results of one image as a step function of the threshold, constant between ``breaks``.
 
     Attributes:
-        breaks: (P - 1,) increasing float32; above each of them more windows stop early.
+        breaks: (P - 1,) increasing float32; above each, more windows exit early.
         exits: (P, W) exit stages between the breaks.
         scores: (P, ...) the evaluator's counts.
         stage_scores: (number of stages, ...) the same with all windows in one stage.
@@ -50,7 +50,7 @@ class ImageSweep:
 
     @classmethod
     def from_predictions(cls, predictions: StagePredictions, score: Score) -> "ImageSweep":
-        """Score every choice that some threshold makes; each is scored once."""
+        """Score every choice of exits that some threshold makes, once."""
         windows, stages = predictions.entropy.shape
         breaks = np.unique(predictions.entropy[:, :-1])
         exits = np.stack([choose_exits(predictions.entropy, t) for t in (*breaks, np.inf)])
@@ -64,7 +64,7 @@ class ImageSweep:
         return cls(breaks, exits, scores, stage_scores, predictions)
 
     def at(self, threshold: float) -> int:
-        """Find the piece that a threshold is in."""
+        """Find the step that contains a threshold."""
         return int(np.searchsorted(self.breaks, np.float32(threshold), side="left"))
 
 
@@ -91,13 +91,13 @@ class Sweep:
 
     @cached_property
     def window_costs(self) -> list[np.ndarray]:
-        """Of each image (number of stages, 2), GMACs and milliseconds of a window."""
+        """GMACs and milliseconds of a window, (number of stages, 2) for each image."""
         found = [image.predictions for image in self.images]
         return [np.stack((p.gmacs, self.stage_ms[p.shape]), axis=1) for p in found]
 
     @cached_property
     def costs(self) -> list[np.ndarray]:
-        """Of each image (P, 2), GMACs and milliseconds."""
+        """GMACs and milliseconds, (P, 2) for each image."""
         pairs = zip(self.images, self.window_costs, strict=True)
         return [costs[image.exits].sum(1) for image, costs in pairs]
 
@@ -134,23 +134,23 @@ class Sweep:
 
     @cached_property
     def gate(self) -> Curve:
-        """The gate that was swept, cheapest first."""
+        """Curve of the gate, cheapest first."""
         rows = [self.row(threshold) for threshold in self.thresholds(33)]
         return sorted(rows, key=lambda row: row["gmacs"])
 
     @cached_property
     def single(self) -> Curve:
-        """Each stage for all images."""
+        """Points of each stage for all images."""
         return single_stages(*self._stages, self.evaluator.quality)
 
     @cached_property
     def random(self) -> Curve:
-        """A gate that stops images at random."""
+        """Curve of a gate that stops images at random."""
         return random_gate(*self._stages, self.evaluator.quality)
 
     @cached_property
     def oracle(self) -> Curve:
-        """A gate that knows the best threshold, or stage, of each image."""
+        """Curve of a gate that knows the best threshold, or stage, of each image."""
         parts = zip(self.images, self.costs, *self._stages, strict=True)
         choices = [
             (np.concatenate((image.scores, scores)), np.concatenate((costs, single)))
@@ -160,7 +160,7 @@ class Sweep:
 
     @property
     def gap(self) -> float:
-        """Area between gate and oracle: points of quality, averaged over the costs they share."""
+        """Area between gate and oracle: points of quality, averaged over their common costs."""
         return gap(self.gate, self.oracle, self.evaluator.headline)
 
     @cached_property
@@ -195,7 +195,7 @@ def sweep(
 
     Args:
         model: The segmentor or classifier.
-        loader: Test data, on every process its part.
+        loader: Test data; on every process its part.
         difficulty_key: Entry of the metainfo with a difficulty in [0, 1].
 
     Returns:
@@ -220,7 +220,7 @@ def sweep_keep_ratios(
     keep_ratios: Sequence[float],
     difficulty_key: str | None = None,
 ) -> dict[float, Sweep] | None:
-    """Call :func:`sweep` for each keep ratio of the token pruning; the model's own one stays."""
+    """Call :func:`sweep` for each keep ratio; the model's own is restored afterwards."""
     pruning = model.backbone.pruning
     check(pruning is not None, "pruning", pruning, "set in the model to sweep over keep ratios")
     own, found = pruning.keep_ratio, {}

@@ -15,11 +15,11 @@ _RECOMPILES = 64
 
 
 def compile_blocks(model: nn.Module, **options: Any) -> bool:
-    """Compile the transformer blocks, those of decode heads too, in place; names stay.
+    """Compile the transformer blocks, also those of decode heads, in place; names stay.
 
-    All blocks share their graphs, and the number of images becomes a symbol with the second one:
-    each stage compiles at most three times (the first batch, a single image, any other number), and
-    as often again where image sizes vary. Without a working compiler there is a warning.
+    Blocks share compiled graphs, and the batch size becomes dynamic once a second one occurs: each
+    stage compiles at most three times per image size (for the first batch, a single image, and any
+    other number). Without a working compiler a warning is given and nothing changes.
 
     Args:
         model: A thinking backbone, segmentor or classifier.
@@ -49,7 +49,7 @@ def compile_as_configured(model: nn.Module, option: bool | dict | None) -> None:
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:
-    """Transformer blocks by everybody's names: ``blocks.N``, and ``layers.N`` that hold none."""
+    """Transformer blocks, by name: ``blocks.N``, and ``layers.N`` that contain none."""
     blocks = [name for name, _ in model.named_modules() if _BLOCK.search(name)]
     for name, _ in model.named_modules():
         apart = not any(f"{other}.".startswith(f"{name}.") for other in blocks)
@@ -60,7 +60,7 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
 
 
 def why_not(device: torch.device, **options: Any) -> str | None:
-    """Reason why nothing can be compiled for a device, found by trying; None if it can."""
+    """Reason that compiling for a device fails, found by trying; None if it works."""
     try:
         torch.compile(_probe, **options)(torch.ones(4, device=device))
     except RuntimeError as error:  # without g++, Triton, or a new enough GPU: one class for each

@@ -1,8 +1,8 @@
 """Average over the joint batch of several processes.
 
-``DistributedDataParallel`` averages gradients over processes. That is the gradient of the joint
-batch where a loss is a mean over images, of which each process has the same number, but not where
-it is a mean over labelled pixels or kept tokens.
+``DistributedDataParallel`` averages gradients over processes. This is the gradient of the joint
+batch if the loss is a mean over images, since each process has the same number of images, but not
+if it is a mean over labelled pixels or kept tokens.
 """
 
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 
 def joint_share(count: Tensor) -> Tensor:
-    """Factor that makes an average of the processes' means the mean over the items of all.
+    """Factor for a process's mean, so that the average over processes is the mean over all items.
 
-    Every process has to call it, since it averages over processes.
+    Every process must call this function, since it averages over processes.
 
     Args:
-        count: Scalar, number (or weight) of the items that this process takes the mean of.
+        count: Scalar, number (or weight) of the items in this process's mean.
 
     Returns:
         Scalar to multiply that mean by: the count over its average, 1 for a single process.

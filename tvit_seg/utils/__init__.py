@@ -1,1 +1,1 @@
-"""Small helpers that know nothing of networks."""
+"""Small helpers that are independent of networks."""

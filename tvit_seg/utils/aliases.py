@@ -1,4 +1,4 @@
-"""Old names, readable until the next release: one table of what moved where."""
+"""Old names, available until the next release: one table of what moved where."""
 
 import sys
 import warnings
@@ -69,4 +69,4 @@ def _field(old: str, new: str) -> property:
 
 
 def _warn(old: str, new: str) -> None:
-    warnings.warn(f"{old} is now {new}; the old name goes with the next release", FutureWarning, 3)
+    warnings.warn(f"{old} is now {new}; the next release removes the old name", FutureWarning, 3)

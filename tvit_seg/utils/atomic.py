@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic file replacement."""
 
 import fcntl
 import os
@@ -10,9 +10,9 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a name beside ``path`` to write to; afterwards that file takes the place of ``path``.
+    """Yield a temporary name next to ``path`` to write to; afterwards it replaces ``path``.
 
-    If writing fails, the new file is removed and ``path`` stays unchanged. Folders are made.
+    If writing fails, the new file is removed and ``path`` stays unchanged. Folders are created.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,9 +31,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def clear_leftovers(folder: str | Path) -> list[Path]:
-    """Remove, and return, files in a folder that killed processes left from :func:`replacing`.
+    """Remove and return temporary files that killed processes left in a folder.
 
-    A living process holds a lock on its file.
+    Files of running processes are locked.
     """
     removed = []
     for path in Path(folder).glob("*.tmp"):

@@ -1,4 +1,4 @@
-"""Checks of arguments; each message names the argument, what is allowed, and what it got."""
+"""Checks of arguments; each message names the argument, the allowed values, and the value."""
 
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
@@ -14,7 +14,7 @@ def check(fits: bool, name: str, value: Any, allowed: str) -> None:
 
     Args:
         fits: The condition, already evaluated.
-        name: Of the argument, as the user wrote it.
+        name: Name of the argument, as the user wrote it.
         value: Of the argument.
         allowed: Completes "must be ...".
     """
@@ -23,7 +23,7 @@ def check(fits: bool, name: str, value: Any, allowed: str) -> None:
 
 
 def check_integer(name: str, value: Any, minimum: int = 1) -> int:
-    """Return an integer of at least ``minimum``; bools are refused."""
+    """Return an integer of at least ``minimum``; bools are rejected."""
     fits = isinstance(value, Integral) and not isinstance(value, bool) and value >= minimum
     check(fits, name, value, f"an integer >= {minimum}")
     return int(value)
@@ -37,7 +37,7 @@ def check_index(name: str, value: Any, length: int) -> int:
 
 
 def check_number(name: str, value: Any, minimum: float = 0.0, maximum: float = inf) -> float:
-    """Return a number in ``[minimum, maximum]``; bools and NaN are refused."""
+    """Return a number in ``[minimum, maximum]``; bools and NaN are rejected."""
     fits = isinstance(value, Real) and not isinstance(value, bool) and minimum <= value <= maximum
     span = f"a number >= {minimum:g}" if maximum == inf else f"in [{minimum:g}, {maximum:g}]"
     check(fits, name, value, span)
@@ -51,7 +51,7 @@ def check_choice(name: str, value: Any, choices: Collection[Any]) -> Any:
 
 
 def check_keys(name: str, options: Iterable[str], allowed: Iterable[str]) -> None:
-    """Refuse keys of ``options`` that are not ``allowed``, and suggest the nearest one that is."""
+    """Reject keys of ``options`` that are not ``allowed``; suggest the nearest allowed one."""
     for key in options:
         if key not in allowed:
             raise ConfigError(f"{name} has no option {key!r}{did_you_mean(key, allowed)}")

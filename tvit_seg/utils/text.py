@@ -17,9 +17,9 @@ def first_line(error: BaseException, most: int = 200) -> str:
 
 
 def printable(text: str, most: int = 3000) -> str:
-    """Escape control characters, which could break a line or steer a terminal.
+    """Escape control characters, which could break a line or control a terminal.
 
-    The middle of a text of more than ``most`` characters is left out.
+    The middle of a text longer than ``most`` characters is left out.
     """
     if len(text) > most:
         text = f"{text[: most // 2]} ... {text[-most // 2 :]}"

@@ -7,8 +7,8 @@ from pathlib import Path
 def set_thread_defaults() -> None:
     """Set ``OMP_NUM_THREADS`` and ``OMP_WAIT_POLICY`` where the user has not.
 
-    A thread for each physical core. By default those that wait for another one spin: if a second
-    program keeps one core busy, all others burn their time slices on waiting for it.
+    One thread per physical core. By default waiting threads spin: if another program occupies one
+    core, all others burn their time slices waiting for it.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(physical_cores()))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,4 +1,4 @@
-"""Time measurement, also on a machine that others use: contestants take turns."""
+"""Time measurement, robust on shared machines: contestants alternate."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ class Stopwatch:
     """Lap times, in seconds, of work on a device.
 
     Args:
-        device: Device that runs the work; it finishes before the clock is read.
+        device: Device that runs the work; it is synchronised before the clock is read.
         clock: Returns seconds. ``time.process_time``, the processor time of this process alone,
             stays steady where other jobs take turns on the cores (then use one thread: waiting
             threads count too).
@@ -48,9 +48,9 @@ def alternate(
     tick: Callable[[], object] | None = None,
     clock: Callable[[], float] = perf_counter,
 ) -> dict[str, list[float]]:
-    """Time each contestant once a round, so that disturbances hit all of them alike.
+    """Time each contestant once per round, so that disturbances affect all alike.
 
-    ``tick`` is called after each round, also those of the warm-up; for ``device`` and ``clock`` see
+    ``tick`` is called after each round, including the warm-up; for ``device`` and ``clock`` see
     :class:`Stopwatch`.
 
     Returns:

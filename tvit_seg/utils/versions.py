@@ -1,4 +1,4 @@
-"""Versions of its foundations that this package works with."""
+"""Versions of dependencies that this package works with."""
 
 from importlib.metadata import PackageNotFoundError, version
 
@@ -27,7 +27,7 @@ def mm_distribution() -> str | None:
 
 
 def check_versions() -> None:
-    """Raise ``ImportError`` for packages of a wrong version, or of both mm* distributions.
+    """Raise ``ImportError`` for wrong versions, or if both mm* distributions are installed.
 
     Nothing is imported; absent packages are left to the import.
     """
@@ -42,7 +42,7 @@ def check_versions() -> None:
 
 
 def unfit(needed: dict[str, str]) -> list[str]:
-    """List, in words, installed distributions of another version than needed."""
+    """Describe installed distributions whose version does not fit."""
     return [
         f"{name} {found} is installed, {name}{works} works"
         for name, works in needed.items()

@@ -22,7 +22,7 @@ _WIDTH = 1260  # pixels of the page
 def draw_contact_sheet(
     sweep: Sweep, model: nn.Module, dataset: Dataset, path: str | Path, count: int = 6
 ) -> None:
-    """Paint the images with the lowest and the highest entropy after stage 0.
+    """Draw the images with the lowest and the highest entropy after stage 0.
 
     Args:
         sweep: Entropies of the images.
@@ -95,5 +95,5 @@ def _labelled(dataset: Dataset) -> Callable[[int, object], np.ndarray]:
 
 
 def _fill(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The picture at the top left of a white page."""
+    """The picture in the top left corner of a white page."""
     return mmcv.impad(picture, shape=(height, width), pad_val=(255, 255, 255))

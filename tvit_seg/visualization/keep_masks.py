@@ -24,14 +24,14 @@ def draw_keep_masks(
     Args:
         image: (H, W, 3) uint8.
         keep_mask: (L, h, w) of a :class:`~tvit_seg.Thought`, or (W, L, h, w) of the windows: after
-            each of L prunings 1 for kept and 0 for pruned tokens. NaN, where the stage did not run,
+            each of L prunings 1 for kept and 0 for pruned tokens. NaN, if the stage did not run,
             counts as kept. A segmentor's results have it as ``kept_tokens``.
         patch_size: Pixels of the backbone's patches.
         windows: (W, 4) top, left, bottom, right as shares of the image; None for the whole image.
         size: (H, W) of the model's input, a result's ``img_shape``; None for that of ``image``.
 
     Returns:
-        (H, (1 + L) W, 3) uint8: the image, and once more after each pruning with pruned tokens
+        (H, (1 + L) W, 3) uint8: the image, then a copy for each pruning with pruned tokens
         faded. Where windows overlap, a token is pruned if it is in all of them.
     """
     height, width = size or image.shape[:2]

@@ -65,7 +65,7 @@ def plot_keep_ratios(
 
 
 def save_figure(figure: Figure, path: str | Path, title: str = "", dpi: int = 100) -> None:
-    """Write a figure with a title above it, and the folder it lies in."""
+    """Write a figure with a title; create its folder."""
     figure.suptitle(title)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=dpi)

@@ -13,14 +13,14 @@ from .window_map import draw_frame, draw_window_map, stage_colour, write_text
 
 @register("VISUALIZERS")
 class ThinkingVisualizer(SegLocalVisualizer):
-    """mmseg's visualizer without class names in the picture, but with exits and their cost.
+    """mmseg's visualizer with exits and their cost, but without class names.
 
-    Image, label map (where there is one) and prediction stand side by side. A whole image is framed
-    in the colour of its stage; beside sliding windows stands a map of their stages and entropies.
-    Where tokens were pruned, the image follows once for each pruning, with those left. A caption
-    gives stages, entropy and GMACs.
+    Image, label map (if there is one) and prediction are side by side. A whole image is framed in
+    the colour of its stage; with sliding windows, a map shows their stages and entropies. With
+    token pruning, a copy of the image for each pruning shows the remaining tokens. A caption gives
+    stages, entropy and GMACs.
 
-    ``min_height`` pixels are the least; smaller images are enlarged. Further arguments are those of
+    Images below ``min_height`` pixels are enlarged. Further arguments are those of
     ``SegLocalVisualizer``.
     """
 
@@ -100,7 +100,7 @@ def _keep_masks(image: np.ndarray, sample: SegDataSample) -> np.ndarray:
 
 
 def _describe(sample: SegDataSample) -> str:
-    """Exit stages, mean entropy at which the windows stopped, cost."""
+    """Exit stages, mean entropy of the windows at their exit, cost."""
     exits = sample.exit_stage.reshape(-1)
     stages = exits.tolist()
     text = f"stopped after stage {stages[0]}"

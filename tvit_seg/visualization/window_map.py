@@ -27,8 +27,8 @@ def draw_frame(picture: np.ndarray, colour: tuple[int, int, int], width: int = 2
 def draw_window_map(image: np.ndarray, sample: SegDataSample) -> np.ndarray:
     """Draw each window as the cell around its centre, up to halfway to its neighbours.
 
-    On a pale image (H, W, 3), cells have the colour of their stage, and in each stand its stage and
-    the entropy at which it stopped, in nats.
+    On a faded image (H, W, 3), each cell has the colour of its exit stage and shows the stage and
+    the entropy at the exit, in nats.
     """
     height, width = image.shape[:2]
     boxes = sample.windows.numpy() * np.array([height, width] * 2)

@@ -1,1 +1,1 @@
-"""Weights of any code base: reading, names, shapes, publishing. Dict in, dict out."""
+"""Weights of other code bases: reading, names, shapes, publishing. Dict in, dict out."""

@@ -1,4 +1,4 @@
-"""The network that weights were made for, read from their names and shapes."""
+"""The architecture that weights belong to, read from their names and shapes."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ def read_architecture(
     thinking_stages: Stages | None = None,
     slicing: str | None = None,
 ) -> dict[str, Any]:
-    """Read the config of the backbone that weights fit.
+    """Read the backbone's config from weights.
 
     Args:
         weights: Under our names. The ``report`` of :func:`~tvit_seg.convert_state_dict` names their
@@ -34,9 +34,9 @@ def read_architecture(
             own slicing.
         head_dim: Channels of a ViT's attention head; 64 in all published models.
         thinking_stages: Heads of each stage; for a Swin at each level. None reads a ViT's from the
-            recycling projections; early releases are wider than their last stage and need them. A
-            Swin that recycles always does: its weights hold the last level of narrow stages only.
-        slicing: Slicing of a Swin's narrow stages; None goes by the source.
+            recycling projections. Required for early releases, which are wider than their last
+            stage, and for a Swin with recycling, whose weights only tell the last level's.
+        slicing: Slicing of a Swin's narrow stages; None chooses by the source.
 
     Returns:
         ``type`` and arguments of the backbone, without gate and drop rates. The network is as wide
@@ -145,7 +145,7 @@ def _read_swin(weights: Mapping[str, Tensor], given: Stages | None) -> dict:
 
 
 def doubles(dims: Sequence[int]) -> bool:
-    """Tell whether widths are twice as large from level to level, as those of a plain Swin."""
+    """Return whether widths double from level to level, as in a plain Swin."""
     return all(dim == dims[0] * 2**level for level, dim in enumerate(dims))
 
 

@@ -1,8 +1,8 @@
-"""Everybody's weights under our names and in our shapes, and back under others' names.
+"""Conversion of others' weights to our names and shapes, and back to others' names.
 
-Read are checkpoints of the authors (classification, segmentation, DynamicViT), DeiT and timm ViTs,
-mmseg ViTs, Swin transformers, and our own; :mod:`.names_vit` and :mod:`.names_swin` have their
-names.
+Supported are checkpoints of the authors (classification, segmentation, DynamicViT), DeiT and timm
+ViTs, mmseg ViTs, Swin transformers, and our own; :mod:`.names_vit` and :mod:`.names_swin` have
+their names.
 """
 
 import re
@@ -37,7 +37,7 @@ class Report:
 
     Attributes:
         source: The recognised kind of checkpoint.
-        loaded: Names that got values, in part or whole.
+        loaded: Names that received values, in part or whole.
         cropped: Those of them that were larger than the model's.
         partial: Those of them that fill only a leading slice of the model's.
         resized: Those of them that were interpolated (position and patch embedding, tables of
@@ -65,7 +65,7 @@ class Report:
 
 
 class ConvertedStateDict(OrderedDict):
-    """A state dict with an account of its conversion in ``report``."""
+    """A state dict with a report of its conversion in ``report``."""
 
     report: Report
 
@@ -83,12 +83,12 @@ def convert_state_dict(
         model: A thinking backbone or segmentor to fit the weights to: smaller ones fill the leading
             slices of its parameters, larger ones are cropped, the position embedding and
             tables of relative positions are resized. None only renames.
-        prefix: Selects entries, and is cut from their names.
+        prefix: Selects entries, and is removed from their names.
         ema: Selects averaged or raw weights of a checkpoint that holds both.
 
     Returns:
-        Weights for ``model.load_state_dict``; ``report`` lists what was recognised, cropped, left
-        out. Authors' segmentation checkpoints give ``backbone.*`` and ``decode_head.*`` names
+        Weights for ``model.load_state_dict``; ``report`` lists what was recognised, cropped and
+        left out. Authors' segmentation checkpoints give ``backbone.*`` and ``decode_head.*`` names
         unless ``model`` is a backbone.
 
     Raises:
@@ -148,7 +148,7 @@ def to_authors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def to_mmseg(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename a plain ViT's or Swin's weights from timm's to mmseg's model, which has no head.
 
-    A Swin may have the norms of maps or not.
+    A Swin's norms of maps are optional.
     """
     swin = is_swin(weights)
     table = [*names_swin.MMSEG, names_swin.last_norm(weights)] if swin else names_vit.MMSEG
@@ -261,7 +261,7 @@ def _drop_distillation(weights: dict[str, Tensor], report: Report) -> None:
 
 
 def _fold_layer_scale(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """DINOv2's factors of each branch (``ls1``, ``ls2``), multiplied into its last layer."""
+    """Multiply DINOv2's layer scale (``ls1``, ``ls2``) into the last layer of each branch."""
     folded = {}
     for name, value in weights.items():
         if match := re.fullmatch(r"(.*)\.(attn\.proj|mlp\.fc2)\.(weight|bias)", name):
@@ -282,7 +282,7 @@ def _drop_scalars(weights: dict[str, Tensor], report: Report) -> None:
 
 
 def _address(weights: dict[str, Tensor], model: nn.Module, report: Report) -> dict[str, Tensor]:
-    """Names with ``backbone.`` in front or not, as the model has them."""
+    """Names with or without ``backbone.``, as in the model."""
     inside = {name for name in weights if name.startswith("backbone.")}
     segmentor = any(name.startswith("backbone.") for name in model.state_dict())
     if segmentor == bool(inside):

@@ -1,4 +1,4 @@
-"""Weights in the shapes of a model: slices filled, cropped, positions resized."""
+"""Fitting weights to a model's shapes: filling slices, cropping, resizing positions."""
 
 import re
 from typing import TYPE_CHECKING
@@ -96,7 +96,7 @@ def _resize_patches(weight: Tensor, target: Tensor) -> Tensor:
 
 
 def _mismatch(name: str, value: Tensor, target: Tensor, groups: tuple[int, int]) -> str | None:
-    """Reason that a tensor cannot be cut or padded to the model's shape; None if it can."""
+    """Reason that a tensor cannot be cropped or padded to the model's shape; None if it can."""
     shapes = f"shape {tuple(value.shape)}, the model has {tuple(target.shape)}"
     if value.ndim != target.ndim:
         return shapes

@@ -1,4 +1,4 @@
-"""Reading checkpoints without running code out of them, and writing them whole or not at all."""
+"""Reading checkpoints without running their code, and writing them atomically."""
 
 import json
 import pickle
@@ -44,7 +44,7 @@ def trusting(trust: bool = True) -> Iterator[None]:
 
 
 def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """Read a local checkpoint without running any code out of it.
+    """Read a local checkpoint without running any code from it.
 
     Args:
         path: A ``.safetensors`` file, an ``.npz`` of arrays, or a file written by ``torch.save``,
@@ -117,7 +117,7 @@ def _read_pickle(path: Path, map_location: Any) -> Any:
 
 
 def _check_sums(path: Path) -> None:
-    """Compare the checksums of an archive, which torch and NumPy do not."""
+    """Verify the checksums of an archive, which torch and NumPy do not."""
     with zipfile.ZipFile(path) as archive:
         if damaged := archive.testzip():
             raise zipfile.BadZipFile(f"{damaged} has a wrong checksum")
@@ -139,14 +139,14 @@ def _read_arrays(path: Path, map_location: Any) -> dict[str, Any]:
 
 
 def is_finite(x: Tensor) -> bool:
-    """Tell whether no element is NaN or infinite."""
+    """Return whether all elements are finite."""
     if not (x.is_floating_point() or x.is_complex()):
         return True
     return bool(torch.isfinite(x.float() if x.element_size() == 1 else x).all())
 
 
 def non_finite(content: Any, name: str = "") -> Iterator[str]:
-    """Yield the paths, as ``state_dict.head.weight``, of tensors that hold NaN or infinity."""
+    """Yield the paths, such as ``state_dict.head.weight``, of tensors with NaN or infinity."""
     if isinstance(content, Tensor) and not is_finite(content):
         yield name
     items = enumerate(content) if isinstance(content, (list, tuple)) else ()
@@ -159,7 +159,7 @@ def non_finite(content: Any, name: str = "") -> Iterator[str]:
 def get_state_dict(checkpoint: Mapping[str, Any], ema: bool | None = None) -> dict[str, Tensor]:
     """Find the weights in a checkpoint.
 
-    Raw weights lie under ``state_dict``, ``model`` or ``student``, their moving average under
+    Raw weights are under ``state_dict``, ``model`` or ``student``, their moving average under
     ``state_dict_ema``, ``model_ema`` or ``teacher``. mmengine's ``EMAHook`` saves the average as
     ``state_dict`` and the raw ones as ``ema_state_dict``. If there is none of these, the checkpoint
     itself is taken. The prefix ``module.`` of wrapped models is stripped.
@@ -167,7 +167,7 @@ def get_state_dict(checkpoint: Mapping[str, Any], ema: bool | None = None) -> di
     Args:
         checkpoint: From :func:`read_checkpoint`.
         ema: Selects averaged or raw weights of a checkpoint that holds both; None takes
-            ``state_dict`` or the first that is there.
+            ``state_dict`` or the first that exists.
 
     Raises:
         CheckpointError: There are no weights.
@@ -224,7 +224,7 @@ def plain(value: Any, name: str = "checkpoint") -> Any:
     ``list``, ``tuple`` and of the Python scalars their plain kind. Tensors are not copied.
 
     Raises:
-        TypeError: Something else is in there; the message names its place, from ``name`` on.
+        TypeError: A value is of another type; the message names its path, starting with ``name``.
     """
     if value is None or isinstance(value, (Tensor, torch.dtype, torch.device, torch.Size)):
         return value
@@ -260,8 +260,8 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
             as JSON.
 
     Raises:
-        TypeError: The checkpoint holds something that weights-only loading would refuse.
-        CheckpointError: A ``.safetensors`` file is to hold more than weights and plain values.
+        TypeError: The checkpoint contains something that weights-only loading would reject.
+        CheckpointError: A ``.safetensors`` file would contain more than weights and plain values.
     """
     checkpoint = plain(checkpoint)
     if Path(path).suffix != ".safetensors":

@@ -1,4 +1,4 @@
-"""Anybody's weights into a model: read safely, converted, and only if they fit."""
+"""Loading weights of other code bases: read safely, converted, and only if they fit."""
 
 import logging
 from collections import OrderedDict
@@ -21,14 +21,14 @@ from .names_swin import AUTHORS_SWIN
 def load_pretrained(
     model: nn.Module, path: str, prefix: str | None = None, ema: bool | None = None
 ) -> Report:
-    """Load a local checkpoint into a thinking backbone or segmentor and log the account of it.
+    """Load a local checkpoint into a thinking backbone or segmentor and log a report.
 
     Args:
         model: A thinking backbone or segmentor.
         path: A .pth, .bin, .safetensors or .npz file.
-        prefix: Selects entries, and is cut from their names.
-        ema: Selects averaged or raw weights of a checkpoint that holds both; None takes what it
-            holds as ``state_dict``.
+        prefix: Selects entries, and is removed from their names.
+        ema: Selects averaged or raw weights of a checkpoint that holds both; None takes its
+            ``state_dict``.
 
     Raises:
         CheckpointError: The file is damaged, holds code, is of an unknown kind, or fits less than
@@ -44,7 +44,7 @@ def load_weights(
     prefix: str | None = None,
     ema: bool | None = None,
 ) -> Report:
-    """Load a checkpoint that was read already, as :func:`load_pretrained` does.
+    """Load a checkpoint that has been read, as :func:`load_pretrained` does.
 
     ``name`` stands for the checkpoint in the log and in errors.
     """
@@ -72,13 +72,13 @@ def load_weights(
 def check_compatible(
     model: nn.Module, state_dict: Mapping[str, Tensor], path: str | Path, shapes: bool = False
 ) -> None:
-    """Refuse weights of another architecture, which are to be loaded unchanged.
+    """Reject weights of another architecture that would be loaded without conversion.
 
     Args:
-        model: The model that is to take the weights.
+        model: The model to load into.
         state_dict: Weights by name.
         path: Their file, for the message.
-        shapes: Refuse any parameter of another shape.
+        shapes: Reject any parameter of another shape.
 
     Raises:
         CheckpointError: Less than half of the parameters have the same name and shape, or one has
@@ -108,7 +108,7 @@ def check_compatible(
 
 
 def _require_half(model: nn.Module, fitting: Collection[str], name: str, details: str) -> None:
-    """Refuse weights of which less than half of the parameters get values, in part or whole.
+    """Reject weights from which less than half of the parameters get values, in part or whole.
 
     Parameters are counted, not elements: a narrow model's weights fill a part of each.
     """
@@ -132,7 +132,7 @@ def _slicing(checkpoint: Mapping[str, Any], converted: ConvertedStateDict) -> st
 
 @contextmanager
 def strict_loading() -> Iterator[None]:
-    """Make mmengine's own loading functions read local files only, without running code."""
+    """Make mmengine's own loading functions read only local files, without running code."""
 
     def load_from_strict(filename: str, map_location: Any = None) -> dict[str, Any]:
         return read_checkpoint(filename)

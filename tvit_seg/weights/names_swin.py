@@ -1,4 +1,4 @@
-"""Names of Swin checkpoints: ours beside those of the authors, timm, Microsoft and mmseg.
+"""Names of Swin checkpoints: ours, and those of the authors, timm, Microsoft and mmseg.
 
 Ours are timm's, plus ``norm{level}`` for the maps of all levels but the last (mmseg has them too)
 and ``recycle.I.{upsample,proj,scale}``. Tables are as in :mod:`.names_vit`.
@@ -46,18 +46,18 @@ MMSEG = [
 
 
 def is_swin(names: Iterable[str]) -> bool:
-    """Tell whether the names are those of some Swin transformer."""
+    """Return whether the names are those of a Swin transformer."""
     return any(re.search(_TABLE, name) for name in names)
 
 
 def last_norm(names: Iterable[str]) -> tuple[str, str]:
-    """Name the final norm in timm and in mmseg, which counts it with those of the maps."""
+    """Name the final norm in timm and in mmseg, which numbers it with those of the maps."""
     level = max(int(match[2]) for match in (re.search(_LEVEL, name) for name in names) if match)
     return "norm.", f"norm{level}."
 
 
 def everybody(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Choose the rows that read a Swin's backbone of any kind, today's timm's included."""
+    """Choose the rows for a Swin backbone of any kind, including current timm's."""
     names = list(names)
     early = any(re.search(r"(^|\.)layers\.0\.downsample\.", name) for name in names)
     return [*AUTHORS, *MMSEG, *(MICROSOFT if early else []), last_norm(names)]

@@ -1,9 +1,9 @@
-"""Names of ViT checkpoints: ours beside those of the authors and of mmseg.
+"""Names of ViT checkpoints: ours, and those of the authors and mmseg.
 
 Ours are timm's (``blocks.N.attn.qkv``, ...) plus ``recycle.I.{proj,scale}`` and
 ``pruning.predictors.K``; decode heads keep mmseg's. Tables are read from right to left to convert
 weights to ours, and from left to right for the way back; ``#`` stands for a number. The first row
-that a name starts with counts.
+that a name starts with applies.
 """
 
 AUTHORS_SEGMENTATION = "authors' segmentation weights"

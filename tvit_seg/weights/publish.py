@@ -15,7 +15,7 @@ _RECIPE = ("arch", "args", "epoch", "iter", "seed", "experiment_name", "cfg")
 
 
 def read_source(path: str | Path, ema: bool | None = None) -> tuple[ConvertedStateDict, dict]:
-    """Read anybody's checkpoint under our names; for errors see :func:`read_checkpoint`.
+    """Read a supported checkpoint under our names; for errors see :func:`read_checkpoint`.
 
     Args:
         path: A local file: .pth, .bin, .safetensors, or .npz with ``param/...``.
@@ -23,8 +23,8 @@ def read_source(path: str | Path, ema: bool | None = None) -> tuple[ConvertedSta
 
     Returns:
         The weights, and a record of them: ``source`` with ``file``, ``sha256``, ``kind``
-        and which ``weights`` were taken, the ``recipe`` as far as the file has it, and the
-        arguments of the ``backbone`` if they were recorded.
+        and which ``weights`` were taken, the ``recipe`` if the file has one, and the
+        arguments of the ``backbone`` if recorded.
     """
     checkpoint = read_checkpoint(path)
     weights = convert_state_dict(checkpoint, ema=ema)
@@ -42,14 +42,14 @@ def read_source(path: str | Path, ema: bool | None = None) -> tuple[ConvertedSta
 
 
 def write_release(weights: Mapping[str, Tensor], path: str | Path, **meta: Any) -> None:
-    """Write weights with a record of their origin, as ``.pth`` or ``.safetensors`` by the name."""
+    """Write weights with a record of their origin, as ``.pth`` or ``.safetensors``."""
     write_checkpoint(dict(meta=meta, state_dict=dict(weights)), path)
 
 
 def record_backbone(model: nn.Module) -> dict[str, Any]:
-    """Record the arguments of a model's backbone that its weights do not tell.
+    """Record the backbone's arguments that cannot be read from its weights.
 
-    These are its heads, and a Swin's slicing; none for a backbone that does not think.
+    These are its heads, and a Swin's slicing; none for other backbones.
     """
     backbone = getattr(model, "backbone", model)
     names = ("embed_dims", "thinking_stages", "slicing")
@@ -72,7 +72,7 @@ def sha256(path: str | Path) -> str:
 
 
 def _recipe(known: Mapping[str, Any]) -> dict[str, Any]:
-    """Recipe of the training: an earlier record, mmengine's account or timm's."""
+    """Training recipe: an earlier record, or mmengine's or timm's."""
     if "recipe" in known:
         return known["recipe"]
     found = {key: known[key] for key in _RECIPE if key in known}

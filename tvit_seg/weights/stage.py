@@ -20,10 +20,10 @@ def extract_stage(
     slicing: str | None = None,
     maps: bool = False,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Cut out the weights of one thinking stage, for a plain ViT or Swin of its width.
+    """Extract the weights of one thinking stage, for a plain ViT or Swin of its width.
 
-    The first stage is such a network. Later ones also add recycled tokens of the stage before to
-    their embedding; a plain network does without, and predicts something else.
+    Stage 0 is exactly such a network. Later stages also add recycled tokens of the stage before to
+    their embedding; a plain network does not, and its predictions differ.
 
     Args:
         weights: Ours, of a backbone, classifier or segmentor.

@@ -1,4 +1,4 @@
-"""The most memory a piece of work takes at a time."""
+"""Peak memory of a piece of work."""
 
 import ctypes
 import re
@@ -11,17 +11,17 @@ _PROCESS = Path("/proc/self")
 
 
 def peak_memory(run: Callable[[], object], device: str | torch.device = "cpu") -> int | None:
-    """Memory that work needs beyond what was there before.
+    """Peak memory that work needs in addition to memory in use before.
 
-    On a GPU it is what torch's allocator handed out. On the CPU it is the growth of the resident
-    set, which Linux alone tells, after the C allocator has returned what it keeps.
+    On a GPU it is the memory allocated by torch. On the CPU it is the growth of the resident set
+    (Linux only), after the C allocator has returned its free memory.
 
     Args:
         run: The work.
         device: Where it runs.
 
     Returns:
-        Bytes at the peak, or None where the system does not tell.
+        Bytes at the peak, or None if unknown.
     """
     device = torch.device(device)
     if device.type == "cuda":

@@ -1,1 +1,1 @@
-"""Hooks of a training: safe checkpoints, exact resuming, divergence, log lines."""
+"""Training hooks: safe checkpoints, exact resuming, divergence, log lines."""

@@ -23,11 +23,11 @@ _LEAST = 2  # checkpoints that are kept, in case a file is damaged
 
 @register("HOOKS")
 class SafeCheckpointHook(CheckpointHook):
-    """mmengine's ``CheckpointHook``, but a file goes only when the one in its place is complete.
+    """mmengine's ``CheckpointHook`` that removes a file only once its replacement is complete.
 
     mmengine removes the oldest checkpoint, and the best one so far, before it writes the next. At
-    least two checkpoints are kept. Which ones to remove is read from the checkpoint that training
-    resumed from: outside of this training's own folder nothing is removed, whatever it names.
+    least two checkpoints are kept. The checkpoint that training resumed from lists files to
+    remove; those outside of this training's own folder are kept.
 
     :class:`ThinkingRunner` replaces ``CheckpointHook``, whose arguments it takes, by this hook.
     """
@@ -41,13 +41,13 @@ class SafeCheckpointHook(CheckpointHook):
             self.max_keep_ckpts = _LEAST
 
     def before_train(self, runner: Runner) -> None:
-        """Find what to keep, delay removing from here on, and clear what killed trainings left."""
+        """Find the files to keep, delay removals, and clear leftovers of killed trainings."""
         super().before_train(runner)
         self.file_backend = _RemovesLater(self.file_backend, self.out_dir)
         if is_main_process():
             for folder in {self.out_dir, runner.work_dir}:
                 for path in clear_leftovers(folder):
-                    runner.logger.info(f"{path} was never completed and is removed")
+                    runner.logger.info(f"{path} was incomplete and is removed")
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
         """Save the best weights, and the step's checkpoint again with the result of validation."""
@@ -132,10 +132,10 @@ class _RemovesLater:
 
 
 class PlainCheckpointHook(Hook):
-    """Strips a checkpoint of everything that weights-only loading refuses.
+    """Strips a checkpoint of everything that weights-only loading rejects.
 
-    Log curves are left out, so that the log's smoothed values start anew after a resume, and
-    functions in the state of schedulers. The backbone's record, with the width of heads, is added.
+    Log curves, whose smoothing thus restarts after a resume, and functions in the state of
+    schedulers are left out. The backbone's record, with the width of heads, is added.
     """
 
     priority = "LOWEST"  # after the hooks that add to the checkpoint
@@ -176,8 +176,8 @@ def find_checkpoints(work_dir: str | Path, *others: str | Path) -> list[Path]:
     """Find the checkpoints to resume from, latest first.
 
     Returns:
-        The file that ``last_checkpoint`` names, unless that is damaged or the folder was moved,
-        then every ``iter_*.pth`` and ``epoch_*.pth`` beside it, or else in the folders: the kind
+        The file that ``last_checkpoint`` names, unless that is damaged or the folder was moved;
+        then every ``iter_*.pth`` and ``epoch_*.pth`` next to it, or else in the folders: the kind
         that was written last first, and the highest number first.
     """
     pointer = Path(work_dir, "last_checkpoint")

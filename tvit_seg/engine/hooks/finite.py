@@ -1,4 +1,4 @@
-"""Stopping a training that has diverged."""
+"""Stop of a diverged training."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ from .checkpoint import checkpoint_folders, good_checkpoint
 class FiniteHook(Hook):
     """Stops a training whose loss or weights are NaN or infinite.
 
-    The loss is checked after every step, and everything that is saved before it is saved: any
+    The loss is checked after every step, and a checkpoint's content before it is written, so every
     checkpoint can be resumed from.
     """
 

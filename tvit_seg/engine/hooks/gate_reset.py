@@ -1,4 +1,4 @@
-"""Gates that remember images start anew with each validation and test."""
+"""Reset of gates with a history before each validation and test."""
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -18,7 +18,7 @@ class GateResetHook(Hook):
 
 
 def reset_gates(model: nn.Module) -> None:
-    """Reset every gate of a model, which forgets the images so far."""
+    """Reset the history of every gate of a model."""
     for module in model.modules():
         if isinstance(module, Gate):
             module.reset()

@@ -1,4 +1,4 @@
-"""Log lines of a training beyond mmengine's."""
+"""Training log lines in addition to mmengine's."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ class FirstStepHook(Hook):
 
 
 class SkipCountHook(Hook):
-    """Logs the corrupt images that ``skip_corrupt=True`` passed over, and their number."""
+    """Logs the corrupt images that ``skip_corrupt=True`` skipped, and their number."""
 
     interval = 50  # iterations between two sums over all processes
 

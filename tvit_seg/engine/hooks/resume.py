@@ -1,10 +1,10 @@
-"""Everything that makes a resumed training equal to an uninterrupted one, bit by bit.
+"""Hooks that make a resumed training equal to an uninterrupted one, bit for bit.
 
 - Random numbers of the steps (:class:`StepSeedHook`) and of loading (:class:`SeededDataset`) are
-  derived from the seed and from where training stands, so that no random state is saved.
+  derived from the seed and the training's progress, so no random state needs to be saved.
 - Accumulated gradients (:class:`GradientHook`) and the teacher of a pruned model
-  (:class:`TeacherHook`) are saved beside the model.
-- A validation that a kill prevented is made up for (:class:`DueValidationHook`).
+  (:class:`TeacherHook`) are saved with the model.
+- An interrupted validation runs again (:class:`DueValidationHook`).
 """
 
 import random
@@ -32,7 +32,7 @@ _STEPS = 1  # keeps the seeds of steps apart from those of samples
 
 
 class SeededIndex(int):
-    """An index that carries the seed of its sample: run's seed, process, epoch, position in it."""
+    """An index with the seed of its sample: the run's seed, process, epoch, position in it."""
 
     key: tuple[int, ...]
 
@@ -63,10 +63,10 @@ class _SeededSkippingSampler(_SeededSampler):
 
 
 def seeded_sampler(kind: type) -> type:
-    """Derive a class of samplers that yields :class:`SeededIndex` from another class of samplers.
+    """Derive a sampler class that yields :class:`SeededIndex`.
 
-    A loading process has a random stream of its own, whose state depends on the number of these
-    processes and on when they started. With a seed for each sample, neither matters.
+    Each data loading worker has its own random stream, whose state depends on the number of workers
+    and their start. With a seed for each sample, neither matters.
     """
     mixin = _SeededSkippingSampler if hasattr(kind, "skip") else _SeededSampler
     return type(kind.__name__, (mixin, kind), {})
@@ -120,9 +120,9 @@ def _seed_all(key: tuple[int, ...]) -> int:
 
 
 class GradientHook(Hook):
-    """Saves what ``accumulative_counts`` has accumulated so far, and resumes with it.
+    """Saves the gradients that ``accumulative_counts`` has accumulated, and resumes with them.
 
-    mmengine would lose it where the iteration is no multiple of ``accumulative_counts``.
+    mmengine would lose them if the iteration is no multiple of ``accumulative_counts``.
     """
 
     priority = "VERY_LOW"  # after FiniteHook
@@ -131,7 +131,7 @@ class GradientHook(Hook):
         self._loaded: dict[str, torch.Tensor] = {}
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add the gradients to a checkpoint that training may be resumed from."""
+        """Add the gradients to a resumable checkpoint."""
         if "optimizer" not in checkpoint or not _are_pending(runner):
             return
         parameters = bare_model(runner).named_parameters()
@@ -141,12 +141,12 @@ class GradientHook(Hook):
             checkpoint[_GRADIENTS] = gradients
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take the gradients if training is resumed."""
+        """Read the gradients if training is resumed."""
         if runner._resume:
             self._loaded = checkpoint.get(_GRADIENTS, {})
 
     def before_train(self, runner: Runner) -> None:
-        """Put the gradients where the next iteration adds to them."""
+        """Restore the gradients, so that the next iteration adds to them."""
         gradients, self._loaded = self._loaded, {}
         if not gradients or not _are_pending(runner):
             return
@@ -157,9 +157,9 @@ class GradientHook(Hook):
 
 
 def average_gradients(runner: Runner) -> None:
-    """Replace the accumulated gradients of every process by their average over all processes.
+    """Average the accumulated gradients over all processes.
 
-    Only the first process saves its own, and the optimizer's step takes the average in any case.
+    Only the first process saves its gradients, and the optimizer step uses the average anyway.
     """
     if get_world_size() == 1 or not _are_pending(runner):
         return
@@ -181,8 +181,8 @@ def _are_pending(runner: Runner) -> bool:
 class TeacherHook(Hook):
     """Saves the weights that a pruned model is distilled from, and resumes with them.
 
-    Without, a resumed training would take the half-trained weights for its teacher. Weights that
-    are merely loaded bring no teacher along.
+    Otherwise a resumed training would use its half-trained weights as the teacher. Loading weights
+    without resuming does not load a teacher.
     """
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -192,7 +192,7 @@ class TeacherHook(Hook):
             checkpoint[_TEACHER] = loss.teacher.weights
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take the teacher's weights if training is resumed."""
+        """Read the teacher's weights if training is resumed."""
         loss = _pruning_loss(runner)
         if loss is not None and runner._resume and _TEACHER in checkpoint:
             loss.teacher.weights = checkpoint[_TEACHER]
@@ -211,7 +211,7 @@ class DueValidationHook(Hook):
     """Validates before the first step if the checkpoint was saved but its validation is missing.
 
     mmengine saves a step's checkpoint before its validation, and would lose the best weights and
-    what schedulers take from metrics. Checkpoints that record no validations are exempt.
+    the metrics that schedulers use. Checkpoints that record no validations are exempt.
     """
 
     priority = "LOWEST"  # when all hooks are prepared for training
@@ -225,7 +225,7 @@ class DueValidationHook(Hook):
 
 
 def step_of(runner: Runner) -> int:
-    """Epochs or iterations done, whichever validation counts by."""
+    """Completed epochs or iterations, whichever the validation interval counts."""
     by_epoch = isinstance(runner._train_loop, EpochBasedTrainLoop)
     return runner.epoch if by_epoch else runner.iter
 

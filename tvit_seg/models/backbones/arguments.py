@@ -1,4 +1,4 @@
-"""Checks of the arguments that backbones share with mmseg's."""
+"""Checks of the arguments that our backbones share with mmseg's."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,7 +9,7 @@ from ..layers import NestedLayerNorm
 
 
 def check_fixed(name: str, given: dict, fixed: dict) -> None:
-    """Accept arguments of mmseg's that nested stages allow a single value of.
+    """Accept arguments of mmseg's backbones for which nested stages allow a single value.
 
     Args:
         name: Of the backbone, for the message.
@@ -35,7 +35,7 @@ def check_integers(name: str, values: Sequence[int]) -> tuple[int, ...]:
 
 
 def check_out_indices(out_indices: int | Sequence[int], count: int) -> tuple[int, ...]:
-    """Return indices from 0, of one or several out of ``count``; -1 is the last."""
+    """Return non-negative indices, of one or several out of ``count``; -1 is the last."""
     given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
     check(bool(given), "out_indices", out_indices, "one or more")
     return tuple(check_index("out_indices", index, count) for index in given)
@@ -56,7 +56,7 @@ def check_patch_size(patch_size: int | Sequence[int]) -> int:
 
 
 def pretrained_init_cfg(pretrained: str | None, init_cfg: dict | list | None) -> dict | list | None:
-    """``init_cfg``, or the one that mmseg's deprecated ``pretrained`` stands for."""
+    """``init_cfg``, or its equivalent for mmseg's deprecated ``pretrained``."""
     if pretrained is None:
         return init_cfg
     check(init_cfg is None, "init_cfg", init_cfg, "None where pretrained is set")
@@ -75,7 +75,7 @@ def check_loss_weights(weights: Sequence[float] | None, num_stages: int) -> list
 
 
 def norm_layer(norm_cfg: dict) -> Callable[..., NestedLayerNorm]:
-    """Factory of layer norms out of a ``norm_cfg``."""
+    """Factory of layer norms for a ``norm_cfg``."""
     options = dict(norm_cfg)
     check(options.pop("type") in ("LN", nn.LayerNorm), "norm_cfg", norm_cfg, "of type='LN'")
     trained = options.pop("requires_grad", True)

@@ -25,11 +25,11 @@ class ThinkingBackbone(BaseModule):
         num_classes: Classes of the image-level head; 0 for none.
         gate: Gate or its config; None always thinks to the end.
         loss_weights: Weight of each stage in the joint loss, >= 0; None for equal weights with sum
-            1. As a drop-in in a segmentor that knows nothing of stages, the backbone samples each
+            1. As a drop-in in a segmentor that is unaware of stages, the backbone samples each
             training image's exit stage with these as probabilities: an unbiased estimate of the
             joint loss.
         init_cfg: As in mmengine; ``dict(type='Pretrained', checkpoint=path)`` reads DeiT, timm,
-            mmseg and the authors' weights; ``prefix`` takes those below a name, ``ema=True`` the
+            mmseg and the authors' weights; ``prefix`` selects those under a name, ``ema=True`` the
             averaged ones and ``ema=False`` the raw ones of a file with both.
     """
 
@@ -103,10 +103,10 @@ class ThinkingBackbone(BaseModule):
         """Divisor of the image sizes that an exported graph of any size takes.
 
         Raises:
-            ExportError: If a graph can be for a single size only; the message says why.
+            ExportError: If a graph supports a single size only; the message gives the reason.
         """
         raise ExportError(
-            f"{type(self).__name__} treats each image size its own way, and a graph holds one way"
+            f"{type(self).__name__} computes differently for each image size, a graph for one only"
         )
 
     @property
@@ -127,18 +127,18 @@ class ThinkingBackbone(BaseModule):
         """Layers of parameters for layer decay, in timm's notation.
 
         Args:
-            coarse: Joins the blocks of a pyramid's level to one layer.
+            coarse: Joins the blocks of a pyramid's level into one layer.
         """
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters with several dimensions that do not decay, as in timm."""
+        """Names of multi-dimensional parameters without weight decay, as in timm."""
         suffixes = ("cls_token", "pos_embed", "relative_position_bias_table")
         return {name for name, _ in self.named_parameters() if name.endswith(suffixes)}
 
     def think(
         self, images: Tensor, gate: Gate | None = None, decode: Decode | None = None
     ) -> Thought:
-        """Run stages until the gate has stopped every image; see :func:`tvit_seg.thinking.think`.
+        """Run stages until every image has exited; see :func:`tvit_seg.thinking.think`.
 
         Args:
             images: (B, 3, H, W).
@@ -154,8 +154,8 @@ class ThinkingBackbone(BaseModule):
 
         Args:
             images: (B, 3, H, W).
-            supervised: Stages that get gradients, one bool each; None for all. The others run all
-                the same, since their tokens are recycled.
+            supervised: Stages that get gradients, one bool each; None for all. The others still
+                run, since their tokens are recycled.
 
         Returns:
             One output for each stage.
@@ -178,13 +178,13 @@ class ThinkingBackbone(BaseModule):
     def think_or_sample(self, images: Tensor) -> Thought:
         """Think about images (B, 3, H, W) with the gate, in training with sampled exit stages.
 
-        These are sampled with the loss weights, so that a model which knows nothing of stages
+        These are sampled with the loss weights, so that a model that is unaware of stages
         supervises all of them, see :class:`~tvit_seg.models.gates.SampledGate`.
         """
         return self.think(images, SampledGate(self.loss_weights) if self.training else None)
 
     def forward(self, images: Tensor) -> Features:
-        """Feature maps for any decode head, each image's from the stage where it stopped.
+        """Feature maps for any decode head, each image's from its exit stage.
 
         In training exit stages are sampled, see :meth:`think_or_sample`.
 
@@ -197,7 +197,7 @@ class ThinkingBackbone(BaseModule):
         return self.think_or_sample(images).features
 
     def init_weights(self) -> None:
-        """Apply ``init_cfg``; pretrained weights are converted to our names and shapes."""
+        """Apply ``init_cfg``; pretrained weights are converted to this model's names and shapes."""
         cfgs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg]
         pretrained = [cfg for cfg in cfgs if cfg and cfg.get("type") == "Pretrained"]
         others = [cfg for cfg in cfgs if cfg and cfg not in pretrained]
@@ -236,7 +236,7 @@ class ThinkingBackbone(BaseModule):
 
 
 def check_thinks(backbone: nn.Module) -> None:
-    """Raise ConfigError unless a backbone thinks."""
+    """Raise ConfigError unless a backbone is a ``ThinkingBackbone``."""
     kind = type(backbone).__name__
     allowed = "a thinking one such as ThinkingViT or ThinkingSwin"
     check(isinstance(backbone, ThinkingBackbone), "backbone", kind, allowed)

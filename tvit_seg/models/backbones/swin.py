@@ -45,7 +45,7 @@ _GROUPS = dict(grouped=(3, 4), leading=(1, 1))
 
 @register("MODELS")
 class ThinkingSwin(ThinkingBackbone):
-    """Swin transformer whose first attention heads run first.
+    """Swin transformer that runs its first attention heads first, and all only if needed.
 
     Stage i runs the first ``thinking_stages[i][l]`` heads of level l and the channels that belong
     to them, on the embedding plus the recycled last level of stage i - 1. The arguments are those
@@ -71,14 +71,14 @@ class ThinkingSwin(ThinkingBackbone):
         drop_path_rate: Stochastic depth rate of the last block, rising linearly from 0.
         act_cfg: Activation of the perceptrons.
         norm_cfg: Normalisation, ``type='LN'`` with its options.
-        with_cp: Checkpoints blocks, which trades time for memory in training.
+        with_cp: Recomputes activations in the backward pass to save memory.
         pretrained: Deprecated spelling of ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
-        frozen_stages: -1 trains everything, 0 freezes the patch embedding, k the first k levels as
-            well, with the merging that follows them.
+        frozen_stages: -1 trains everything, 0 freezes the patch embedding, k also the first k
+            levels and the merging after each.
         thinking_stages: For each thinking stage the attention heads of every level. From stage to
             stage no level loses heads and at least one gains. None for two stages as published:
-            ``num_heads``, and before it all heads of the first level and half of the others', which
-            is ((3, 3, 6, 12), (3, 6, 12, 24)) for the default ``num_heads``.
+            all heads of the first level and half of the others', then ``num_heads``; by default
+            ((3, 3, 6, 12), (3, 6, 12, 24)).
         gate: Gate or its config; None always thinks to the end.
         num_classes: Classes of the image-level head on the mean token, which gates read; 0: none.
         loss_weights: Weight of each stage in the joint loss; None for equal weights.
@@ -86,11 +86,11 @@ class ThinkingSwin(ThinkingBackbone):
             ``'grouped'``: the leading part of q, of k, of v, and of each merged patch, so that
             leading slices hold a whole narrow model. ``'leading'``: the leading part of all, as
             the authors' weights were trained.
-        always_partition: Keeps windows whole and shifted on a level smaller than they are, as
-            mmseg does; by default such a level is one window, as in timm.
+        always_partition: Pads and shifts windows also on a level smaller than a window, as mmseg
+            does; by default such a level is one window, as in timm.
         init_cfg: See :class:`ThinkingBackbone`.
         **fixed: Further arguments of mmseg's ``SwinTransformer``, accepted with the only value that
-            is possible here: ``qk_scale=None``, ``patch_norm=True``, ``use_abs_pos_embed=False``.
+            is supported: ``qk_scale=None``, ``patch_norm=True``, ``use_abs_pos_embed=False``.
     """
 
     def __init__(
@@ -209,7 +209,7 @@ class ThinkingSwin(ThinkingBackbone):
     def embed(self, images: Tensor, stage: int, embedding: Tensor | None = None) -> Tensor:
         """Patches before their norm, see :meth:`ThinkingBackbone.embed`.
 
-        The norm belongs to the stage: it is taken over the channels that the stage has.
+        The norm is part of :meth:`run_stage`: it is taken over the channels of the stage.
 
         Returns:
             (n, h, w, d_i), d_i the first level's width, (h, w) the grid of the padded image.
@@ -261,7 +261,7 @@ class ThinkingSwin(ThinkingBackbone):
         return tokens.mean(dim=(1, 2))
 
     def group_matcher(self, coarse: bool = False) -> dict:
-        """Embedding, blocks with the merging before them, norms; see :class:`ThinkingBackbone`."""
+        """Group embedding, blocks with their merging, and norms; see :class:`ThinkingBackbone`."""
         return dict(
             stem=r"^patch_embed",
             blocks=r"^layers\.(\d+)"
@@ -280,7 +280,7 @@ class ThinkingSwin(ThinkingBackbone):
         return self
 
     def _map_norm(self, level: int) -> NestedLayerNorm:
-        """Norm before a map; the last level's is the one that classifies."""
+        """Norm before a map; the last level's is the final norm, before the image-level head."""
         return self.norm if level == len(self.layers) - 1 else getattr(self, f"norm{level}")
 
     def _to_map(self, x: Tensor, level: int) -> Tensor:

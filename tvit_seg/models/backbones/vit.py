@@ -47,7 +47,7 @@ _FIXED = dict(
 
 @register("MODELS")
 class ThinkingViT(ThinkingBackbone):
-    """Vision transformer whose first attention heads run first.
+    """Vision transformer that runs its first attention heads first, and all only if needed.
 
     Stage i runs the first ``thinking_stages[i]`` heads and the channels that belong to them, in
     every layer, on the leading channels of the embedding plus the recycled tokens of stage i - 1.
@@ -55,8 +55,8 @@ class ThinkingViT(ThinkingBackbone):
 
     Args:
         img_size: Image size in pixels of the position embedding, one or (H, W). Other sizes work:
-            the image is padded to the patch size on the right and bottom, the position embedding
-            resized.
+            the image is padded on the right and bottom to a multiple of the patch size, and the
+            position embedding resized.
         patch_size: Side of the square patches in pixels, also as (side, side).
         in_channels: Channels of the image.
         embed_dims: Width D of the widest possible stage; None for 64 x ``num_heads``.
@@ -74,11 +74,11 @@ class ThinkingViT(ThinkingBackbone):
         patch_bias: Adds a bias to the patch embedding (mmseg's default is False, but DeiT's, timm's
             and the authors' weights have one).
         output_cls_token: Pairs each map with the class token, as DPT's head expects.
-        final_norm: Takes the last map after the final norm. Tokens always are.
+        final_norm: Applies the final norm to the last map. The output tokens always have it.
         interpolate_mode: ``'bicubic'`` or ``'bilinear'`` resizing of the position embedding.
-        with_cp: Checkpoints blocks, which trades time for memory in training.
-        frozen_exclude: Parts of parameter names that are trained, all others are frozen;
-            ``['all']`` trains everything.
+        with_cp: Recomputes activations in the backward pass to save memory.
+        frozen_exclude: Parameters with one of these in their name are trained, all others
+            frozen; ``['all']`` trains everything.
         pretrained: Deprecated spelling of ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
         thinking_stages: Attention heads of each thinking stage, increasing.
         gate: Gate or its config; None always thinks to the end.
@@ -255,7 +255,7 @@ class ThinkingViT(ThinkingBackbone):
         if self.pruning is not None:
             raise ExportError(
                 f"{type(self.pruning).__name__} keeps a number of tokens that depends on the image "
-                "size, and a graph holds it as a constant"
+                "size and is a constant of the graph"
             )
         return self.patch_size
 
@@ -264,7 +264,7 @@ class ThinkingViT(ThinkingBackbone):
         return tokens[:, 0]
 
     def group_matcher(self, coarse: bool = False) -> dict:
-        """Embedding, blocks, and the final norm with the last; see :class:`ThinkingBackbone`."""
+        """Group embedding and blocks, the last with the norm; see :class:`ThinkingBackbone`."""
         return dict(
             stem=r"^(?:cls_token|pos_embed|patch_embed)",
             blocks=[(r"^blocks\.(\d+)", None), (r"^norm\.", (99999,))],

@@ -1,4 +1,4 @@
-"""Preprocessing of a batch of images for classifiers; timm erases and mixes."""
+"""Preprocessing of a batch of images for classifiers, with timm's random erasing and mixup."""
 
 import inspect
 from collections.abc import Sequence

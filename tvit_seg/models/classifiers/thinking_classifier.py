@@ -37,11 +37,11 @@ class ThinkingClassifier(JointLogs, BaseModel):
         pruning_loss: Options of :class:`PruningLoss`, for a backbone with pruning.
         label_smoothing: Share in [0, 1) of a label that goes to all classes evenly, after mixing.
         sandwich: With more than three stages: each step gives gradients to the first stage, the
-            last, and one random stage in between, whose weight is multiplied by their number, so
-            that the expected loss is the joint one. The other stages run without gradients, since
-            their tokens are recycled. Across several processes, which all choose the same, this
-            needs ``find_unused_parameters=True``.
-        test_cfg: ``dict(per_stage=True)`` has :meth:`predict` run every stage on every image and
+            last, and one random stage in between, whose weight is multiplied by the number of
+            stages in between, so that the expected loss is the joint one. The other stages run
+            without gradients, since their tokens are recycled. With several processes, which all
+            choose the same stage, this needs ``find_unused_parameters=True``.
+        test_cfg: ``dict(per_stage=True)`` makes :meth:`predict` run every stage on every image and
             report the prediction of each, next to the gate's choice.
         data_preprocessor: As in mmengine; ``type`` is :class:`ClsDataPreProcessor` by default.
         pretrained: Deprecated spelling of ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
@@ -88,7 +88,7 @@ class ThinkingClassifier(JointLogs, BaseModel):
         check_keys("test_cfg", self.test_cfg, ("per_stage",))
 
     def init_weights(self) -> None:
-        """Initialise the backbone, then load a whole classifier that ``init_cfg`` names."""
+        """Initialise the backbone, then load the whole classifier if ``init_cfg`` names one."""
         self.backbone.init_weights()
         if cfg := self.init_cfg:
             load_pretrained(self, cfg["checkpoint"], cfg.get("prefix"), cfg.get("ema"))
@@ -112,7 +112,7 @@ class ThinkingClassifier(JointLogs, BaseModel):
         Args:
             inputs: (B, 3, H, W), as the data preprocessor returns them.
             data_samples: With ``gt_label`` for ``'loss'``.
-            mode: ``'tensor'`` for (B, K) logits of the stage where each image stopped, ``'loss'``
+            mode: ``'tensor'`` for (B, K) logits of each image's exit stage, ``'loss'``
                 for :meth:`loss`, ``'predict'`` for :meth:`predict`.
         """
         if mode == "loss":
@@ -175,7 +175,7 @@ class ThinkingClassifier(JointLogs, BaseModel):
     # --------------------------------------------------------------- inference
 
     def think(self, images: Tensor, gate: Gate | None = None) -> Thought:
-        """Run stages until the gate has stopped every image.
+        """Run stages until every image has exited.
 
         Args:
             images: (B, 3, H, W).
@@ -190,14 +190,14 @@ class ThinkingClassifier(JointLogs, BaseModel):
 
         Args:
             inputs: (B, 3, H, W).
-            data_samples: Place of the results; None makes new ones.
+            data_samples: Receive the results; None creates new ones.
 
         Returns:
             Data samples with ``pred_score`` (K,) probabilities, ``pred_label``, ``exit_stage``,
-            ``gate_entropy`` (number of stages,) in nats, NaN where the gate stopped before,
-            ``gmacs``, the multiply-accumulates that the gate spent on the image in 10^9, with
-            ``per_stage`` in ``test_cfg`` ``stage_scores`` (number of stages, K), and where a stage
-            is pruned ``kept_tokens`` (L, h, w), the ``keep_mask`` of :class:`~tvit_seg.Thought`.
+            ``gate_entropy`` (number of stages,) in nats, NaN after the exit stage,
+            ``gmacs``, the multiply-accumulates up to the exit in 10^9; with ``per_stage`` in
+            ``test_cfg``, ``stage_scores`` (number of stages, K); if a stage is pruned,
+            ``kept_tokens`` (L, h, w), the ``keep_mask`` of :class:`~tvit_seg.Thought`.
         """
         stage_scores = None
         if self.test_cfg.get("per_stage"):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Gate(nn.Module, ABC):
     """Decision, after each thinking stage and for each image, whether it exits.
 
-    A new gate overrides :meth:`stop`, and :meth:`entropy` if it measures uncertainty its own way.
+    A new gate overrides :meth:`stop`, and :meth:`entropy` if it measures uncertainty differently.
     Its decision on an image must not depend on the other images of the batch.
     """
 
@@ -30,11 +30,11 @@ class Gate(nn.Module, ABC):
 
     @property
     def measure(self) -> "Gate":
-        """Gate that measures the uncertainty: itself, or an inner one."""
+        """Gate that measures the uncertainty: this one, or the one it wraps."""
         return self
 
     def reset(self) -> None:
-        """Forget earlier images, for gates that remember."""
+        """Forget earlier images; for gates with a history."""
 
     def entropy(self, output: "StageOutput") -> Tensor:
         """Uncertainty (n,) after a stage in nats; NaN where there is no image-level prediction."""
@@ -44,14 +44,14 @@ class Gate(nn.Module, ABC):
 
     @abstractmethod
     def stop(self, output: "StageOutput", entropy: Tensor) -> Tensor | bool:
-        """Decide which images exit after a stage; not called after the last one, where all do.
+        """Decide which images exit after a stage; not called for the last stage, where all exit.
 
         Args:
             output: Of the stage, for n images.
             entropy: (n,), from :meth:`entropy`.
 
         Returns:
-            (n,) bool, or a single bool for all of them where that does not depend on data.
+            (n,) bool, or one plain bool for all images if the decision does not depend on data.
         """
 
 

@@ -1,4 +1,4 @@
-"""Gate that keeps a wanted continue rate, however the data drifts."""
+"""Gate that keeps a target continue rate even if the data drifts."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -20,21 +20,21 @@ class BudgetGate(Gate):
     """Let a given share of the images continue, those with the highest recent entropies.
 
     The threshold of each stage is a running quantile of its latest entropies, so it follows data
-    that drifts. Where the continue rate would leave the target by more than the tolerance (by more
-    than one image, while there are few), the count decides in place of the threshold, so the rate
-    holds at any time, not only in the long run. So does the average cost of images of one size, and
-    of sliding windows; where sizes vary, only the rate does.
+    that drifts. If the continue rate would deviate from the target by more than the tolerance (by
+    more than one image, while there are few), the count overrules the threshold, so the rate holds
+    at any time, not only in the long run. This fixes the average cost too, for images of one size
+    and for sliding windows.
 
-    Images are taken in the order they come: batches of any size give the same decisions, but a
-    decision depends on the images before it. Every process has its own history, and starts a new
+    Images are processed in the order they arrive: batches of any size give the same decisions, but
+    a decision depends on the images before it. Every process has its own history, and starts a new
     one for each validation or test.
 
     Args:
-        gate: Gate, or its config, that measures entropies; its threshold counts until enough of
-            them are known.
+        gate: Gate, or its config, that measures entropies; its threshold applies until enough
+            entropies are known.
         think_shares: Continue rate in [0, 1] of the images that reach a stage; one for all stages
             or one for each but the last.
-        window: Number of latest entropies that the quantile is taken of, >= 16.
+        window: Number of latest entropies for the quantile, >= 16.
         tolerance: Allowed deviation of the rate, in [0, 1].
     """
 

@@ -14,7 +14,7 @@ class EntropyGate(ThresholdGate):
 
     Args:
         threshold: In nats. 0 always thinks to the end; more than the maximum (ln of the number of
-            classes counted; ln 2 with ``use_sigmoid``) stops every image at the first stage.
+            classes counted; ln 2 with ``use_sigmoid``) stops every image after stage 0.
         topk: Count the k >= 2 most probable classes only (k >= 1 with ``use_sigmoid``); 10 in the
             published ImageNet figures.
         use_sigmoid: The prediction is multi-label: mean binary entropy in place of softmax entropy.

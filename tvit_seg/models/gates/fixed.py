@@ -31,7 +31,7 @@ class FixedGate(Gate):
 
 
 class ProbeGate(FixedGate):
-    """Measure as another gate does, at its cost, but stop every image at a given stage.
+    """Measure like another gate, at its cost, but stop every image after a given stage.
 
     Args:
         gate: The gate that measures.

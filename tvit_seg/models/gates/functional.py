@@ -64,8 +64,8 @@ def sample_stages(count: int, weights: Sequence[float]) -> Tensor:
         weights: One for each stage, >= 0, not all 0; their scale does not matter.
 
     Returns:
-        (B,) stages from 0, on the CPU. Each image's is distributed as the weights; the batch has B
-        times each stage's share of them, rounded up or down.
+        (B,) stage indices, on the CPU. Each is distributed as the weights; of the batch, every
+        stage gets B times its share of the weights, rounded up or down.
     """
     bounds = torch.tensor(weights, dtype=torch.double).cumsum(0)
     points = (torch.arange(count) + torch.rand(1, dtype=torch.double)) * bounds[-1] / count

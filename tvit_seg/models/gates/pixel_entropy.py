@@ -11,8 +11,8 @@ from .threshold import ThresholdGate
 class PixelEntropyGate(ThresholdGate):
     """Stop the images whose mean pixel entropy is below a threshold.
 
-    It has every stage decoded, so each further stage costs a decode head too. It works in a
-    :class:`~tvit_seg.ThinkingEncoderDecoder` only.
+    Every stage is decoded, so each further stage also costs a decode head. Works only in a
+    :class:`~tvit_seg.ThinkingEncoderDecoder`.
 
     Args:
         threshold: In nats, of the softmax over all classes after upsampling to the padded input.

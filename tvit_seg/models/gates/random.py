@@ -19,8 +19,8 @@ class RandomGate(Gate):
     Args:
         p: Probability in [0, 1] that an image which reached a stage stops there; one for all stages
             or one for each but the last.
-        seed: Makes the decision on an image a function of the seed, the stage and its pixels, the
-            same in any batch, order or process. None decides anew each time.
+        seed: Makes the decision a function of the seed, the stage and the image's pixels, so it is
+            the same in any batch, order or process. None gives a new decision each time.
     """
 
     def __init__(self, p: float | Sequence[float], seed: int | None = None):

@@ -1,4 +1,4 @@
-"""Gate of training: exit stages sampled for a whole batch, so that all stages are supervised."""
+"""Gate for training: exit stages sampled for a whole batch, so that all stages are supervised."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Multi-head self-attention that runs as many heads as its input is wide."""
+"""Multi-head self-attention whose number of heads follows the width of its input."""
 
 import torch.nn.functional as F
 from timm.layers import Attention
@@ -8,15 +8,15 @@ from .nested import NestedLinear
 
 
 class NestedAttention(Attention):
-    """timm's ``Attention`` on the first d / head_dim heads of a d channel input.
+    """timm's ``Attention`` that runs the first d / head_dim heads on an input of d channels.
 
     Args:
         dim: Full width.
         num_heads: Heads at full width.
         qkv_bias: Adds a bias to query, key and value.
         proj_bias: Adds a bias to the output projection.
-        qkv_groups: Row groups of the joint query-key-value projection that are cut separately: 3
-            for the first heads of q, of k and of v.
+        qkv_groups: Row groups of the joint query-key-value projection that are sliced separately: 3
+            for the first heads of each of q, k and v.
         **kwargs: Further arguments of timm's ``Attention``.
     """
 

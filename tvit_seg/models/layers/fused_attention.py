@@ -1,13 +1,13 @@
-"""Fused attention for decode heads that compute attention weights without using them."""
+"""Fused attention for decode heads that compute attention weights but do not use them."""
 
 from torch import Tensor, nn
 
 
 class FusedMultiheadAttention(nn.MultiheadAttention):
-    """``nn.MultiheadAttention`` that returns no weights, and so may use fused attention."""
+    """``nn.MultiheadAttention`` that returns no weights, so that it can use fused attention."""
 
     def forward(self, *args, need_weights: bool = False, **kwargs) -> tuple[Tensor, None]:
-        """Return the output and None; ``need_weights`` is disregarded."""
+        """Return the output and None; ``need_weights`` is ignored."""
         return super().forward(*args, need_weights=False, **kwargs)
 
 

@@ -11,7 +11,7 @@ def leading(x: Tensor, size: int, dim: int = 0, groups: int = 1) -> Tensor:
         x: The weight.
         size: Length of the result along ``dim``.
         dim: The dimension to cut.
-        groups: Number of groups side by side along ``dim``, each cut on its own.
+        groups: Number of equal groups along ``dim``, each sliced on its own.
     """
     if size == x.shape[dim]:
         return x
@@ -27,7 +27,7 @@ class NestedLinear(nn.Linear):
         in_features: Full input width.
         out_features: Full output width.
         bias: Adds a bias.
-        groups: Number of equal groups of output rows, each cut on its own (3 for a joint
+        groups: Number of equal groups of output rows, each sliced on its own (3 for a joint
             query-key-value projection, whose rows are all of q, then all of k, then all of v).
         in_groups: Number of equal groups of input columns (4 where four patches are merged).
     """
@@ -48,7 +48,7 @@ class NestedLinear(nn.Linear):
 
     @property
     def weight_groups(self) -> tuple[int, int]:
-        """Groups of the rows and of the columns, for weights that are fitted to this layer."""
+        """Groups of rows and of columns, for fitting weights to this layer."""
         return self.groups, self.in_groups
 
     def forward(self, x: Tensor, out_features: int | None = None) -> Tensor:
@@ -81,11 +81,11 @@ class NestedLinear(nn.Linear):
 
 
 class NestedLayerNorm(nn.LayerNorm):
-    """``nn.LayerNorm`` over the channels that are there, with the leading slice of its weights.
+    """``nn.LayerNorm`` over the channels of the input, with the leading slice of its weights.
 
     Args:
         normalized_shape: Full width.
-        groups: Number of equal groups of channels, each cut on its own.
+        groups: Number of equal groups of channels, each sliced on its own.
         **kwargs: Further arguments of ``nn.LayerNorm``.
     """
 
@@ -95,7 +95,7 @@ class NestedLayerNorm(nn.LayerNorm):
 
     @property
     def weight_groups(self) -> tuple[int, int]:
-        """Groups of the channels, for weights that are fitted to this layer."""
+        """Groups of channels, for fitting weights to this layer."""
         return self.groups, 1
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ class NestedPatchEmbed(PatchEmbed):
     """timm's ``PatchEmbed`` for images of any size and for any slice of its channels.
 
     Args:
-        *args: Arguments of timm's ``PatchEmbed``; ``img_size`` is only what the grid is made for.
+        *args: Arguments of timm's ``PatchEmbed``; ``img_size`` only sets the nominal grid.
         **kwargs: Likewise. The caller applies the ``norm``: its statistics depend on the final
             number of channels.
     """

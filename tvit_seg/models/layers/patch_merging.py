@@ -1,4 +1,4 @@
-"""Patch merging between two levels, at any width of either."""
+"""Patch merging between two levels of any width."""
 
 from timm.models.swin_transformer import PatchMerging
 from torch import Tensor
@@ -13,7 +13,7 @@ class NestedPatchMerging(PatchMerging):
     Args:
         dim: Full width of the level.
         out_dim: Full width of the next level.
-        groups: 4 to cut each of the merged patches on its own, 1 to cut them as one.
+        groups: 4 to slice each of the merged patches on its own, 1 to slice them as one.
         norm: Factory of layer norms.
     """
 
@@ -23,7 +23,7 @@ class NestedPatchMerging(PatchMerging):
         self.reduction = NestedLinear(4 * dim, out_dim, bias=False, in_groups=groups)
 
     def forward(self, x: Tensor, out_dim: int) -> Tensor:
-        """Merge patches; an odd row or column is completed with zeros.
+        """Merge patches; an odd number of rows or columns is padded with zeros.
 
         Args:
             x: (B, h, w, d).

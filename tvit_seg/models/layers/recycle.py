@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 
 class Recycle(nn.Module):
-    """Project all output tokens of a thinking stage to the width of the next, times a scalar.
+    """Project all output tokens of a thinking stage to the width of the next and scale them.
 
-    The scalar starts at 0, so that at first every stage sees its embedding alone.
+    The learned scale starts at 0, so that initially each stage reads only its embedding.
 
     Args:
         in_features: Width d_{i-1} of the stage that has run.
@@ -34,7 +34,7 @@ class RecycleMap(nn.Module):
     Args:
         in_channels: Width of the last level in the stage that has run.
         out_channels: Width of the first level in the stage to run.
-        stride: Positions of the first level that one of the last covers, in each direction.
+        stride: Positions of the first level per position of the last one, in each direction.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):

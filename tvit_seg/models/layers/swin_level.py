@@ -14,7 +14,7 @@ from .window_attention import NestedWindowAttention
 
 
 class SwinBlock(nn.Module):
-    """Window attention, then a perceptron, each after a norm and around a shortcut.
+    """Window attention, then a perceptron, each after a norm and with a residual connection.
 
     Args:
         dim: Full width.
@@ -53,7 +53,7 @@ class SwinBlock(nn.Module):
 
 
 class SwinLevel(nn.Module):
-    """Blocks of one level, after the merging of patches that leads to it.
+    """Blocks of one level, after the patch merging that precedes it.
 
     Args:
         blocks: Blocks on maps (n, h, w, d).

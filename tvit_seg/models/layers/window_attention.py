@@ -18,16 +18,16 @@ from .attention import NestedAttention
 class NestedWindowAttention(NestedAttention):
     """Attend inside windows, with a learned bias for each relative position and head.
 
-    A map that windows do not divide is padded with zeros on the right and bottom, then shifted, as
-    in mmseg. A level no longer than a window is a single window and is not shifted, as in timm.
+    A map is padded with zeros on the right and bottom to a multiple of the window, then shifted, as
+    in mmseg. A level no larger than a window is a single window and is not shifted, as in timm.
 
     Args:
         dim: Full width.
         num_heads: Heads at full width.
         window_size: Rows and columns of a window, or one number for both.
         shifted: Shifts windows by half of their size.
-        always_partition: Keeps windows whole and shifted on levels smaller than they are, as mmseg
-            does.
+        always_partition: Pads and shifts windows also on levels smaller than a window, as in
+            mmseg.
         **kwargs: Further arguments of :class:`NestedAttention`.
     """
 
@@ -106,7 +106,7 @@ _MOST_MASKS = 32
 def shift_mask(
     size: tuple[int, int], window: tuple[int, int], shift: tuple[int, int], device: torch.device
 ) -> Tensor:
-    """Mask of positions that a cyclic shift has brought together; computed once for each size.
+    """Mask of positions that are adjacent only by the cyclic shift; computed once per size.
 
     Args:
         size: (h, w) of the map, multiples of the window.

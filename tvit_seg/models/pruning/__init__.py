@@ -1,4 +1,4 @@
-"""Token pruning: a thinking stage drops tokens on its way, and scatters them back for decoding."""
+"""Token pruning: a thinking stage drops tokens and scatters them back for decoding."""
 
 from .dynamic import DynamicPruning, build_pruning
 from .loss import PruningLoss, build_pruning_loss

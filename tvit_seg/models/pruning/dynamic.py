@@ -1,4 +1,4 @@
-"""DynamicViT (https://arxiv.org/abs/2106.02034): a thinking stage drops tokens on its way."""
+"""DynamicViT (https://arxiv.org/abs/2106.02034): a thinking stage drops tokens between blocks."""
 
 from collections.abc import Sequence
 
@@ -16,13 +16,12 @@ from .tokens import AllTokens, HardTokens, SoftTokens
 class DynamicPruning(nn.Module):
     """Prune the spatial tokens of one thinking stage by learned scores.
 
-    With a keep ratio r the share r, r^2, ... of the original tokens is left after each location.
-    In training all tokens run and pruned ones are masked; at inference they are dropped. Either
-    way they are scattered back, into the maps and into the tokens that the next stage recycles.
-    The decode head reads them like any others: ``'latest'``, from between the blocks, passes the
-    final norm; ``'recycled'`` has passed it in its own stage and has zeros in the channels of the
-    wider stage, like an image that stopped there. Maps before the final norm, those of earlier
-    blocks, always get the latest.
+    With a keep ratio r, the shares r, r^2, ... of the original tokens remain after each location.
+    In training all tokens run and pruned ones are masked; at inference they are dropped. In both
+    cases they are scattered back, into the maps and into the tokens that the next stage recycles.
+    ``'latest'`` values, from between the blocks, pass the final norm; ``'recycled'`` ones have
+    passed it in their own stage and are zero in the channels of the wider stage, like an image
+    that exits there. Maps of earlier blocks, without the final norm, always get the latest value.
 
     Args:
         stage_dims: Width of every thinking stage of the backbone.
@@ -32,7 +31,7 @@ class DynamicPruning(nn.Module):
             at any time.
         stage: The stage to prune, counted from 0; negative counts from the end.
         restore: Value that is scattered back for a pruned token: ``'recycled'``, the output token
-            of the previous stage at its place, or ``'latest'``, its own at the time of pruning.
+            of the previous stage at its position, or ``'latest'``, its own when it was pruned.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class DynamicPruning(nn.Module):
         """Numbers of spatial tokens left after each location, of a grid (h, w).
 
         Raises:
-            ConfigError: If none would be left.
+            ConfigError: If no token would be left.
         """
         counts = keep_counts(grid[0] * grid[1], self.keep_ratio, len(self.locations))
         times = f"large enough to be pruned {len(self.locations)} times with {self.keep_ratio:g}"

@@ -35,7 +35,7 @@ def hard_decision(scores: Tensor) -> Tensor:
 
 
 def attention_mask(policy: Tensor) -> Tensor:
-    """Additive mask under which pruned keys are not attended to; every token attends to itself.
+    """Additive mask that excludes pruned keys; every token attends to itself.
 
     DynamicViT weights a key by exp(a - max) M with M its policy, 1 on the diagonal. That is the
     softmax of a + log M, which fused attention takes as a mask, and its gradient in M too. Instead

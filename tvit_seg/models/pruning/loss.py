@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class PruningLoss(nn.Module):
     """Ratio loss and distillation of DynamicViT (https://arxiv.org/abs/2106.02034).
 
-    Belongs to a model that trains a pruned backbone, and is added to that model's own losses.
+    A model that trains a pruned backbone adds these to its own losses.
 
     Args:
         ratio_weight: Factor of the ratio loss, >= 0.
@@ -27,7 +27,7 @@ class PruningLoss(nn.Module):
         tokens_weight: Factor of the distillation of the tokens that are kept to the end, >= 0.
         teacher: ``dict(type='Pretrained', checkpoint=PATH)``, with ``prefix`` and ``ema`` as
             elsewhere, for an unpruned backbone of the same size; None for the backbone's own
-            weights at the start of training. ``ThinkingRunner`` saves those beside the model, so
+            weights at the start of training. ``ThinkingRunner`` saves these with the model, so
             that training can be resumed.
     """
 
@@ -107,11 +107,11 @@ def build_pruning_loss(options: Mapping | None, backbone: "ThinkingBackbone") ->
 
 
 def ratio_loss(keep_mask: Tensor, keep_ratio: float) -> Tensor:
-    """Mean squared error between the share of tokens kept in an image and the wanted one.
+    """Mean squared error between the share of tokens kept in an image and its target.
 
     Args:
         keep_mask: (B, L, h, w) tokens that survive each pruning, 1 or 0.
-        keep_ratio: r in (0, 1]; r^k is wanted after the k-th pruning.
+        keep_ratio: r in (0, 1]; the target after the k-th pruning is r^k.
 
     Returns:
         Scalar, averaged over images and prunings.

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 class ScorePredictor(nn.Module):
     """Score spatial tokens, each by itself and by the mean of all kept ones.
 
-    Weights start so large that scores differ: with the small ones of a transformer all tokens
-    score alike at first, training drops them at random, and the blocks are not trained on sets of
-    high-scoring tokens such as inference keeps.
+    Initial weights are large enough that scores differ. With a transformer's small ones all tokens
+    score alike at first, so training drops them at random, and the blocks are not trained on sets
+    of high-scoring tokens as at inference.
 
     Args:
         dim: Width d of the tokens.

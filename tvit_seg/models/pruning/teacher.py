@@ -20,8 +20,8 @@ class Teacher(nn.Module):
     """Frozen copy of a backbone without its pruning, made when it is first called.
 
     It is neither a submodule nor in the ``state_dict``, so that optimisers, averaged models,
-    parameter counts and loaders of weights pass it over. A copy of the backbone's own weights is
-    saved by :class:`~tvit_seg.engine.hooks.teacher.TeacherHook`, for a resumed training.
+    parameter counts and weight loading ignore it. A copy of the backbone's own weights is
+    saved by :class:`~tvit_seg.engine.hooks.resume.TeacherHook`, for a resumed training.
 
     Args:
         init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` for the weights of the copy; None
@@ -46,7 +46,7 @@ class Teacher(nn.Module):
             backbone: The pruned one.
 
         Raises:
-            CheckpointError: If it cannot be read or lacks something that the backbone has.
+            CheckpointError: If it cannot be read or lacks weights of the backbone.
         """
         if self.init_cfg is not None and not self._copy:
             self._copy.append(self._make(backbone))

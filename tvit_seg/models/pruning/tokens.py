@@ -1,4 +1,4 @@
-"""Tokens of a thinking stage while its blocks run: all of them, or fewer and fewer."""
+"""Tokens of a thinking stage between its blocks, without or with pruning."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class AllTokens:
-    """Tokens of a stage without pruning. Everywhere, the class token comes first."""
+    """Tokens of a stage without pruning; the class token is always first."""
 
     keep_mask: Tensor | None = None
     """(n, L, h, w) spatial tokens that survive each of L prunings, 1 or 0; None without pruning."""
@@ -29,7 +29,7 @@ class AllTokens:
         return x, None
 
     def scatter_back(self, x: Tensor) -> Tensor:
-        """All tokens (n, 1 + h w, d), of K current ones (n, K, d) and of pruned ones the latest."""
+        """All tokens (n, 1 + h w, d), from current (n, K, d) and latest values of pruned ones."""
         return x
 
     def finish(self, x: Tensor, norm: Callable[[Tensor], Tensor]) -> Tensor:
@@ -96,11 +96,11 @@ class PrunedTokens(AllTokens):
     @staticmethod
     @abstractmethod
     def scatter(x: Tensor, survivors: Tensor, others: Tensor) -> Tensor:
-        """Write tokens (n, K, d) to their places among others (n, 1 + h w, d)."""
+        """Write tokens (n, K, d) to their positions among others (n, 1 + h w, d)."""
 
 
 class SoftTokens(PrunedTokens):
-    """For training: every token runs on, but pruned ones are not attended to.
+    """For training: every token keeps running, but pruned ones are masked as keys.
 
     Decisions are random and carry a gradient to the predictors. ``survivors`` is the policy
     (n, 1 + h w, 1).
@@ -122,7 +122,7 @@ class SoftTokens(PrunedTokens):
 
 
 class HardTokens(PrunedTokens):
-    """For inference: only the tokens with the highest scores run on.
+    """For inference: only the tokens with the highest scores keep running.
 
     ``survivors`` has their original indices (n, K), 0 for the class token.
     """

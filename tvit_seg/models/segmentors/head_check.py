@@ -31,12 +31,12 @@ def check_heads(model: nn.Module) -> None:
     """Check that heads fit the maps that they read straight from a thinking backbone.
 
     Args:
-        model: Models that are no mmseg segmentors, or have a neck or another backbone, are passed
-            over.
+        model: Nothing is checked if it is no mmseg segmentor, has a neck, or has another
+            backbone.
 
     Raises:
-        ConfigError: If a head reads a map that is not there, expects other channels, does not go
-            with class tokens beside the maps or their absence, or is made for another backbone.
+        ConfigError: If a head reads a map that does not exist, expects other channels, needs or
+            does not accept class tokens, or is tied to another backbone.
     """
     thinks = isinstance(getattr(model, "backbone", None), ThinkingBackbone)
     if not thinks or not isinstance(model, BaseSegmentor) or model.with_neck:

@@ -1,4 +1,4 @@
-"""Logits at the size that the network got, turned into the label map of the original image."""
+"""Conversion of logits at the network's input size to the original image's label map."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ from ...utils.checks import check_choice
 
 
 def padding(metainfo: Mapping) -> Sequence[int]:
-    """Padding (left, right, top, bottom) in pixels that an image got for testing."""
+    """Test-time padding (left, right, top, bottom) of an image in pixels."""
     return metainfo.get("img_padding_size", metainfo.get("padding_size", [0] * 4))
 
 
@@ -44,7 +44,7 @@ def to_original_size(logits: Tensor, metainfo: Mapping, align_corners: bool = Fa
 
 
 def has_original_size(size: Sequence[int], metainfo: Mapping) -> bool:
-    """Tell if :func:`to_original_size` does not change logits of (H, W) pixels."""
+    """Return whether :func:`to_original_size` leaves logits of (H, W) pixels unchanged."""
     same = tuple(size) == tuple(metainfo["ori_shape"][:2])
     return same and not any(padding(metainfo)) and not metainfo.get("flip")
 

@@ -40,7 +40,7 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
 
     Args:
         backbone: Config of a thinking backbone, with its gate.
-        decode_head: Config of any mmseg decode head; it always gets the full width.
+        decode_head: Config of any mmseg decode head; it always reads maps of full width.
         neck: As in mmseg.
         auxiliary_head: As in mmseg; one or several, at every stage.
         loss_weights: Weight of each stage's losses; None for the backbone's own.
@@ -76,7 +76,7 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
         check(isinstance(backbone, Mapping), "backbone", backbone, "a config")
         backbone = ConfigDict(backbone)
         check_test_cfg(test_cfg or {})
-        gate = backbone.pop("gate", None)  # set below, where decoded pixels are at hand
+        gate = backbone.pop("gate", None)  # set below, where a decode head exists
         check_head_configs("decode_head", [decode_head])
         others = auxiliary_head if isinstance(auxiliary_head, Sequence) else [auxiliary_head]
         check_head_configs("auxiliary_head", [head for head in others if head is not None])
@@ -183,7 +183,7 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
     # --------------------------------------------------------------- inference
 
     def think(self, images: Tensor, gate: Gate | None = None) -> Thought:
-        """Run stages until the gate has stopped every image, and decode, unless the gate has.
+        """Run stages until every image has exited; decode unless the gate has decoded already.
 
         Args:
             images: (B, 3, H, W).
@@ -217,7 +217,7 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
 
         Args:
             inputs: (B, 3, H, W).
-            data_samples: Metainfo, and place of the results; None makes new ones.
+            data_samples: Provide metainfo and receive the results; None creates new ones.
 
         Returns:
             Data samples with ``pred_sem_seg`` and ``seg_logits`` as in mmseg, and, with W windows
@@ -226,7 +226,7 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
             in ``whole`` mode; ``windows`` (W, 4) top, left, bottom, right as shares of the image;
             ``gmacs``, the multiply-accumulates spent on the image in 10^9. Where a stage was
             pruned, ``kept_tokens`` (W, L, h, w), (L, h, w) in ``whole`` mode: the keep masks of L
-            prunings, NaN where the image or window stopped before; ``patch_size`` in their metainfo
+            prunings, NaN for images or windows that exited before; ``patch_size`` in their metainfo
             is that of the tokens in pixels.
         """
         windows = self.windows(inputs)
@@ -305,7 +305,7 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
         return self.think(inputs).seg_logits
 
     def extract_feat(self, inputs: Tensor) -> Features:
-        """Feature maps of the stage where each image stopped."""
+        """Feature maps of each image's exit stage."""
         thought = self.backbone.think(inputs, decode=self.decoder(inputs))
         return self._neck(thought.features)
 

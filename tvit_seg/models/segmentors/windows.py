@@ -1,4 +1,4 @@
-"""Sliding windows and the average of their logits. A whole image is a single window."""
+"""Sliding windows and the average of their logits; a whole image is a single window."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -47,7 +47,7 @@ class Windows:
         return len(self.areas)
 
     def shares(self, meta: Mapping) -> Tensor:
-        """Boxes (W, 4) of windows as shares of height and width of an image without its padding."""
+        """Boxes (W, 4) of windows as shares of height and width of the unpadded image."""
         left, right, top, bottom = padding(meta)
         height, width = self.size
         origin = torch.tensor([top, left] * 2)

@@ -64,20 +64,20 @@ def _build(
     pretrained_cfg_overlay: dict | None = None,
     **kwargs,
 ) -> TimmInterface:
-    """Build a model as timm does; weights come from local files, through our own loader.
+    """Build a model as timm does; our own loader reads weights, from local files.
 
     Args:
         cls: Class of the model.
         variant: Its name.
         pretrained: Loads weights.
-        features: Number of the last features that ``features_only`` gives by default.
+        features: Default number of features, from the last, with ``features_only``.
         pretrained_cfg: As in timm.
         pretrained_cfg_overlay: As in timm.
         **kwargs: Arguments of the class, and of ``timm.models.build_model_with_cfg``.
 
     Raises:
-        ConfigError: If pretrained weights are wanted without a file, or features other than by
-            timm's ``getter``, which are those of the stage where an image stops.
+        ConfigError: If pretrained weights are requested without a file, or features other than by
+            timm's ``getter``, which are those of an image's exit stage.
     """
     check_choice(f"{variant} feature_cls", kwargs.get("feature_cls", "getter"), ("getter",))
     overlay = dict(pretrained_cfg_overlay or {})

@@ -30,10 +30,10 @@ class _TopEntropyGate(EntropyGate):
 
 
 class TimmInterface(ThinkingBackbone):
-    """Mixin before a thinking backbone that makes it an image classifier of timm's.
+    """Mixin that gives a thinking backbone the interface of a timm classifier.
 
-    In evaluation each image's prediction is that of the stage where it stopped. In training it is
-    that of a stage sampled with the loss weights, see
+    In evaluation each image's prediction comes from its exit stage, in training from a stage
+    sampled with the loss weights, see
     :meth:`~tvit_seg.models.backbones.ThinkingBackbone.think_or_sample`: any criterion that averages
     over images then estimates the joint loss of all stages without bias.
 
@@ -102,7 +102,7 @@ class TimmInterface(ThinkingBackbone):
         return replace(output, features=(*output.features, self._pad(output.tokens)))
 
     def forward(self, images: Tensor) -> Tensor | list[Tensor]:
-        """Logits of the stage where each image stopped; in training of a sampled one, or of all.
+        """Logits of each image's exit stage; in training of a sampled stage, or of all.
 
         Args:
             images: (B, C, H, W), any size.
@@ -115,7 +115,7 @@ class TimmInterface(ThinkingBackbone):
         return self.forward_head(self.forward_features(images))
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Final tokens of the stage where each image stopped, (B, ..., D)."""
+        """Final tokens of each image's exit stage, (B, ..., D)."""
         return self.think_or_sample(images).features[-1]
 
     def forward_head(self, tokens: Tensor, pre_logits: bool = False) -> Tensor:
@@ -143,8 +143,8 @@ class TimmInterface(ThinkingBackbone):
             global_pool: None leaves the pooling.
 
         Raises:
-            ConfigError: If the gate needs a head that would not be there; replace the gate first,
-                with ``set_gate``.
+            ConfigError: If the gate needs the removed head; replace the gate first, with
+                ``set_gate``.
         """
         pool = self.global_pool if global_pool is None else self._check_pool(global_pool)
         before = self.num_classes
@@ -176,7 +176,7 @@ class TimmInterface(ThinkingBackbone):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Features after blocks (of a pyramid: levels), each image's of the stage it stopped at.
+        """Features after blocks (of a pyramid: levels), from each image's exit stage.
 
         The arguments are timm's; the final norm is applied to levels that it fits, and
         ``stop_early`` has no effect, since later stages need the last block of earlier ones.
@@ -194,7 +194,7 @@ class TimmInterface(ThinkingBackbone):
         prune_norm: bool = False,
         prune_head: bool = True,
     ) -> list[int]:
-        """Drop the head unless the gate might read it, and return the indices from 0.
+        """Drop the head unless the gate might read it; return non-negative indices.
 
         No block is dropped, since later stages need all of them, nor the norm before recycling.
         """
@@ -214,17 +214,17 @@ class TimmInterface(ThinkingBackbone):
     # ------------------------------------------------------ training, weights
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trade time for memory in training, or no longer."""
+        """Enable or disable recomputing activations to save memory in training."""
         self.with_cp = enable
 
     def load_pretrained(self, path: str) -> None:
-        """Load anybody's weights; see :func:`~tvit_seg.weights.load.load_pretrained`."""
+        """Load supported weights; see :func:`~tvit_seg.weights.load.load_pretrained`."""
         load_pretrained(self, path)
 
     def load_state_dict(
         self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False
     ):
-        """Load our own weights as torch does, and convert others, so that timm's loaders read them.
+        """Load our own weights as torch does; convert others, so that timm's loaders work.
 
         Weights that are converted by :func:`~tvit_seg.convert_state_dict` need not be complete.
         """

@@ -10,8 +10,8 @@ from ..backbones.arguments import check_loss_weights
 class JointLoss(nn.Module):
     """Weighted sum of a criterion over the thinking stages, sum_i a_i L(f_i, y).
 
-    Goes with ``timm.create_model(..., joint=True)``, which returns the logits of every stage in
-    training. A single prediction, as models give in evaluation, goes to the criterion alone.
+    For ``timm.create_model(..., joint=True)``, which returns the logits of every stage in training.
+    A single prediction, as in evaluation, is passed to the criterion.
 
     Args:
         criterion: Takes logits (B, K) and a target.

@@ -1,4 +1,4 @@
-"""ThinkingSwin (https://arxiv.org/abs/2507.10800) in the manner of timm's Swin transformers."""
+"""ThinkingSwin (https://arxiv.org/abs/2507.10800) with timm's Swin interface."""
 
 from collections.abc import Sequence
 

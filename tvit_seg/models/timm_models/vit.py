@@ -1,4 +1,4 @@
-"""ThinkingViT (https://arxiv.org/abs/2507.10800) in the manner of timm's vision transformers."""
+"""ThinkingViT (https://arxiv.org/abs/2507.10800) with timm's ViT interface."""
 
 from collections.abc import Sequence
 
