@@ -24,7 +24,7 @@ try:
         with redirect_stdout(io.StringIO()):  # "Could not import OneDL", an optional dataset
             import mmseg.datasets
             import mmseg.models  # noqa: F401
-    # of mmseg's visualization hook, which every config has and which draws on request only
+    # of mmseg's visualization hook, which every config has but which draws only on request
     warnings.filterwarnings("ignore", message="The draw is False", category=UserWarning)
 except ImportError as error:
     _message = (
@@ -32,7 +32,7 @@ except ImportError as error:
         "pip install '.[onedl]' (current PyTorch, nothing to compile) or '.[openmmlab]' "
         "(OpenMMLab's originals). Never install one over the other."
     )
-    # mmengine passes over the error where a config alone names tvit_seg
+    # mmengine swallows the error if only a config names tvit_seg
     warnings.warn(_message, stacklevel=2)
     raise ImportError(_message) from error
 

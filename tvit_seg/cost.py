@@ -76,7 +76,7 @@ def _run(
             parameters = {name: x.to("meta") for name, x in runner.named_parameters()}
             buffers = {name: x.to("meta") for name, x in runner.named_buffers()}
             modes.append(watch(parameters.values()))
-            # fused attention is missing from some versions' tables; the plain one is products alone
+            # some torch versions do not count fused attention; the plain one is products
             with (
                 torch.no_grad(),
                 torch.compiler.set_stance("force_eager"),
@@ -111,7 +111,7 @@ class _ParameterReads(TorchDispatchMode):
         return func(*args, **kwargs)
 
     def _mark(self, view: Tensor) -> None:
-        # an expanded dimension reads the same elements again
+        # along an expanded dimension the same elements are read again
         size = [1 if step == 0 else n for n, step in zip(view.shape, view.stride(), strict=True)]
         read = self._read[view.untyped_storage()._cdata]
         read.as_strided(size, view.stride(), view.storage_offset()).fill_(True)

@@ -42,7 +42,7 @@ VISUALIZERS = _OURS["VISUALIZERS"]
 OPTIM_WRAPPERS = _OURS["OPTIM_WRAPPERS"]
 RUNNERS = _OURS["RUNNERS"]
 
-# Gates and token pruning are ours alone: no mm* package has such things.
+# No mm* package has registries for gates and token pruning.
 GATES = Registry("gate", scope="tvit_seg", locations=["tvit_seg"])
 PRUNINGS = Registry("pruning", scope="tvit_seg", locations=["tvit_seg"])
 

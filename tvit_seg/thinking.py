@@ -99,7 +99,7 @@ def think(
         The results in the order of the batch.
     """
     last = backbone.num_stages - 1
-    active = torch.arange(len(images))  # row numbers of the images that still think
+    active = torch.arange(len(images))  # row numbers of the images that continue
     entropy = images.new_full((len(images), last + 1), nan, dtype=torch.float)
     shape = backbone.keep_mask_shape(images.shape[-2:])
     keep_mask = shape and images.new_full((len(images), *shape), nan)

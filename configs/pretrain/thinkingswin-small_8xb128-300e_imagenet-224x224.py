@@ -10,7 +10,7 @@ model = dict(
     pretrained="checkpoints/swin_small_patch4_window7_224.pth",
     data_preprocessor=_base_.data_preprocessor,
     backbone=dict(
-        # the norms of lower maps belong to segmentation
+        # the norms of the lower levels' maps are for segmentation only
         out_indices=-1,
         num_classes=_base_.num_classes,
         **{**_base_.backbone, "gate": _base_.gate},

@@ -1,5 +1,5 @@
-# Teaches the pretrained model to prune tokens, at a tenth of its learning rate: load_from names its
-# checkpoint.
+# Trains token pruning in the pretrained model, at a tenth of its learning rate: load_from names
+# its checkpoint.
 _base_ = [
     "./thinkingvit-3h-6h_8xb128-300e_imagenet-224x224.py",
     "../_base_/pruning/dynamic.py",

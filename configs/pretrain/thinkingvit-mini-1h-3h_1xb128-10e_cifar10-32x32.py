@@ -1,4 +1,4 @@
-# Some 45 minutes of one CPU core, see docs/cifar10.md; from random weights, so little augmentation.
+# About 45 minutes on one CPU core, see docs/cifar10.md. Random weights, little augmentation.
 _base_ = [
     "../_base_/backbones/thinkingvit-mini_1h-3h.py",
     "../_base_/datasets/cifar10_32x32.py",
@@ -12,7 +12,7 @@ model = dict(
         img_size=_base_.image_size,
         patch_size=4,
         num_classes=_base_.num_classes,
-        # the median entropy after the recorded run: half of the images think on
+        # the median entropy after the recorded run: half of the images continue
         **{**_base_.backbone, "gate": {**_base_.gate, "threshold": 1.26}},
     ),
     test_cfg=dict(per_stage=True),

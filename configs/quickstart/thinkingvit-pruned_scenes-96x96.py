@@ -1,4 +1,4 @@
-# Teaches the quickstart's model to prune tokens, in minutes on a CPU.
+# Trains token pruning in the quickstart's model, in minutes on a CPU.
 _base_ = ["./thinkingvit_scenes-96x96.py", "../_base_/pruning/dynamic.py"]
 load_from = "checkpoints/quickstart.pth"
 max_iters = 400

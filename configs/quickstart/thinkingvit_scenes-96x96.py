@@ -1,4 +1,4 @@
-# Trains from scratch on a CPU in minutes. Linear decoder: the mask transformer learns slower.
+# Trains from scratch on a CPU in minutes. Linear decoder: the mask head learns more slowly.
 _base_ = [
     "../_base_/backbones/thinkingvit-mini_2h-4h.py",
     "../_base_/heads/segmenter_linear.py",

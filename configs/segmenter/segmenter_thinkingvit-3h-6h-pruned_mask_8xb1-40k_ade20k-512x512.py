@@ -1,4 +1,4 @@
-# Teaches the trained model to prune tokens, at a tenth of its learning rate: load_from names its
+# Trains token pruning in a trained model, at a tenth of its learning rate: load_from names its
 # checkpoint.
 _base_ = [
     "./segmenter_thinkingvit-3h-6h_mask_8xb1-160k_ade20k-512x512.py",

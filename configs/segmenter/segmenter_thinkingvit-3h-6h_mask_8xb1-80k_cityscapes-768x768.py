@@ -21,5 +21,5 @@ model = dict(
     image_loss=dict(target="presence", loss_weight=0.5),
     test_cfg=_base_.inference,
 )
-# Cityscapes takes ten times ADE20K's learning rate.
+# Ten times ADE20K's learning rate.
 optim_wrapper = dict(optimizer=dict(lr=0.01))

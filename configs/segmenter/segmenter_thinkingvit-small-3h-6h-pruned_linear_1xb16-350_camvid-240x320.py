@@ -1,4 +1,4 @@
-# Teaches the trained model to prune tokens: load_from names its checkpoint.
+# Trains token pruning in a trained model: load_from names its checkpoint.
 _base_ = [
     "./segmenter_thinkingvit-small-3h-6h_linear_1xb16-1500_camvid-240x320.py",
     "../_base_/pruning/dynamic.py",

@@ -53,7 +53,7 @@ def count(model: nn.Module, size: Sequence[int]) -> list[dict]:
     if hasattr(model, "think"):
         name = "with decode head" if hasattr(model, "decode_head") else "classifier"
         counted[name] = _figures(model, size)
-    model.backbone.set_gate(None)  # alone it has no pixels to ask a gate about
+    model.backbone.set_gate(None)  # a backbone alone has no decoded pixels for a gate
     counted = {"backbone": _figures(model.backbone, size), **counted}
     return [dict(part=part, **figures) for part, rows in counted.items() for figures in rows]
 

@@ -121,7 +121,7 @@ def read_budget(args: argparse.Namespace) -> Budget | None:
 
 
 def choose_data(cfg: Config, split: str) -> dict:
-    """Choose the dataloader to sweep over; training images get the pipeline for testing.
+    """Choose the dataloader to sweep over; training images use the test pipeline.
 
     Raises:
         ConfigError: If the config has no such data, or wraps its training data.
@@ -263,7 +263,7 @@ def main() -> None:
         cfg.load_from, cfg.resume = args.checkpoint, False
         runner = build_runner(cfg, checkpoint)
         loader = runner.build_dataloader(choose_data(cfg, args.split))
-        runner.call_hook("before_run")  # hooks that average weights get ready to load
+        runner.call_hook("before_run")  # prepares hooks that average weights for loading
         runner.load_or_resume()
         model = getattr(runner.model, "module", runner.model)
         compile_as_configured(model, cfg.get("compile"))

@@ -28,7 +28,7 @@ from tvit_seg.weights.io import get_state_dict, read_checkpoint
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs/quickstart/thinkingvit_scenes-96x96.py"
 MOMENTS = ("training", "saving", "validating", "saving the best", "starting")
-BEST = ("mIoU", "mAcc")  # two, so that there is a new best more often
+BEST = ("mIoU", "mAcc")  # two metrics, so that there is a new best more often
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -229,7 +229,7 @@ def call(tool: str, config: Path, folder: Path, *arguments: str) -> str:
     """Run mmsegmentation's tools/<tool>.py and return its output; '' if it failed."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
     if mm_distribution() == "OpenMMLab":
-        # its own checkpoints hold more than weights; these were written a moment ago
+        # mmengine's checkpoints contain more than weights; these were just written
         environment["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"
     command = [sys.executable, mmseg_files() / f"tools/{tool}.py", config, *arguments]
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)

@@ -25,7 +25,7 @@ from ..utils.text import printable, some
 from .images import read_image, read_label
 from .timm_dataset import TimmDataset
 
-_CHECKS_VERSION = 2  # raise it when the checks change, so that remembered data is read again
+_CHECKS_VERSION = 2  # increase it when the checks change, so that cached data is read again
 _IGNORED, _NOT_ALLOWED = -1, -2  # for label values that are no class
 _CONTENT = "image or label"  # kind of problems with what a file holds
 _ONE_CHANNEL = (

@@ -81,7 +81,7 @@ def export(
         manifest["gate"] = {"type": "FixedGate", "stage": stage}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for described in (folder, folder / "int8"):  # no manifest beside graphs of another export
+    for described in (folder, folder / "int8"):  # it may describe graphs of another export
         (described / "manifest.json").unlink(missing_ok=True)
     _write_graphs(graphs, batches, manifest, folder)
     write_manifest(manifest, folder)

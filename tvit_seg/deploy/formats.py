@@ -29,7 +29,7 @@ class Pt2Host(ThinkingHost):
 
     def open(self, path: Path) -> Callable[[Arrays], Arrays]:
         program = torch.export.load(path)
-        # the guards that torch adds refuse a single image though the graph is right
+        # torch's guards reject a single image although the graph supports it
         guarded = "check_guards" in inspect.signature(program.module).parameters
         module = program.module(**({"check_guards": False} if guarded else {}))
         names = self.manifest["inputs"][path.stem]
@@ -71,7 +71,7 @@ def trace(
             return torch.export.export(graph, (inputs,), dynamic_shapes=dynamic, strict=False)
     except ExportError:
         raise
-    except Exception as error:  # the exporter has a class for each cause, none of them public
+    except Exception as error:  # the exporter's exception classes are not public
         message = f"{name} cannot be exported: {first_line(error)}"
         constants = re.search(r"Constraints violated \((.*?)\)", str(error))
         if constants and "batch" in constants[1].split(", "):
@@ -110,7 +110,7 @@ def write_onnx(program: ExportedProgram, path: Path, **names: list[str]) -> None
     try:
         with _quiet():
             written = torch.onnx.export(program, **names, dynamo=True, verbose=False)
-    except Exception as error:  # the exporter wraps any error in classes of its own
+    except Exception as error:  # the exporter wraps errors in its own classes
         reason = first_line(error.__cause__ or error)
         raise ExportError(f"{path.name}: not possible in ONNX: {reason}") from error
     written.save(path, external_data=False)
@@ -127,7 +127,7 @@ def _name_axes(path: Path) -> None:
         dims = [dim.dim_param for dim in value.type.tensor_type.shape.dim]
         axes = ("batch", "", "height", "width") if value.name == "images" else ("batch",)
         names |= {dim: name for dim, name in zip(dims, axes, strict=False) if dim}
-    # shapes in between are those before the optimiser; readers infer their own
+    # intermediate shapes predate the optimiser; readers infer their own
     del model.graph.value_info[:]
     for value in (*model.graph.input, *model.graph.output):
         for dim in value.type.tensor_type.shape.dim:
@@ -149,7 +149,7 @@ def quantize(folder: str | Path, target: str | Path) -> None:
 
     target.mkdir(parents=True, exist_ok=True)
     for name in filter(None, [*manifest["stages"], manifest["decode"]]):
-        with _quiet():  # advice to optimise graphs first, which torch has done
+        with _quiet():  # it advises to optimise graphs first, which torch has done
             quantize_dynamic(
                 folder / name,
                 target / name,

@@ -90,7 +90,7 @@ class DecodeGraph(Graph):
         self.test_cfg = model.test_cfg
         self.gate = gate
         self.num_stages = model.backbone.num_stages
-        # the plain segmentor has its logits resized to the image, padding or not
+        # mmseg's segmentor resizes its logits to the image, padded or not
         pads = isinstance(model, ThinkingEncoderDecoder)
         self.padded_size = model.backbone.padded_size if pads else tuple
 
@@ -98,7 +98,7 @@ class DecodeGraph(Graph):
         features = _features(tensors)
         height, width = self.size_of(tensors)
         padded = tuple(self.padded_size((height, width)))
-        # heads read the first one only; one for each image would make their number a constant
+        # heads read only the first; one per image would make the batch size a constant
         metas = [dict(img_shape=padded, pad_shape=padded)]
         maps = features if self.neck is None else self.neck(features)
         logits = self.decode_head.predict(maps, metas, self.test_cfg)
@@ -223,7 +223,7 @@ def measure_entropy(gate: Gate, output: StageOutput) -> Tensor:
     """Measure (n,) entropies; raise ExportError if that needs more than the graph's tensors."""
     try:
         return gate.entropy(output)
-    except Exception as error:  # tracing has a class for each cause, none of them public
+    except Exception as error:  # tracing's exception classes are not public
         raise ExportError(
             f"{type(gate).__name__} cannot be exported: its entropy() reads something that is not "
             "in the graph, or computes in Python (if, float(), .item(), .numpy()): use tensor "

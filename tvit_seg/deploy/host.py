@@ -133,7 +133,7 @@ class ThinkingHost:
         batch_size = batch_size or self.manifest["batch_size"]
         inputs = [prepare(image, self.manifest["preprocessing"]) for image in images]
         areas = [windows(x.shape[-2:], self.manifest["slide"]) for x in inputs]
-        by_shape: dict[tuple, list] = {}  # windows that can run together: image and place
+        by_shape: dict[tuple, list] = {}  # windows that can run in one batch: image and position
         for i, x in enumerate(inputs):
             for area in areas[i]:
                 by_shape.setdefault(x[area].shape, []).append((i, area))

@@ -32,7 +32,7 @@ def prepare_distributed(cfg: Config) -> None:
             f"launcher 'pytorch' needs torchrun (tools/dist_train.sh): {', '.join(absent)} not set"
         )
 
-    # mmengine's top-level flag counts for nothing once there is a wrapper config.
+    # mmengine ignores the top-level flag once there is a wrapper config.
     cfg.model_wrapper_cfg = {
         "type": "MMDistributedDataParallel",
         "broadcast_buffers": False,

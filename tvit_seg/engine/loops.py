@@ -30,7 +30,7 @@ class AveragedValLoop(ValLoop):
 
     def _evaluate(self) -> dict:
         self.runner.model.eval()
-        reset_gates(self.runner.model)  # they remember the exits of other weights
+        reset_gates(self.runner.model)  # their history is of other weights
         for index, data_batch in enumerate(self.dataloader):
             self.run_iter(index, data_batch)
         return self.evaluator.evaluate(len(self.dataloader.dataset))

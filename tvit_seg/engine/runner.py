@@ -200,7 +200,7 @@ class ThinkingRunner(Runner):
             sampler.seed = self.seed  # built before the checkpoint's seed was known
             iterator = getattr(self.train_loop, "dataloader_iterator", None)
             if isinstance(sampler, InfiniteSampler) and iterator is not None:
-                # OpenMMLab's loop has begun to iterate, with the other seed
+                # OpenMMLab's loop has already started to iterate with the old seed
                 sampler.indices = sampler._indices_of_rank()
                 self.train_loop.dataloader_iterator = type(iterator)(self.train_loop.dataloader)
 

@@ -172,7 +172,7 @@ class SegmentationEvaluator(StageEvaluator):
                     decoded = decode(output.features)
                 logits[output.stage] += decoded[..., : crops.shape[-2], : crops.shape[-1]]
                 decoding[output.stage] += watch.lap()
-        # a gate that reads pixels has had each stage decoded in its own lap
+        # with a gate that reads pixels, each stage's lap includes its decoding
         seconds = (thinking.cumsum() + decoding) / (len(inputs) * len(windows))
         entropies = torch.stack([torch.cat(parts) for parts in entropies], dim=-1)
         entropies = entropies.unflatten(0, (len(inputs), len(windows))).cpu().numpy()

@@ -63,7 +63,7 @@ def why_not(device: torch.device, **options: Any) -> str | None:
     """Reason that compiling for a device fails, found by trying; None if it works."""
     try:
         torch.compile(_probe, **options)(torch.ones(4, device=device))
-    except RuntimeError as error:  # without g++, Triton, or a new enough GPU: one class for each
+    except RuntimeError as error:  # no g++, Triton or recent GPU: each raises its own class
         return first_line(error)
     return None
 

@@ -56,7 +56,7 @@ def _scale_to_joint_mean(
     elif module.avg_non_ignore:
         count = valid.sum()
     else:
-        return loss  # a mean over all pixels, as many on each process
+        return loss  # a mean over all pixels, the same number on each process
     return loss * joint_share(count).to(loss.dtype)
 
 

@@ -19,7 +19,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as held:
-            with suppress(OSError):  # a filesystem without locks, where nothing counts as left over
+            with suppress(OSError):  # a filesystem without locks, where nothing is a leftover
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield temporary
             _to_disk(temporary)

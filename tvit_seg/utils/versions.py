@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from packaging.specifiers import SpecifierSet
 
 FRAMEWORKS = dict(torch=">=2.6", timm=">=1.0.23")
-ONNX = dict(torch=">=2.13")  # what older exporters write fails for other numbers or sizes of images
+ONNX = dict(torch=">=2.13")  # graphs of older exporters fail at other batch or image sizes
 ONEDL = {
     "onedl-mmengine": ">=0.10.10",
     "onedl-mmcv": ">=2.3.3",

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from mmseg.structures import SegDataSample
 
-# RGB, from cool (stopped early) to warm (thought long)
+# RGB, from cool (early exit) to warm (late exit)
 _STAGE_COLOURS = ((60, 160, 220), (240, 130, 40), (220, 50, 60), (150, 40, 150))
 
 

@@ -71,7 +71,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     if not path.is_file():  # reading a pipe may not end
         raise CheckpointError(f"checkpoint {path} is no regular file")
 
-    path.open("rb").close()  # a file that may not be read has its own error
+    path.open("rb").close()  # an unreadable file has its own error
     read = {".safetensors": _read_safetensors, ".npz": _read_arrays}.get(path.suffix, _read_pickle)
     try:
         checkpoint = read(path, map_location)
@@ -80,7 +80,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
         raise
     except Exception as error:  # a damaged pickle raises almost anything, KeyError to OSError
         cause = first_line(error)
-        if "weights_only" in str(error):  # torch's text advises to load it unsafely
+        if "weights_only" in str(error):  # torch's message advises loading it unsafely
             cause = "its pickle is damaged or holds more than weights"
         message = f"({path.stat().st_size} bytes) is truncated or not a checkpoint: {cause}"
         raise CheckpointError(f"checkpoint {path} {message}") from error
@@ -184,7 +184,7 @@ def get_state_dict(checkpoint: Mapping[str, Any], ema: bool | None = None) -> di
             f"the checkpoint has the keys {some(map(str, checkpoint))}"
         )
     if any(name.startswith("module.") for name in found):
-        # mmengine's average counts its steps beside the module
+        # mmengine's averaged model has a step counter next to the module
         return {k.removeprefix("module."): v for k, v in found.items() if k != "steps"}
     return found
 

@@ -32,7 +32,7 @@ AUTHORS = [
 
 _LEVELS = range(8)
 
-# all but today's timm count the merging of patches to the level before it
+# all but current timm assign patch merging to the level before it
 MICROSOFT = [(f"layers.{i + 1}.downsample.", f"layers.{i}.downsample.") for i in _LEVELS]
 
 MMSEG = [

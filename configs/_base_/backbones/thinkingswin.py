@@ -1,4 +1,4 @@
-# What all ThinkingSwin sizes share; widths, depths and thinking stages are in the files beside.
+# Common to all ThinkingSwin sizes; the other files here set widths, depths and thinking stages.
 # A stage is written as its heads at each of the four levels.
 backbone = dict(
     type="ThinkingSwin",

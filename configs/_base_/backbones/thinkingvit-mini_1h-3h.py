@@ -1,4 +1,4 @@
-# For minutes of training on a CPU with small images: heads of 32 channels, four blocks.
+# For training on a CPU in minutes, on small images: heads of 32 channels, four blocks.
 _base_ = "./thinkingvit.py"
 out_channels = 96
 backbone = dict(

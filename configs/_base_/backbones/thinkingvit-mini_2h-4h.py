@@ -1,4 +1,4 @@
-# For minutes of training on a CPU: heads of 32 channels, four blocks.
+# For training on a CPU in minutes: heads of 32 channels, four blocks.
 _base_ = "./thinkingvit.py"
 out_channels = 128
 backbone = dict(
@@ -7,6 +7,6 @@ backbone = dict(
     num_layers=4,
     thinking_stages=(2, 4),
     drop_path_rate=0.0,
-    # close to the median entropy in the quickstart: about half of its scenes think on
+    # close to the median entropy in the quickstart: about half of its scenes continue
     gate=dict(threshold=0.5),
 )

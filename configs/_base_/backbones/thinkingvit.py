@@ -1,4 +1,4 @@
-# What all published ThinkingViT configurations share; widths and stages are in the files beside.
+# Common to all published ThinkingViT configs; the other files here set widths and stages.
 backbone = dict(
     type="ThinkingViT",
     num_layers=12,

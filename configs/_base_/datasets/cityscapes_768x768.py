@@ -18,7 +18,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="Resize", scale=(2048, 1024), keep_ratio=True),
-    # after Resize: the label map stays as it is
+    # after Resize: the label map is not resized
     dict(type="LoadAnnotations"),
     dict(type="PackSegInputs"),
 ]

@@ -1,4 +1,4 @@
-# What all datasets share. Each file beside adds folders, sizes and pipelines.
+# Common to all datasets; the other files here add folders, sizes and pipelines.
 data_preprocessor = dict(
     type="SegDataPreProcessor",
     mean=[123.675, 116.28, 103.53],

@@ -1,4 +1,4 @@
-# ImageNet-1K as DeiT sees it; folders data/imagenet/{train,val}/<class>/*.JPEG
+# ImageNet-1K with DeiT's augmentation; folders data/imagenet/{train,val}/<class>/*.JPEG
 dataset_type = "TimmDataset"
 data_root = "data/imagenet"
 num_classes = 1000

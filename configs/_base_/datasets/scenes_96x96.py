@@ -1,4 +1,4 @@
-# The embedded dataset: python tools/make_scenes.py data/scenes --size 96
+# The procedural scenes: python tools/make_scenes.py data/scenes --size 96
 _base_ = "./common.py"
 dataset_type = "SceneDataset"
 data_root = "data/scenes"

@@ -1,4 +1,4 @@
-# Segmenter's linear decoder; in_channels, channels and classes are wired by the leaf.
+# Segmenter's linear decoder; in_channels, channels and classes are set by the top-level config.
 decode_head = dict(
     type="FCNHead",
     num_convs=0,

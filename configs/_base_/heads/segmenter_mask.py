@@ -1,4 +1,4 @@
-# Segmenter's mask transformer; in_channels, channels and classes are wired by the leaf.
+# Segmenter's mask transformer; in_channels, channels and classes are set by the top-level config.
 decode_head = dict(
     type="SegmenterMaskTransformerHead",
     drop_path_rate=0.1,

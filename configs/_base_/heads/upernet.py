@@ -1,5 +1,5 @@
-# UPerNet with an auxiliary FCN head; in_channels and classes are wired by the leaf. GN in place of
-# mmseg's SyncBN: the stages' features have statistics of their own, which running ones would mix.
+# UPerNet with an auxiliary FCN head; the top-level config sets in_channels and classes. GN instead
+# of mmseg's SyncBN, whose running statistics would mix features of different stages.
 norm_cfg = dict(type="GN", num_groups=32)
 decode_head = dict(
     type="UPerHead",

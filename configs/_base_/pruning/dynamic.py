@@ -1,4 +1,4 @@
-# DynamicViT in the last stage; the blocks it prunes before are in the leaf, since depths differ.
+# DynamicViT in the last stage; top-level configs set the locations, since depths differ.
 pruning = dict(type="DynamicPruning", keep_ratio=0.7)
-# the score predictors start from nothing, all other weights from a trained model
+# a higher rate for the score predictors, the only weights not from a trained model
 paramwise_cfg = dict(custom_keys={"pruning.predictors": dict(lr_mult=10.0)})

@@ -1,4 +1,4 @@
-# Minutes of training from scratch on a CPU.
+# A few minutes of training from scratch on a CPU.
 _base_ = "./adamw_300e.py"
 max_epochs = 10
 optim_wrapper = dict(optimizer=dict(lr=1.5e-3, betas=(0.9, 0.99)), clip_grad=dict(max_norm=1.0))
@@ -23,5 +23,5 @@ param_scheduler = [
 ]
 train_cfg = dict(max_epochs=max_epochs, val_interval=5)
 default_hooks = dict(checkpoint=dict(interval=1))
-# averages over the last epoch or so
+# averages over about one epoch
 custom_hooks = [dict(type="EMAHook", momentum=4e-3)]

@@ -1,4 +1,4 @@
-# What mmseg trains Swin with.
+# mmseg's schedule for Swin.
 _base_ = "./common.py"
 max_iters = 160000
 optim_wrapper = dict(

@@ -1,4 +1,4 @@
-# Training from scratch on small images, minutes to hours of one GPU.
+# Training from scratch on small images, minutes to hours on one GPU.
 _base_ = "./adamw_300e.py"
 max_epochs = 200
 warmup_epochs = 10
@@ -23,5 +23,5 @@ param_scheduler = [
     ),
 ]
 train_cfg = dict(max_epochs=max_epochs)
-# averages over some five epochs
+# averages over about five epochs
 custom_hooks = [dict(type="EMAHook", momentum=1e-3)]

@@ -1,5 +1,5 @@
-# DeiT's recipe. The learning rate is that of 512 images a step and scales with their number.
-# It falls to 1e-5 for 1024 images, with layer decay to the same share of every layer's own rate.
+# DeiT's recipe. The learning rate is for 512 images per step and scales with their number.
+# It decays to 1e-5 for 1024 images; with layer decay, every layer's rate by the same factor.
 _base_ = "./common_epochs.py"
 max_epochs = 300
 warmup_epochs = 5
@@ -29,5 +29,5 @@ param_scheduler = [
 ]
 train_cfg = dict(max_epochs=max_epochs, val_interval=10)
 default_hooks = dict(checkpoint=dict(interval=10))
-# mmengine's momentum is 1 - DeiT's decay of 0.99996; with accumulative_counts=k add interval=k
+# mmengine's momentum is 1 minus DeiT's decay, 0.99996; with accumulative_counts=k add interval=k
 custom_hooks = [dict(type="EMAHook", momentum=4e-5)]

@@ -1,4 +1,4 @@
-# Swin's: longer warm-up, clipped gradients.
+# Swin's recipe: longer warm-up, clipped gradients.
 _base_ = "./adamw_300e.py"
 warmup_epochs = 20
 optim_wrapper = dict(clip_grad=dict(max_norm=5.0))

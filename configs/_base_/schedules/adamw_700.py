@@ -1,4 +1,4 @@
-# Short trainings from scratch on a CPU.
+# Short training from scratch on a CPU.
 _base_ = "./common.py"
 max_iters = 700
 optim_wrapper = dict(

@@ -1,4 +1,4 @@
-# Loops and hooks that all schedules share.
+# Loops and hooks of all schedules.
 train_cfg = dict(type="IterBasedTrainLoop")
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")

@@ -34,7 +34,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._recorded: int | None = None  # the last validation that the last file knows of
+        self._recorded: int | None = None  # the last validation that the last checkpoint records
         if 0 < self.max_keep_ckpts < _LEAST:
             kept = f"max_keep_ckpts={self.max_keep_ckpts}: {_LEAST} checkpoints are kept"
             warnings.warn(f"{kept}, in case a file is damaged", stacklevel=2)
@@ -163,7 +163,7 @@ def checkpoint_folders(cfg: Config | Mapping[str, Any], work_dir: str) -> list[P
     """List the folders with checkpoints: the work folder, and the hook's ``out_dir``."""
     hook = (cfg.get("default_hooks") or {}).get("checkpoint")
     out_dir = hook.get("out_dir") if isinstance(hook, Mapping) else None
-    name = Path(os.path.abspath(work_dir)).name  # mmengine makes a folder of that name in there
+    name = Path(os.path.abspath(work_dir)).name  # mmengine creates a folder of that name inside
     return [Path(work_dir), *([Path(out_dir, name)] if out_dir else [])]
 
 
@@ -196,7 +196,7 @@ def find_checkpoints(work_dir: str | Path, *others: str | Path) -> list[Path]:
         kind = path.name.partition("_")[0]
         written[kind] = max(written.get(kind, 0), path.stat().st_mtime)
 
-    def order(path: Path) -> tuple[float, int, float]:  # after copying a folder, times mean little
+    def order(path: Path) -> tuple[float, int, float]:  # copying a folder may change file times
         kind, _, number = path.stem.partition("_")
         return written[kind], int(number) if number.isdecimal() else -1, path.stat().st_mtime
 

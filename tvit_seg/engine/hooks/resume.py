@@ -136,7 +136,7 @@ class GradientHook(Hook):
             return
         parameters = bare_model(runner).named_parameters()
         gradients = {name: p.grad.cpu() for name, p in parameters if p.grad is not None}
-        # float16 may overflow, which the loss scale answers by leaving the whole step out
+        # float16 may overflow, and then the loss scaler skips the step
         if all(map(is_finite, gradients.values())):
             checkpoint[_GRADIENTS] = gradients
 

@@ -35,7 +35,7 @@ from .arguments import (
 )
 from .base import ThinkingBackbone
 
-# mmseg's SwinTransformer can switch these; the others are what Swin's weights are made for
+# options of mmseg's SwinTransformer; Swin's weights need these values
 _FIXED = dict(qk_scale=None, patch_norm=True, use_abs_pos_embed=False)
 
 # numbers of groups, each cut on its own, of the rows of a joint query-key-value projection and of
@@ -222,7 +222,7 @@ class ThinkingSwin(ThinkingBackbone):
         return patches if embedding is None else torch.cat((embedding, patches), dim=-1)
 
     def padded_size(self, size: Sequence[int]) -> list[int]:
-        # deeper levels pad odd rows and columns of tokens by themselves
+        # deeper levels pad odd numbers of rows and columns themselves
         return [-(-length // self.patch_size) * self.patch_size for length in size]
 
     def run_stage(

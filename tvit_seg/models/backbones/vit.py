@@ -34,7 +34,7 @@ from .arguments import (
 )
 from .base import ThinkingBackbone
 
-# mmseg's VisionTransformer can switch these; nested stages, recycling and the gate need them so
+# options of mmseg's VisionTransformer; nested stages, recycling and gates need these values
 _FIXED = dict(
     patch_pad="corner",
     with_cls_token=True,

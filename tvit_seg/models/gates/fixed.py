@@ -23,7 +23,7 @@ class FixedGate(Gate):
         check_index("FixedGate stage", self.stage, backbone.num_stages)
 
     def stop(self, output, entropy: Tensor) -> bool:
-        # no tensor: a decision that does not depend on data can be traced and exported
+        # no tensor: a decision that is independent of data can be traced and exported
         return output.stage >= self.stage % output.num_stages
 
     def extra_repr(self) -> str:

@@ -55,7 +55,7 @@ class NestedWindowAttention(NestedAttention):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend inside each window of a map (B, h, w, d), d a multiple of the head width."""
-        if x.shape[0] == 0:  # timm's helpers infer the batch, which an empty one does not allow
+        if x.shape[0] == 0:  # timm's helpers infer the batch size, which fails for an empty batch
             return x
         height, width, channels = x.shape[1:]
         window, shift = self.fit_window((height, width))
@@ -130,7 +130,7 @@ def shift_mask(
     return _MASKS[key]
 
 
-@torch.inference_mode(False)  # else a mask cached by a prediction could not be used in training
+@torch.inference_mode(False)  # else a mask cached in inference mode could not be used in training
 def _make_mask(
     size: tuple[int, int], window: tuple[int, int], shift: tuple[int, int], device: torch.device
 ) -> Tensor:

@@ -47,7 +47,7 @@ class DynamicPruning(nn.Module):
         fits = isinstance(locations, Sequence) and len(locations) > 0
         check(fits, "pruning locations", locations, "a list of blocks")
         blocks = [check_index("pruning locations", block, num_layers) for block in locations]
-        fits = blocks == sorted({*locations})  # negative ones are refused too
+        fits = blocks == sorted({*locations})  # negative ones are rejected, too
         check(fits, "pruning locations", locations, "increasing and >= 0")
         self.locations = tuple(blocks)
         self.keep_ratio = keep_ratio
