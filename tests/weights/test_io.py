@@ -107,7 +107,7 @@ def test_other_paths(tmp_path):
         read_checkpoint("https://example.com/w.pth")
     os.mkfifo(tmp_path / "pipe.pth")
     for path in (tmp_path, tmp_path / "pipe.pth"):
-        with pytest.raises(CheckpointError, match="is no regular file"):
+        with pytest.raises(CheckpointError, match="is not a regular file"):
             read_checkpoint(path)
 
 

@@ -68,7 +68,7 @@ def _figures(part: nn.Module, size: Sequence[int]) -> list[dict]:
 
 def default_size(cfg: Config) -> Sequence[int]:
     size = cfg.model.get("test_cfg", {}).get("crop_size") or cfg.get("crop_size")
-    check(size is not None, "crop_size", size, "in the config, or --size given")
+    check(size is not None, "crop_size", size, "set in the config or by --size")
     return size
 
 

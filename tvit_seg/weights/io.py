@@ -69,7 +69,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     if not path.exists():
         raise FileNotFoundError(f"checkpoint {path} does not exist")
     if not path.is_file():  # reading a pipe may not end
-        raise CheckpointError(f"checkpoint {path} is no regular file")
+        raise CheckpointError(f"checkpoint {path} is not a regular file")
 
     path.open("rb").close()  # an unreadable file has its own error
     read = {".safetensors": _read_safetensors, ".npz": _read_arrays}.get(path.suffix, _read_pickle)
