@@ -133,12 +133,7 @@ def choose_data(cfg: Config, split: str) -> dict:
         return cfg[f"{split}_dataloader"]
     loader, training = deepcopy(cfg.test_dataloader), cfg.train_dataloader.dataset
     kind = loader.dataset.type
-    check(
-        training.type == kind,
-        "type of the training data",
-        training.type,
-        f"{kind}, as for test data",
-    )
+    check(training.type == kind, "type of the training data", training.type, f"{kind}, as in tests")
     for name in ("data_root", "data_prefix", "ann_file", "split"):
         loader.dataset.pop(name, None)
         if name in training:

@@ -28,7 +28,8 @@ class TimmDataset(Dataset):
         split: Folder inside ``data_root``, or timm's name of the split.
         transform: Arguments of ``timm.data.create_transform``, such as ``dict(input_size=224,
             is_training=True, auto_augment='rand-m9-mstd0.5-inc1')``. Normalising and erasing are
-            left to :class:`~tvit_seg.models.classifiers.ClsDataPreProcessor`; None returns the whole image.
+            left to :class:`~tvit_seg.models.classifiers.ClsDataPreProcessor`; None returns the
+            whole image.
         name: timm's name of the dataset, e.g. ``'torch/cifar10'`` or ``'hfds/...'``; empty for
             folders and tar files.
         num_classes: Required number of classes; None accepts any.

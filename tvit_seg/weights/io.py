@@ -57,8 +57,8 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
 
     Raises:
         FileNotFoundError: There is no such file.
-        CheckpointError: The path is a URL or no regular file, or the content is damaged, more than
-            weights (unless :func:`trusting`), NaN or infinite.
+        CheckpointError: The path is a URL or not a regular file, or the content is damaged, or
+            contains NaN, infinity or more than weights (unless :func:`trusting`).
     """
     if "://" in str(path):
         raise CheckpointError(

@@ -73,7 +73,7 @@ class Teacher(nn.Module):
             report = load_pretrained(teacher, *args)
             if report.missing or report.partial:
                 raise CheckpointError(
-                    f"pruning_loss teacher={cfg['checkpoint']!r} is not a complete backbone: {report}"
+                    f"pruning_loss teacher={cfg['checkpoint']!r} is not a full backbone: {report}"
                 )
         elif self._weights:
             teacher.load_state_dict(self._weights)
