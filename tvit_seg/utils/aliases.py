@@ -28,7 +28,7 @@ class _MovedModule(ModuleType):
     """A module under its old name."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # asked by the import system
+        if name.startswith("__"):  # requested by the import system
             raise AttributeError(name)
         target = _MODULES[self.__name__]
         _warn(self.__name__, target)
