@@ -15,17 +15,9 @@ from mmengine.registry import Registry
 from .utils.checks import check
 
 _KINDS = (
-    "MODELS",
-    "DATASETS",
-    "DATA_SAMPLERS",
-    "HOOKS",
-    "LOOPS",
-    "METRICS",
-    "VISUALIZERS",
-    "OPTIM_WRAPPERS",
-    "OPTIM_WRAPPER_CONSTRUCTORS",
-    "RUNNERS",
-)
+    "MODELS", "DATASETS", "DATA_SAMPLERS", "HOOKS", "LOOPS", "METRICS", "VISUALIZERS",
+    "OPTIM_WRAPPERS", "OPTIM_WRAPPER_CONSTRUCTORS", "RUNNERS",
+)  # fmt: skip
 
 
 def _child(kind: str) -> Registry:
@@ -36,9 +28,6 @@ def _child(kind: str) -> Registry:
 _OURS = {kind: _child(kind) for kind in _KINDS}
 
 MODELS = _OURS["MODELS"]
-DATASETS = _OURS["DATASETS"]
-METRICS = _OURS["METRICS"]
-VISUALIZERS = _OURS["VISUALIZERS"]
 OPTIM_WRAPPERS = _OURS["OPTIM_WRAPPERS"]
 RUNNERS = _OURS["RUNNERS"]
 
@@ -66,8 +55,7 @@ def build_own(registry: Registry, name: str, config: Mapping[str, Any], **option
     """Build an object of ``GATES`` or ``PRUNINGS``, whatever mmengine's default scope is.
 
     Args:
-        registry: One of the two.
-        name: Argument that holds the config, for messages.
+        name: Of the argument that holds the config.
         config: Registered class (or its name, with or without a scope) as ``type``, and arguments.
         **options: Further arguments.
 

@@ -209,11 +209,10 @@ def _gather(
             return tuple(map(join, zip(*parts, strict=True)))
         return _select(torch.cat(parts), order)
 
+    stages = [torch.full((len(row),), out.stage, device=entropy.device) for row, out in exits]
     return Thought(
         features=join([output.features for output in outputs]),
-        exit_stage=join(
-            [torch.full((len(row),), output.stage, device=entropy.device) for row, output in exits]
-        ),
+        exit_stage=join(stages),
         entropy=entropy,
         logits=join([output.logits for output in outputs]),
         seg_logits=join([output.seg_logits for output in outputs]),
