@@ -150,22 +150,17 @@ def build_graphs(
 ) -> dict[str, Graph]:
     """Cut a model into graphs: ``stage0`` and so on, with a decode head ``decode``, or ``model``.
 
-        Args:
-            model: A thinking segmentor, classifier or backbone.
-            images: (n, 3, H, W) of the size that the graphs are for.
-            stage: Index of a stage where all images stop, for the single graph ``model``.
-            any_size: Whether the graphs accept other sizes than that of ``images``.
+    A nested decode head is cut to ``decode0`` behind ``stage0`` and so on; graphs are in the order
+    in which they run.
 
-    <<<<<<< HEAD
-    =======
-        Returns:
-            Graphs by name in the order in which they run: ``stage0`` and so on, with a decode head
-            ``decode``, or ``decode0`` behind ``stage0`` and so on where it is nested; or just
-            ``model``.
+    Args:
+        model: A thinking segmentor, classifier or backbone.
+        images: (n, 3, H, W) of the size that the graphs are for.
+        stage: Index of a stage where all images stop, for the single graph ``model``.
+        any_size: Whether the graphs accept other sizes than that of ``images``.
 
-    >>>>>>> 7a842f8 (feat: nested decode heads follow the width of their features)
-        Raises:
-            ExportError: If maps come with class tokens.
+    Raises:
+        ExportError: If maps come with class tokens.
     """
     backbone = getattr(model, "backbone", model)
     size = None if any_size else images.shape[-2:]
@@ -187,7 +182,8 @@ def build_graphs(
         decode = DecodeGraph(model, stage, *options) if segments else None
         graphs = {"model": FixedStageGraph(stages, decode, size)}
     else:
-        nested = segments and isinstance(model.decode_head, Nested)
+        parts = [getattr(model, name, None) for name in ("neck", "decode_head")]
+        nested = any(isinstance(part, Nested) for part in parts)
         graphs = {}
         for i, graph in enumerate(stages):
             graphs[f"stage{i}"] = graph

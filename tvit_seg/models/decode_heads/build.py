@@ -79,8 +79,9 @@ class StageDecoder(nn.Module):
         self.neck = model.neck if model.with_neck else None
         self.decode_head = model.decode_head
         self.widths = None
-        if isinstance(self.decode_head, Nested):
-            self.widths = (self.neck or self.decode_head).plans[stage].widths
+        first = self.neck or self.decode_head
+        if isinstance(first, Nested) and isinstance(self.decode_head, Nested):
+            self.widths = first.plans[stage].widths
             self.neck = self.neck and plain_head(self.neck, stage)
             self.decode_head = plain_head(self.decode_head, stage)
 
