@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import register_pytree_node
 
 from .errors import ConfigError
 
@@ -19,6 +20,31 @@ if TYPE_CHECKING:
 
 Features = tuple[Tensor | tuple[Tensor, Tensor], ...]
 """Maps (n, C, H', W') for decode heads, each paired with its class token (n, C) if asked for."""
+
+
+class StagedFeatures(tuple):
+    """Features that carry the stage they come from, for heads that follow their width.
+
+    Attributes:
+        exit_stage: Index of the stage; (n,) on the CPU where images of several stages are joined.
+            None if unknown.
+    """
+
+    exit_stage: int | Tensor | None
+
+    def __new__(cls, features: Features, exit_stage: int | Tensor | None = None):
+        staged = super().__new__(cls, features)
+        staged.exit_stage = exit_stage
+        return staged
+
+
+# an exported backbone returns a plain tuple
+register_pytree_node(
+    StagedFeatures,
+    lambda features: (list(features), None),
+    lambda features, _: tuple(features),
+    serialized_type_name="tvit_seg.StagedFeatures",
+)
 
 Decode = Callable[[Features], Tensor]
 """A decode head: features of n images to logits (n, K, H, W) at the padded input size."""
@@ -53,6 +79,9 @@ class StageOutput:
     images: Tensor | None = None
     seg_logits: Tensor | None = None
     keep_mask: Tensor | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "features", StagedFeatures(self.features, self.stage))
 
     def select(self, rows: Rows) -> "StageOutput":
         """Output for some of the images; not copied if ``rows`` is True."""
@@ -209,10 +238,18 @@ def _gather(
             return tuple(map(join, zip(*parts, strict=True)))
         return _select(torch.cat(parts), order)
 
+<<<<<<< HEAD
     stages = [torch.full((len(row),), out.stage, device=entropy.device) for row, out in exits]
     return Thought(
         features=join([output.features for output in outputs]),
         exit_stage=join(stages),
+=======
+    stages = join([torch.full((len(row),), output.stage) for row, output in exits])
+    own = stages if len(outputs) > 1 else outputs[0].stage
+    return Thought(
+        features=StagedFeatures(join([output.features for output in outputs]), own),
+        exit_stage=stages.to(entropy.device),
+>>>>>>> heads
         entropy=entropy,
         logits=join([output.logits for output in outputs]),
         seg_logits=join([output.seg_logits for output in outputs]),

@@ -69,7 +69,7 @@ def test_another_size_than_traced(parts):
     runs, batches = host.runs(), [*batches, torch.randn(1, 3, 16, 24)]
     assert check_graphs(runs, host.graphs, batches) == 0
 
-    def wrong(arrays, right=host.decode):
+    def wrong(arrays, right=host.decode[0]):
         found = right(arrays)["seg_logits"]
         return {"seg_logits": found + (found.shape[-2:] != SIZE)}
 
@@ -87,6 +87,6 @@ def test_a_host_that_decides_otherwise(parts):
 
 def test_a_host_that_predicts_otherwise(parts):
     model, host, _, batches = parts
-    host.decode = shifted(host.decode, "seg_logits", 1)
+    host.decode = [shifted(run, "seg_logits", 1) for run in host.decode]
     with pytest.raises(ExportError, match="host loop: seg_logits is off by 1, "):
         check_host(host, model, batches)

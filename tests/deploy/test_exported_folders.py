@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.builders import SLIDE, segmentor
+from helpers.builders import MASK, SLIDE, segmentor
 from helpers.deployment import CFG, FCN, GATE, PRUNING, SMALL, SWIN, needs_onnx, noise, swin
 from mmengine.config import Config
 from mmseg.registry import MODELS
 
-from tvit_seg import FixedGate
+from tvit_seg import FixedGate, stage_macs
 from tvit_seg.deploy import FORMATS, ThinkingHost, export
 from tvit_seg.deploy import host as host_file
 from tvit_seg.deploy.formats import WRITERS, quantize
@@ -124,6 +124,28 @@ def test_torch_export(tmp_path, stage):
 )
 def test_other_models(tmp_path, build):
     assert export(build(), CFG, tmp_path, noise(), format="pt2")["largest_difference"] < 1e-3
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("format", ["pt2", pytest.param("onnx", marks=needs_onnx)])
+@pytest.mark.parametrize("gate", [GATE, dict(type="PixelEntropyGate", threshold=1.5)])
+@torch.no_grad()
+def test_nested_head(tmp_path, format, gate):
+    """One decode graph for each width, with the weights of that width alone."""
+    model = segmentor(gate, MASK, backbone=SMALL, nested_head=True)
+    manifest = export(model, CFG, tmp_path, noise(), format=format)
+    assert manifest["decode"] == [f"decode0.{format}", f"decode1.{format}"]
+    expected = np.array(stage_macs(model, (32, 48)))
+    expected[0] += 24 * 192 * 16  # the first graph embeds at the width of the last stage
+    assert manifest["gmacs"] == pytest.approx(expected / 1e9)
+    narrow, wide = ((tmp_path / name).stat().st_size for name in manifest["decode"])
+    assert narrow < wide
+    host, images = FORMATS[format](tmp_path), torch.randn(4, 3, 32, 48)
+    entropy = model.think(images).entropy[:, 0]
+    host.threshold = model.backbone.gate.threshold = float(entropy.median()) + 1e-6
+    found, wanted = host.think(images.numpy()), model.think(images)
+    assert set(found["exit_stage"].tolist()) == {0, 1}
+    np.testing.assert_allclose(found["seg_logits"], wanted.seg_logits, atol=1e-4)
 
 
 def test_a_model_of_one_size(tmp_path):

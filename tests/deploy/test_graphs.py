@@ -1,6 +1,6 @@
 import pytest
 import torch
-from helpers.builders import classifier, segmentor
+from helpers.builders import LINEAR, classifier, segmentor
 from helpers.deployment import FCN, GATE, PRUNING, SWIN, swin
 from mmseg.models import EncoderDecoder
 
@@ -56,6 +56,20 @@ def test_chain_equals_the_model(kind):
 def test_a_fixed_gate_ends_the_chain(stage, count):
     graphs = build_graphs(segmentor(FixedGate(stage)), torch.randn(2, 3, 32, 32))
     assert list(graphs) == ["stage0", "stage1"][:count] + ["decode"]
+
+
+@torch.no_grad()
+def test_a_nested_neck_before_a_head_that_pads():
+    neck = dict(type="FPN", in_channels=[32], out_channels=32, num_outs=1)
+    head = dict(LINEAR, type="GCHead", channels=16, norm_cfg=dict(type="BN"))
+    head = {key: x for key, x in head.items() if key not in ("num_convs", "concat_input")}
+    with pytest.warns(UserWarning, match="GCHead"):
+        model = segmentor(head=head, neck=neck, nested_head="auto")
+    graphs = build_graphs(model, images := torch.randn(2, 3, 32, 32))
+    assert list(graphs) == ["stage0", "decode0", "stage1", "decode1"]
+    chain = {name: graphs[name] for name in ("stage0", "decode0")}
+    wanted = model.think(images, FixedGate(0)).seg_logits
+    torch.testing.assert_close(run_chain(chain, images)["seg_logits"], wanted)
 
 
 def test_a_gate_on_pixels_is_measured_behind_the_decode_head():

@@ -58,16 +58,19 @@ class ModuleHost(ThinkingHost):
         self.manifest = describe(model, cfg, model.backbone.size_divisor() if any_size else 1)
         if not any_size:
             fix_size(self.manifest, size)
-        names = [name for name in self.graphs if name != "decode"]
+        names = [name for name in self.graphs if not name.startswith("decode")]
+        decode = [name for name in self.graphs if name not in names] or [None]
         self.manifest["exit_stages"] = [stage] if stage is not None else list(range(len(names)))
         self.threshold = self.manifest["gate"].get("threshold", 0.0)
-        self.stages = [self._run(self.graphs[name]) for name in names]
-        self.decode = self._run(self.graphs["decode"]) if "decode" in self.graphs else None
+        self.opened = {name: self._run(graph) for name, graph in self.graphs.items()}
+        self.stages = [self.opened[name] for name in names]
+        each = decode if len(decode) > 1 else decode * len(names)
+        self.decode = [self.opened.get(name) for name in each]
         self.ran = []
 
     def runs(self):
         """The graphs by name, as functions of arrays."""
-        return dict(zip(self.graphs, [*self.stages, self.decode], strict=True))
+        return dict(self.opened)
 
     def _run(self, graph):
         @torch.no_grad()

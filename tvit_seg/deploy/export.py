@@ -67,12 +67,14 @@ def export(
         fix_size(manifest, size)
     batches = _batches(manifest, images, size)
     graphs = build_graphs(model, batches[0], stage, any_size)
-    stages = [name for name in graphs if name != "decode"]
+    files = {name: f"{name}.{format}" for name in graphs}
+    decode = [file for name, file in files.items() if name.startswith("decode")]
+    stages = [file for file in files.values() if file not in decode]
     manifest |= {
         "format": format,
-        "stages": [f"{name}.{format}" for name in stages],
+        "stages": stages,
         "exit_stages": list(range(len(stages))) if stage is None else [stage],
-        "decode": f"decode.{format}" if "decode" in graphs else None,
+        "decode": decode if "decode0" in graphs else next(iter(decode), None),
         "inputs": {name: graph.inputs for name, graph in graphs.items()},
         "gmacs": _gmacs(graphs, batches[0][:1], backbone.gate.needs_decode_head),
         "gmacs_size": list(batches[0].shape[-2:]),
@@ -87,7 +89,10 @@ def export(
     write_manifest(manifest, folder)
     try:
         host = FORMATS[format](folder)
-        runs = dict(zip(graphs, [*host.stages, host.decode], strict=False))
+        opened = dict(zip(stages, host.stages, strict=True)) | dict(
+            zip(decode, host.decode, strict=False)
+        )
+        runs = {name: opened[file] for name, file in files.items()}
         manifest["largest_difference"] = max(
             check_graphs(runs, graphs, batches), check_host(host, model, batches, stage)
         )
@@ -167,7 +172,7 @@ def _gmacs(graphs: dict[str, Graph], image: Tensor, decodes_all: bool) -> list[f
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             tensors |= graph({key: tensors[key] for key in graph.inputs})
         costs[name] = counter.get_total_flops() / 2e9
-    decode = costs.pop("decode", 0.0)
-    sums = np.cumsum(list(costs.values()))
-    times = np.arange(1, len(sums) + 1) if decodes_all else 1
-    return (sums + decode * times).tolist()
+    decode = [cost for name, cost in costs.items() if name.startswith("decode")]
+    sums = np.cumsum([cost for name, cost in costs.items() if not name.startswith("decode")])
+    decode = np.broadcast_to(decode or 0.0, len(sums))  # one for all stages, or one for each
+    return (sums + (decode.cumsum() if decodes_all else decode)).tolist()

@@ -17,7 +17,7 @@ from ..errors import ExportError
 from ..utils.text import first_line
 from ..utils.versions import ONNX, unfit
 from .graphs import Graph
-from .host import Arrays, ThinkingHost
+from .host import Arrays, ThinkingHost, decode_files
 from .manifest import write_manifest
 
 Tensors = dict[str, Tensor]
@@ -148,7 +148,7 @@ def quantize(folder: str | Path, target: str | Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     target.mkdir(parents=True, exist_ok=True)
-    for name in filter(None, [*manifest["stages"], manifest["decode"]]):
+    for name in dict.fromkeys(filter(None, [*manifest["stages"], *decode_files(manifest)])):
         with _quiet():  # it advises to optimise graphs first, which torch has done
             quantize_dynamic(
                 folder / name,

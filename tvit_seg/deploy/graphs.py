@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import ExportError
 from ..models.backbones import ThinkingBackbone
+from ..models.decode_heads import Nested, StageDecoder
 from ..models.gates import FixedGate, Gate, ThresholdGate
 from ..models.layers import NestedLayerNorm, NestedLinear
 from ..models.segmentors import ThinkingEncoderDecoder
@@ -80,13 +81,21 @@ class StageGraph(Graph):
 class DecodeGraph(Graph):
     """Neck and decode head: ``features_0`` and so on to ``seg_logits`` (n, K, H, W).
 
-    With a gate that reads pixels it outputs ``entropy`` (n,) as well.
+    With a gate that reads pixels it outputs ``entropy`` (n,) as well. A nested head is that of the
+    stage; of any other one graph serves all stages.
     """
 
-    def __init__(self, model: EncoderDecoder, features: int, gate: Gate | None, size: Size | None):
+    def __init__(
+        self,
+        model: EncoderDecoder,
+        stage: int,
+        features: int,
+        gate: Gate | None,
+        size: Size | None,
+    ):
         super().__init__([f"features_{i}" for i in range(features)], size)
-        self.neck = model.neck if model.with_neck else None
-        self.decode_head = model.decode_head
+        self.stage = stage
+        self.decoder = StageDecoder(model, stage)
         self.test_cfg = model.test_cfg
         self.gate = gate
         self.num_stages = model.backbone.num_stages
@@ -100,12 +109,11 @@ class DecodeGraph(Graph):
         padded = tuple(self.padded_size((height, width)))
         # heads read only the first; one per image would make the batch size a constant
         metas = [dict(img_shape=padded, pad_shape=padded)]
-        maps = features if self.neck is None else self.neck(features)
-        logits = self.decode_head.predict(maps, metas, self.test_cfg)
+        logits = self.decoder(features, metas, self.test_cfg)
         found = {"seg_logits": logits[..., :height, :width]}
         if self.gate is not None:
             known = dict(tokens=features[0], features=features, logits=None, seg_logits=logits)
-            output = StageOutput(stage=0, num_stages=self.num_stages, **known)
+            output = StageOutput(stage=self.stage, num_stages=self.num_stages, **known)
             found["entropy"] = measure_entropy(self.gate, output)
         return found
 
@@ -142,6 +150,9 @@ def build_graphs(
 ) -> dict[str, Graph]:
     """Split a model into graphs: ``stage0`` and so on, and ``decode`` if it has a decode head.
 
+    A nested decode head is cut to ``decode0`` behind ``stage0`` and so on; graphs are in the order
+    in which they run.
+
     Args:
         model: A thinking segmentor, classifier or backbone.
         images: (n, 3, H, W), of the graphs' image size.
@@ -165,15 +176,21 @@ def build_graphs(
     output = backbone.run_stage(0, embeddings[0], None, images.shape[-2:])
     if any(isinstance(feature, tuple) for feature in output.features):
         raise ExportError("maps with class tokens (output_cls_token=True) cannot be exported")
-    decode = None
-    if isinstance(model, EncoderDecoder):
-        decode = DecodeGraph(model, len(output.features), gates[1], size)
+    segments = isinstance(model, EncoderDecoder)
+    options = (len(output.features), gates[1], size)
     if stage is not None:
+        decode = DecodeGraph(model, stage, *options) if segments else None
         graphs = {"model": FixedStageGraph(stages, decode, size)}
     else:
-        graphs = {f"stage{i}": graph for i, graph in enumerate(stages)}
-        if decode is not None:
-            graphs["decode"] = decode
+        parts = [getattr(model, name, None) for name in ("neck", "decode_head")]
+        nested = any(isinstance(part, Nested) for part in parts)
+        graphs = {}
+        for i, graph in enumerate(stages):
+            graphs[f"stage{i}"] = graph
+            if nested:
+                graphs[f"decode{i}"] = DecodeGraph(model, i, *options)
+        if segments and not nested:
+            graphs["decode"] = DecodeGraph(model, last, *options)
     return {name: graph.eval().requires_grad_(False) for name, graph in graphs.items()}
 
 

@@ -50,8 +50,9 @@ class ThinkingHost:
         self.manifest = json.loads(Path(folder, "manifest.json").read_text())
         self.threshold = self.manifest["gate"].get("threshold", 0.0)
         self.stages = [self.open(Path(folder, name)) for name in self.manifest["stages"]]
-        decode = self.manifest["decode"]
-        self.decode = decode and self.open(Path(folder, decode))
+        names = decode_files(self.manifest)
+        decode = {name: self.open(Path(folder, name)) for name in dict.fromkeys(names) if name}
+        self.decode = [decode.get(name) for name in names]  # of each stage
 
     def open(self, path: Path) -> Callable[[Arrays], Arrays]:
         """Open a graph as a function of named arrays that ignores superfluous ones."""
@@ -85,14 +86,14 @@ class ThinkingHost:
         for stage, run in enumerate(self.stages):
             arrays |= run(arrays)
             if self.manifest["gate"].get("reads") == "pixels":
-                arrays |= self.decode(arrays)
+                arrays |= self.decode[stage](arrays)
             entropy = arrays.pop("entropy", np.full(len(active), nan, np.float32))
             found["entropy"][active, stage] = entropy
             stop = (entropy < self.threshold) | (stage == len(self.stages) - 1)
             if stop.any():
                 stopped = arrays if stop.all() else {k: x[stop] for k, x in arrays.items()}
-                if self.decode and "seg_logits" not in stopped:
-                    stopped = stopped | self.decode(stopped)
+                if self.decode[stage] and "seg_logits" not in stopped:
+                    stopped = stopped | self.decode[stage](stopped)
                 found["exit_stage"][active[stop]] = self.manifest["exit_stages"][stage]
                 if "seg_logits" in stopped:
                     stopped["seg_logits"] = stopped["seg_logits"][..., :height, :width]
@@ -170,6 +171,12 @@ class ThinkingHost:
         if len(logits) == 1:  # a single class: its probability against a threshold
             return (1 / (1 + np.exp(-logits[0])) > self.manifest["mask_threshold"]).astype(np.int64)
         return logits.argmax(0)
+
+
+def decode_files(manifest: dict) -> list[str | None]:
+    """Name the decode graph of each stage: the same for all unless the head is nested."""
+    decode = manifest["decode"]
+    return decode if isinstance(decode, list) else [decode] * len(manifest["stages"])
 
 
 def prepare(image: np.ndarray, how: dict) -> np.ndarray:

@@ -114,6 +114,11 @@ class ThinkingBackbone(BaseModule):
     def out_channels(self) -> tuple[int, ...]:
         """Channels of each map."""
 
+    @property
+    @abstractmethod
+    def stage_channels(self) -> tuple[tuple[int, ...], ...]:
+        """For each stage the channels of each map that are not padding."""
+
     @abstractmethod
     def pool(self, tokens: Tensor) -> Tensor:
         """Input (n, d) of the image-level head, of tokens (n, ..., d) after the final norm."""

@@ -256,6 +256,11 @@ class ThinkingSwin(ThinkingBackbone):
     def out_channels(self) -> tuple[int, ...]:
         return tuple(self.level_dims[level] for level in self.out_indices)
 
+    @property
+    def stage_channels(self) -> tuple[tuple[int, ...], ...]:
+        """For each stage the width of each level returned as a map."""
+        return tuple(tuple(dims[level] for level in self.out_indices) for dims in self.stage_dims)
+
     def pool(self, tokens: Tensor) -> Tensor:
         """Mean token (n, d) of tokens (n, h, w, d)."""
         return tokens.mean(dim=(1, 2))

@@ -247,6 +247,11 @@ class ThinkingViT(ThinkingBackbone):
     def out_channels(self) -> tuple[int, ...]:
         return (self.embed_dims,) * (len(set(self.out_indices)) + self.out_origin)
 
+    @property
+    def stage_channels(self) -> tuple[tuple[int, ...], ...]:
+        """The width of each stage, once for each map."""
+        return tuple((width,) * len(self.out_channels) for width in self.stage_dims)
+
     def keep_mask_shape(self, size: Sequence[int]) -> tuple[int, int, int] | None:
         return self.pruning.keep_mask_shape(self.grid(size)) if self.pruning else None
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from ...utils.checks import check, check_integer
 from ..backbones import ThinkingBackbone
+from ..decode_heads import Nested
 
 _NEEDS_MMDET = ("Mask2FormerHead", "MaskFormerHead")
 _NEEDS_CLASS_TOKENS = ("DPTHead",)
@@ -50,6 +51,9 @@ def check_heads(model: nn.Module) -> None:
 def _check_head(head: nn.Module, backbone: ThinkingBackbone) -> None:
     head = getattr(head, "kernel_generate_head", head)  # K-Net's other heads follow this one
     name, source = type(head).__name__, type(backbone).__name__
+    if isinstance(head, Nested):
+        found, known = tuple(plan.widths for plan in head.plans), backbone.stage_channels
+        check(found == known, f"{name} stage_channels", found, f"{known}, those of {source}")
     pairs = getattr(backbone, "output_cls_token", False)
     wanted = name in _NEEDS_CLASS_TOKENS
     check(pairs == wanted, "output_cls_token", pairs, f"{wanted} (of ThinkingViT) for {name}")

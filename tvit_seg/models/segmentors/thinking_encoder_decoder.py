@@ -19,6 +19,7 @@ from ...utils.checks import check, check_choice
 from ...weights.load import load_pretrained, strict_loading
 from ..backbones.arguments import check_loss_weights
 from ..backbones.base import check_thinks
+from ..decode_heads import nest_heads
 from ..gates import EntropyGate, Gate
 from ..joint_batch import JointLogs, average_jointly
 from ..layers import fuse_attention
@@ -40,7 +41,7 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
 
     Args:
         backbone: Config of a thinking backbone, with its gate.
-        decode_head: Config of any mmseg decode head; it always reads maps of full width.
+        decode_head: Config of any mmseg decode head; it reads maps of full width unless nested.
         neck: As in mmseg.
         auxiliary_head: As in mmseg; one or several, at every stage.
         loss_weights: Weight of each stage's losses; None for the backbone's own.
@@ -53,6 +54,8 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
         pretrained: As in mmseg.
         init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` reads weights of a whole segmentor,
             ours, the authors' or mmseg's Segmenter.
+        nested_head: Whether neck and heads follow the width of each stage; ``'auto'`` keeps
+            zero-padding, with a warning, for those that cannot.
 
     Raises:
         ConfigError: If backbone, heads, gate, loss weights or windows do not fit together.
@@ -72,6 +75,7 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
         data_preprocessor: dict | None = None,
         pretrained: str | None = None,
         init_cfg: dict | None = None,
+        nested_head: bool | str = False,
     ):
         check(isinstance(backbone, Mapping), "backbone", backbone, "a config")
         backbone = ConfigDict(backbone)
@@ -95,6 +99,7 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
         check_heads(self)
         self.backbone.set_gate(gate, has_decode_head=True)
         fuse_attention(self.decode_head)
+        nest_heads(self, nested_head)
         average_jointly(self)
         if loss_weights is not None:
             self.backbone.loss_weights = check_loss_weights(loss_weights, self.num_stages)
@@ -205,7 +210,9 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
 
         def decode(features: Features) -> Tensor:
             # a torch.Size tells mmseg's heads to upsample to just this size
-            metas = [dict(img_shape=padded, pad_shape=padded)] * len(tree_leaves(features)[0])
+            metas = [dict(img_shape=padded, pad_shape=padded)] * len(
+                tree_leaves(tuple(features))[0]
+            )
             return self.decode_head.predict(self._neck(features), metas, self.test_cfg)
 
         return decode
