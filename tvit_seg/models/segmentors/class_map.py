@@ -28,13 +28,13 @@ def class_map(
     """
     size = torch.Size(logits.shape[-2:] if size is None else size)
     if len(logits) == 1:
-        return (_resize(logits, size, align_corners).sigmoid() > threshold).to(logits)
+        return (resize(logits, size, align_corners).sigmoid() > threshold).to(logits)
     if logits.shape[-2:] == size:
         return logits.max(dim=0, keepdim=True).indices  # on the CPU three times as fast as argmax
     best = logits.new_full((1, *size), -torch.inf)
     classes = torch.zeros_like(best, dtype=torch.uint8 if len(logits) <= 256 else torch.int32)
     for index in _candidates(logits, size):
-        scores = _resize(logits[index : index + 1], size, align_corners)
+        scores = resize(logits[index : index + 1], size, align_corners)
         classes.masked_fill_(scores > best, index)
         torch.maximum(best, scores, out=best)
     return classes.long()
@@ -65,7 +65,8 @@ def _pool(scores: Tensor, largest: Callable[[Tensor, Tensor], Tensor]) -> Tensor
     return scores
 
 
-def _resize(logits: Tensor, size: torch.Size, align_corners: bool) -> Tensor:
-    if logits.shape[-2:] == size:  # interpolate would copy
+def resize(logits: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
+    """Resize logits (K, h, w) bilinearly to (K, H, W); a view where the size does not change."""
+    if logits.shape[-2:] == torch.Size(size):  # interpolate would copy
         return logits
     return F.interpolate(logits[None], size, mode="bilinear", align_corners=align_corners)[0]
