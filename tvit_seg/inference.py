@@ -30,11 +30,14 @@ class Predictor:
         cfg: Config of a segmentor.
         checkpoint: Its weights, a local file; for errors see :func:`load_model`.
         device: Device of the model.
+        seg_logits: Whether results carry logits at the size of the image, too.
     """
 
-    def __init__(self, cfg: Config, checkpoint: str | Path, device: str = "cpu"):
+    def __init__(
+        self, cfg: Config, checkpoint: str | Path, device: str = "cpu", seg_logits: bool = False
+    ):
         self.model, saved = load_model(cfg, checkpoint)
-        self.model.to(device)
+        self.model.to(device).test_cfg["seg_logits"] = seg_logits
         dataset = cfg.test_dataloader.dataset
         known = get_meta(saved).get("dataset_meta") or DATASETS.get(dataset.type).METAINFO
         if not (isinstance(known, Mapping) and "classes" in known):

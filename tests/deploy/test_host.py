@@ -177,3 +177,12 @@ def test_resize_of_the_pipeline():
     image = noise(1, (80, 100))[0]
     assert prepare(image, host.manifest["preprocessing"]).shape == (3, 40, 50)
     assert host([image])[0].labels.shape == (80, 100)
+
+
+@pytest.mark.parametrize("size", [(32, 48), (75, 90), (20, 31)])
+def test_labels_are_those_of_all_classes_at_once(size):
+    host = ModuleHost(segmentor(GATE), SIZE)
+    logits = np.random.default_rng(0).normal(size=(7, *SIZE)).round(1).astype(np.float32)
+    whole = (..., slice(0, SIZE[0]), slice(0, SIZE[1]))
+    labels = host.label(logits, [whole], size)
+    assert (labels == resize(logits, size).argmax(0)).all()

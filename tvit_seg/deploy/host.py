@@ -162,15 +162,26 @@ class ThinkingHost:
         ]
 
     def label(self, logits: np.ndarray, areas: list[tuple], size: Sequence[int]) -> np.ndarray:
-        """Classes at the original size (H, W), from sums of logits over windows."""
-        if logits.ndim > 1:
-            cover = np.zeros(logits.shape[-2:], np.float32)
-            for area in areas:
-                cover[area] += 1
-            logits = resize(logits / cover, size, self.manifest["align_corners"])
+        """Classes at the original size (H, W), from sums of logits over windows.
+
+        One class at a time is resized, so that no array of all classes has that size.
+        """
+        if logits.ndim == 1:
+            return logits.argmax()
+        cover = np.zeros(logits.shape[-2:], np.float32)
+        for area in areas:
+            cover[area] += 1
+        resized = (
+            resize(scores / cover, size, self.manifest["align_corners"]) for scores in logits
+        )
+        best = next(resized)
         if len(logits) == 1:  # a single class: its probability against a threshold
-            return (1 / (1 + np.exp(-logits[0])) > self.manifest["mask_threshold"]).astype(np.int64)
-        return logits.argmax(0)
+            return (1 / (1 + np.exp(-best)) > self.manifest["mask_threshold"]).astype(np.int64)
+        labels = np.zeros(best.shape, np.int64)
+        for index, scores in enumerate(resized, 1):
+            np.copyto(labels, index, where=scores > best)
+            best = np.maximum(best, scores)
+        return labels
 
 
 def decode_files(manifest: dict) -> list[str | None]:

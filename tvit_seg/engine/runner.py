@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from ..datasets.corrupt import build_guarded, skips_corrupt
 from ..errors import CheckpointError, ConfigError, TvitSegError
 from ..models.compile import compile_as_configured
+from ..models.segmentors import ThinkingEncoderDecoder
 from ..models.segmentors.head_check import check_heads
 from ..registry import register
 from ..utils.atomic import replacing
@@ -89,6 +90,8 @@ class ThinkingRunner(Runner):
         if skips_corrupt(self._val_dataloader) or skips_corrupt(self._test_dataloader):
             raise ConfigError("skip_corrupt is for training; evaluation reads every image")
         check_heads(self._bare_model)  # mmseg's own segmentors do not
+        if isinstance(self.model, ThinkingEncoderDecoder):  # views of TTA are merged by logits
+            self.model.test_cfg.setdefault("seg_logits", False)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger; dumps of config, environment and hooks go to its file only."""

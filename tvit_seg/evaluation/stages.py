@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..models.classifiers import ThinkingClassifier
 from ..models.segmentors import ThinkingEncoderDecoder
-from ..models.segmentors.postprocess import class_map, has_original_size, to_original_size
+from ..models.segmentors.class_map import class_map
+from ..models.segmentors.postprocess import has_original_size, label_map
 from ..models.segmentors.windows import Windows
 from ..thinking import measure
 from ..utils.timing import Stopwatch
@@ -90,6 +91,7 @@ class WindowComposer:
         self.logits = logits
         self.windows = windows
         self.metainfo = metainfo
+        self._threshold = model.decode_head.threshold
         self._boxes = windows.boxes.tolist()
         self._exits: Sequence[int] = ()
         self._keeps_size = has_original_size(windows.size, metainfo)
@@ -107,7 +109,7 @@ class WindowComposer:
             (H, W) at the size of the original image; the next call may change it in place.
         """
         if len(self.windows) == 1:
-            return self._classes(self._to_original_size(self.logits[exits[0]][0]))
+            return self._label_map(self.logits[exits[0]][0])
         if not self._exits:
             changed = [(0, 0, *self.windows.size)]
         else:
@@ -117,7 +119,7 @@ class WindowComposer:
         for box in changed:
             self._update(*box)
         if not self._keeps_size:
-            self._labels = self._classes(self._to_original_size(self._canvas))
+            self._labels = self._label_map(self._canvas)
         return self._labels
 
     def _update(self, top: int, left: int, bottom: int, right: int) -> None:
@@ -133,14 +135,10 @@ class WindowComposer:
                 canvas[..., up - top : down - top, start - left : stop - left] += overlap
         canvas.div_(self._cover[area])
         if self._keeps_size:  # classes change nowhere else
-            self._labels[area] = self._classes(canvas)
+            self._labels[area] = class_map(canvas, threshold=self._threshold)[0]
 
-    def _to_original_size(self, canvas: Tensor) -> Tensor:
-        return to_original_size(canvas, self.metainfo, self.model.align_corners)
-
-    def _classes(self, logits: Tensor) -> Tensor:
-        scores = logits.sigmoid() if len(logits) == 1 else logits
-        return class_map(scores, self.model.decode_head.threshold).squeeze(0)
+    def _label_map(self, logits: Tensor) -> Tensor:
+        return label_map(logits, self.metainfo, self._threshold, self.model.align_corners)[0]
 
 
 class SegmentationEvaluator(StageEvaluator):

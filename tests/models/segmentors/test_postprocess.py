@@ -32,6 +32,10 @@ def test_equals_mmseg(metainfo, classes):
     for a, b in zip(ours, theirs, strict=True):
         assert torch.equal(a.pred_sem_seg.data, b.pred_sem_seg.data)
         torch.testing.assert_close(a.seg_logits.data, b.seg_logits.data)
+    model.test_cfg["seg_logits"] = False
+    for a, b in zip(model.postprocess_result(logits, given()), theirs, strict=True):
+        assert torch.equal(a.pred_sem_seg.data, b.pred_sem_seg.data)
+        assert "seg_logits" not in a
 
 
 def test_logits_of_the_original_size_are_not_copied():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers.builders import SLIDE, batch, segmentor
+from helpers.builders import LINEAR, SLIDE, batch, segmentor
 
 from tvit_seg import RandomGate
 from tvit_seg.models.segmentors import ThinkingTTAModel
@@ -41,3 +41,33 @@ def test_views_of_a_pruned_model_are_painted(test_cfg):
     visualizer = ThinkingVisualizer()
     visualizer.dataset_meta = dict(classes=tuple("abcde"), palette=[[i] * 3 for i in range(5)])
     assert visualizer.paint(np.zeros((32, 44, 3), np.uint8), merged).any()
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+@pytest.mark.parametrize("test_cfg", [dict(mode="whole"), SLIDE], ids=["whole", "slide"])
+@pytest.mark.parametrize("size", [(32, 44), (50, 61)], ids=["same size", "resized"])
+@torch.no_grad()
+def test_views_that_agree_give_what_one_gives(channels, test_cfg, size):
+    head = LINEAR if channels > 1 else dict(LINEAR, num_classes=2, out_channels=1, threshold=0.4)
+    module = segmentor(RandomGate(0.5, seed=0), head=head, test_cfg=test_cfg)
+    images, data_samples = batch(1, (32, 44))
+    data_samples[0].set_metainfo(dict(ori_shape=size))
+    one = module.predict(images, [data_samples[0].clone()])[0]
+    assert one.pred_sem_seg.data.float().mean() > 0
+    merged = ThinkingTTAModel(module=module).merge_preds([[one.clone() for _ in range(3)]])[0]
+    assert torch.equal(merged.pred_sem_seg.data, one.pred_sem_seg.data)
+    a, b = (
+        x.seg_logits.data if channels == 1 else x.seg_logits.data.softmax(0) for x in (one, merged)
+    )
+    torch.testing.assert_close(a, b)
+
+
+@torch.no_grad()
+def test_views_that_disagree_are_averaged():
+    module = segmentor(head=dict(LINEAR, num_classes=2, out_channels=1, threshold=0.3))
+    views = [module.predict(*batch(1, (32, 44)))[0] for _ in range(2)]
+    views[0].seg_logits.data.fill_(0.9)
+    views[1].seg_logits.data.fill_(0.1)
+    merged = ThinkingTTAModel(module=module).merge_preds([views])[0]
+    torch.testing.assert_close(merged.seg_logits.data, torch.full((1, 32, 44), 0.5))
+    assert (merged.pred_sem_seg.data == 1).all()

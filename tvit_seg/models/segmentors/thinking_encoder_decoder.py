@@ -24,10 +24,11 @@ from ..gates import EntropyGate, Gate
 from ..joint_batch import JointLogs, average_jointly
 from ..layers import fuse_attention
 from ..pruning import build_pruning_loss
+from .class_map import class_map
 from .head_check import check_head_configs, check_heads
 from .image_loss import ImageLoss
 from .labels import pad_labels, require_labels
-from .postprocess import class_map, to_original_size
+from .postprocess import label_map, to_original_size
 from .windows import Windows, check_pair, check_test_cfg
 
 
@@ -49,7 +50,8 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
             image-level head as loaded.
         pruning_loss: Options of :class:`PruningLoss`, for a backbone with pruning.
         train_cfg: As in mmseg.
-        test_cfg: As in mmseg, plus ``window_batch_size``: number of sliding windows at once.
+        test_cfg: As in mmseg, plus ``window_batch_size``, the number of sliding windows at once,
+            and ``seg_logits``: False leaves logits at the original size out of results.
         data_preprocessor: As in mmseg.
         pretrained: As in mmseg.
         init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` reads weights of a whole segmentor,
@@ -275,9 +277,10 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
     def postprocess_result(
         self, seg_logits: Tensor, data_samples: list[SegDataSample] | None = None
     ) -> list[SegDataSample]:
-        """Add logits (B, K, H, W) and label maps at the original size to data samples.
+        """Add label maps at the original size to data samples, from logits (B, K, H, W).
 
-        Unlike in mmseg, nothing is copied where the size does not change.
+        Logits at that size are added unless ``test_cfg`` has ``seg_logits=False``. Unlike in
+        mmseg, nothing is copied where the size does not change.
         """
         if data_samples is None:
             data_samples = [
@@ -285,13 +288,15 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
                 for _ in seg_logits
             ]
         for logits, sample in zip(seg_logits, data_samples, strict=True):
-            scores = to_original_size(logits, sample.metainfo, self.align_corners)
-            if len(scores) == 1:
-                scores = scores.sigmoid()
-            labels = class_map(scores, self.decode_head.threshold)
-            sample.set_data(
-                dict(seg_logits=PixelData(data=scores), pred_sem_seg=PixelData(data=labels))
-            )
+            threshold = self.decode_head.threshold
+            if self.test_cfg.get("seg_logits", True):
+                logits = to_original_size(logits, sample.metainfo, self.align_corners)
+                scores = logits.sigmoid() if len(logits) == 1 else logits
+                sample.set_data(dict(seg_logits=PixelData(data=scores)))
+                labels = class_map(logits, threshold=threshold)
+            else:
+                labels = label_map(logits, sample.metainfo, threshold, self.align_corners)
+            sample.set_data(dict(pred_sem_seg=PixelData(data=labels)))
         return data_samples
 
     def windows(self, inputs: Tensor) -> Windows:

@@ -119,7 +119,8 @@ def window_starts(length: int, crop: int, stride: int) -> list[int]:
 
 def check_test_cfg(cfg: Mapping[str, Any]) -> None:
     """Check the options of prediction; windows must cover the image."""
-    check_keys("test_cfg", cfg, ("mode", "crop_size", "stride", "window_batch_size"))
+    keys = ("mode", "crop_size", "stride", "window_batch_size", "seg_logits")
+    check_keys("test_cfg", cfg, keys)
     check_integer("test_cfg window_batch_size", cfg.get("window_batch_size", 1))
     if check_choice("test_cfg mode", cfg.get("mode", "whole"), ("whole", "slide")) == "whole":
         return
