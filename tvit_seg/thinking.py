@@ -238,18 +238,11 @@ def _gather(
             return tuple(map(join, zip(*parts, strict=True)))
         return _select(torch.cat(parts), order)
 
-<<<<<<< HEAD
-    stages = [torch.full((len(row),), out.stage, device=entropy.device) for row, out in exits]
-    return Thought(
-        features=join([output.features for output in outputs]),
-        exit_stage=join(stages),
-=======
     stages = join([torch.full((len(row),), output.stage) for row, output in exits])
     own = stages if len(outputs) > 1 else outputs[0].stage
     return Thought(
         features=StagedFeatures(join([output.features for output in outputs]), own),
         exit_stage=stages.to(entropy.device),
->>>>>>> heads
         entropy=entropy,
         logits=join([output.logits for output in outputs]),
         seg_logits=join([output.seg_logits for output in outputs]),

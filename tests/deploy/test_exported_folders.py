@@ -197,7 +197,7 @@ def cascade():
     ("model", "message"),
     [
         (cascade, "CascadeEncoderDecoder has a cascade of decode heads"),
-        (lambda: segmentor(GATE, backbone=dict(in_channels=1)), "the model 1 channels"),
+        (lambda: segmentor(GATE, backbone=dict(in_channels=1)), "images of 3 channels"),
         (lambda: torch.nn.Linear(1, 1), "Linear has no thinking backbone"),
     ],
 )
