@@ -45,6 +45,7 @@ test: export OMP_NUM_THREADS = 1
 test: install
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 	$(RUN) -m pytest -n 2 --dist loadfile -m "$(MARKS)"
 
 # the same tests on OpenMMLab's original packages

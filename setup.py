@@ -47,6 +47,6 @@ setup(
             "torchvision",
         ],
         "deploy": ["onnx", "onnxscript", "onnxruntime"],
-        "test": ["hypothesis", "pytest", "pytest-xdist", "ruff"],
+        "test": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff"],
     },
 )

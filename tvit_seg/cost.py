@@ -6,6 +6,7 @@ parameter counts, once, if an operator reads it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -53,13 +54,11 @@ def stage_parameters(model: nn.Module, size: Sequence[int]) -> list[int]:
     return [reads.count() for reads in _run(model, size, _ParameterReads)]
 
 
-def _backbone(model: nn.Module) -> nn.Module:
+def _backbone(model: nn.Module) -> Any:
     return getattr(model, "backbone", model)
 
 
-def _run(
-    model: nn.Module, size: Sequence[int], watch: Callable[[Iterable[Tensor]], TorchDispatchMode]
-) -> list:
+def _run(model: nn.Module, size: Sequence[int], watch: Callable[[Iterable[Tensor]], Any]) -> list:
     """Think about one image without data, up to each stage, while a mode watches operators.
 
     ``watch`` makes a mode from the parameters to be used; the modes are returned.

@@ -6,7 +6,7 @@ The loop exists once: classifier, segmentor and plain backbone all think through
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from math import nan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -189,10 +189,10 @@ class Replay:
         self.outputs = outputs
         self.num_stages = len(outputs)
 
-    def keep_mask_shape(self, size: Sequence[int]) -> tuple[int, int, int] | None:
+    def keep_mask_shape(self, size: Sequence[int]) -> tuple[int, ...] | None:
         """(L, h, w) of the images' keep masks; None if no stage is pruned."""
         masks = (output.keep_mask for output in self.outputs)
-        return next((mask.shape[1:] for mask in masks if mask is not None), None)
+        return next((tuple(mask.shape[1:]) for mask in masks if mask is not None), None)
 
     def embed(self, images: Tensor, stage: int, embedding: Tensor | None = None) -> Tensor:
         """Row numbers (n,) of the images among all."""
@@ -215,7 +215,7 @@ def _partition(stop: Tensor | bool) -> tuple[Rows, Rows]:
     return stop, not stop
 
 
-def _select(x: object, rows: Rows) -> object:
+def _select(x: Any, rows: Rows) -> Any:
     """Rows of a tensor, or of each tensor in nested tuples; anything else is returned unchanged."""
     if isinstance(x, tuple):
         return tuple(_select(part, rows) for part in x)

@@ -104,6 +104,18 @@ class Survey:
         self.remarks += self._find_remarks()
         return self
 
+    def check_files(self) -> Iterator[Problem]:
+        """List ``files`` without reading them; yield what is wrong with them."""
+        yield from ()
+
+    def _read(self, index: int) -> tuple[list[Problem], dict[int, int]]:
+        """Decode a sample; return its problems, and what each class counts in it."""
+        return [], {}
+
+    def fingerprint(self) -> str | None:
+        """Hash paths, sizes and times of all files; None if they lie elsewhere."""
+        return None
+
     def _find_remarks(self) -> Iterator[str]:
         absent = [c for c, n in zip(self.classes, self.images, strict=False) if not n]
         if absent and self.samples:
@@ -156,7 +168,7 @@ class ImageSurvey(Survey):
     def fingerprint(self) -> str | None:
         """Hash paths, sizes and times of all files; None if a library manages them."""
         if self.dataset.tar is not None:
-            return _hash_files([self.dataset.tar])
+            return _hash_files([str(self.dataset.tar)])
         return _hash_files(path for (path,) in self.files) if self.dataset.folder else None
 
 

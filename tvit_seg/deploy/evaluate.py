@@ -7,6 +7,7 @@ from itertools import cycle, islice
 from math import inf
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,7 +89,7 @@ def evaluate(
         areas = IoUMetric.intersect_and_union(labels.long(), truth, count, [*ignore, 255][0])
         return torch.stack(areas[:2])
 
-    scores = dict.fromkeys(("PyTorch", *hosts), 0)
+    scores: dict[str, Any] = dict.fromkeys(("PyTorch", *hosts), 0)
     gate = model.backbone.gate
     if stage is not None:
         model.backbone.gate = FixedGate(stage)
@@ -137,7 +138,7 @@ def time_host(
 
     middle = float(np.median(run_host(0.0)["entropy"][:, 0]))
     thresholds = {"all stop": inf, "half stop": middle, "all think": 0.0}
-    thinks = model if hasattr(model, "think") else model.backbone
+    thinks: Any = model if hasattr(model, "think") else model.backbone
     run_model = torch.no_grad()(partial(thinks.think, torch.from_numpy(inputs), FixedGate(-1)))
     contestants = {name: partial(run_host, threshold) for name, threshold in thresholds.items()}
     seconds = alternate({**contestants, "PyTorch, all think": run_model}, rounds, warmup)
@@ -145,7 +146,8 @@ def time_host(
     costs = {name: gmacs[run()["exit_stage"]].sum() for name, run in contestants.items()}
     table = PrettyTable(["images", "median (ms)", "time / all think", "+-IQR", "GMACs / all think"])
     for name, times in seconds.items():
-        ratio, iqr = compare(seconds, lambda t, name=name: t[name] / t["all think"])
+        pair = {"this": times, "all think": seconds["all think"]}
+        ratio, iqr = compare(pair, lambda t: t["this"] / t["all think"])
         cost = f"{costs[name] / costs['all think']:.3f}" if name in costs else ""
         table.add_row([name, f"{1e3 * median(times):.1f}", f"{ratio:.3f}", f"{iqr:.3f}", cost])
     size = " x ".join(map(str, inputs.shape[-2:]))

@@ -7,6 +7,7 @@ for any size may also take ``images``, of which it reads only the size.
 import copy
 from collections.abc import Sequence
 from itertools import count, takewhile
+from typing import Any
 
 import torch
 from mmseg.models import EncoderDecoder
@@ -62,7 +63,7 @@ class StageGraph(Graph):
         self.stage, self.width, self.last = stage, width, last
 
     def forward(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        found = {}
+        found: dict[str, Any] = {}
         if self.stage == 0:
             found["embedding"] = self.backbone.embed(tensors["images"], self.last)
         embedding = (found or tensors)["embedding"][..., : self.width]
@@ -164,7 +165,7 @@ def build_graphs(
     """
     backbone = getattr(model, "backbone", model)
     size = None if any_size else images.shape[-2:]
-    gates = [None, None]  # one that reads a stage's output, one that reads pixels
+    gates: list[Any] = [None, None]  # reading a stage's output, reading pixels
     last = stage
     if stage is None:
         gates[backbone.gate.needs_decode_head] = backbone.gate
@@ -180,7 +181,7 @@ def build_graphs(
     options = (len(output.features), gates[1], size)
     if stage is not None:
         decode = DecodeGraph(model, stage, *options) if segments else None
-        graphs = {"model": FixedStageGraph(stages, decode, size)}
+        graphs: dict[str, Any] = {"model": FixedStageGraph(stages, decode, size)}
     else:
         parts = [getattr(model, name, None) for name in ("neck", "decode_head")]
         nested = any(isinstance(part, Nested) for part in parts)

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Sequence
 from math import nan
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,7 +52,7 @@ class ThinkingHost:
         self.stages = [self.open(Path(folder, name)) for name in self.manifest["stages"]]
         names = decode_files(self.manifest)
         decode = {name: self.open(Path(folder, name)) for name in dict.fromkeys(names) if name}
-        self.decode = [decode.get(name) for name in names]  # of each stage
+        self.decode: list[Any] = [decode.get(name) for name in names]  # of each stage
 
     def open(self, path: Path) -> Callable[[Arrays], Arrays]:
         """Open a graph as a function of named arrays that ignores superfluous ones."""
@@ -78,7 +78,7 @@ class ThinkingHost:
             the graphs ``seg_logits`` (B, K, H, W), ``logits`` (B, C).
         """
         count, (height, width) = len(images), images.shape[-2:]
-        found = {
+        found: dict[str, np.ndarray] = {
             "exit_stage": np.zeros(count, np.int64),
             "entropy": np.full((count, len(self.stages)), nan, np.float32),
         }
@@ -167,7 +167,7 @@ class ThinkingHost:
         One class at a time is resized, so that no array of all classes has that size.
         """
         if logits.ndim == 1:
-            return logits.argmax()
+            return np.asarray(logits.argmax())
         cover = np.zeros(logits.shape[-2:], np.float32)
         for area in areas:
             cover[area] += 1
@@ -232,12 +232,13 @@ def windows(size: Sequence[int], slide: dict | None) -> list[tuple]:
 def new_size(size: Sequence[int], how: dict | None) -> tuple[int, int]:
     """(H, W) after mmcv's ``Resize``: a scale of (W, H), or to fit into with ``keep_ratio``."""
     if how is None:
-        return tuple(size)
+        return size[0], size[1]
     if not how["keep_ratio"]:
-        return tuple(how["scale"][::-1])
+        return how["scale"][1], how["scale"][0]
     pairs = zip(sorted(how["scale"]), sorted(size), strict=True)
     factor = min(most / length for most, length in pairs)
-    return tuple(int(length * factor + 0.5) for length in size)
+    height, width = (int(length * factor + 0.5) for length in size)
+    return height, width
 
 
 def resize(x: np.ndarray, size: Sequence[int], align_corners: bool = False) -> np.ndarray:

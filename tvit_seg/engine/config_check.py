@@ -109,7 +109,7 @@ def _reason(error: Exception, call: Mapping[str, Any]) -> str:
     text = first_line(error.args[0] if isinstance(error, KeyError) and error.args else error)
     text = text.partition(" Please check")[0]
     if not str(error):  # a bare assert
-        text = traceback.extract_tb(error.__traceback__)[-1].line
+        text = traceback.extract_tb(error.__traceback__)[-1].line or ""
     if not isinstance(error, ValueError) and "registry" not in text:  # Python's own words
         text = f"{type(error).__name__}: {text}"
     if unknown := re.search(r"unexpected keyword argument '(\w+)'", text):

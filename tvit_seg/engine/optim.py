@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
+from typing import Any
 
 import torch
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
@@ -49,7 +50,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None):
-        options = {"layer_decay": 1.0, "no_weight_decay": (), "custom_keys": {}}
+        options: dict[str, Any] = {"layer_decay": 1.0, "no_weight_decay": (), "custom_keys": {}}
         check_keys("paramwise_cfg", paramwise_cfg or {}, options)
         options.update(paramwise_cfg or {})
         for name, changes in options["custom_keys"].items():

@@ -34,8 +34,8 @@ def random_gate(scores: np.ndarray, costs: np.ndarray, quality: Quality, steps: 
     for stop in np.linspace(1, 0, steps):
         share = stop * (1 - stop) ** stages
         share[-1] = 1 - share[:-1].sum()
-        expected = (np.tensordot(x, share, ([1], [0])) for x in (scores, costs))
-        curve.append(point(*expected, quality))
+        mean_scores, mean_costs = (np.tensordot(x, share, ([1], [0])) for x in (scores, costs))
+        curve.append(point(mean_scores, mean_costs, quality))
     return curve
 
 

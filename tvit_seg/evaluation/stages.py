@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -145,7 +146,10 @@ class SegmentationEvaluator(StageEvaluator):
     """Counts pixels: scores (4, K) are intersection, union, prediction and label areas."""
 
     headline = "mIoU"
-    quality = staticmethod(segmentation_quality)
+
+    @staticmethod
+    def quality(counts: np.ndarray) -> dict[str, Any]:
+        return segmentation_quality(counts)
 
     @staticmethod
     def correct(scores: np.ndarray) -> np.ndarray:
@@ -233,7 +237,12 @@ class ClassificationEvaluator(StageEvaluator):
                 gmacs=self.model.stage_gmacs(size).numpy(),
                 seconds=np.cumsum(seconds) / len(inputs),
             )
-            yield predictions, lambda exits, i=i: counts[i, exits[0]]
+            yield predictions, partial(_counts_of_image, counts[i])
+
+
+def _counts_of_image(counts: np.ndarray, exits: Sequence[int]) -> np.ndarray:
+    """Row of the stage where an image, its own single window, exits; counts (stages, ...)."""
+    return counts[exits[0]]
 
 
 def build_stage_evaluator(model: nn.Module, num_classes: int) -> StageEvaluator:

@@ -4,14 +4,16 @@ Every stage runs once on every image (window) and exits are chosen afterwards, w
 as an evaluation at each threshold.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dist import collect_results, is_main_process
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..utils.checks import check, check_number
@@ -189,7 +191,7 @@ def check_keep_ratios(keep_ratios: Sequence[float]) -> list[float]:
 
 @torch.no_grad()
 def sweep(
-    model: torch.nn.Module, loader: Iterable, difficulty_key: str | None = None
+    model: torch.nn.Module, loader: DataLoader, difficulty_key: str | None = None
 ) -> Sweep | None:
     """Evaluate a segmentor or classifier, whose gate has a threshold, at all thresholds.
 
@@ -201,29 +203,31 @@ def sweep(
     Returns:
         The figures, on the main process; None on others.
     """
-    evaluator = build_stage_evaluator(model, len(loader.dataset.metainfo["classes"]))
+    dataset: Any = loader.dataset
+    evaluator = build_stage_evaluator(model, len(dataset.metainfo["classes"]))
     gate = model.backbone.gate
     check(hasattr(gate, "threshold"), "gate", type(gate).__name__, "a gate with a threshold")
-    check(len(loader.dataset) > 0, "number of images", 0, "at least 1")
+    check(len(dataset) > 0, "number of images", 0, "at least 1")
     model.eval()
     images = []
     for batch in tqdm(loader, desc="sweep", disable=not is_main_process()):
         found = evaluator.predict_stages(**model.data_preprocessor(batch, False))
         images += [ImageSweep.from_predictions(*image) for image in found]
-    images = collect_results(images, len(loader.dataset), "cpu")
+    images = collect_results(images, len(dataset), "cpu")
     return Sweep(images, type(evaluator), difficulty_key) if is_main_process() else None
 
 
 def sweep_keep_ratios(
     model: torch.nn.Module,
-    loader: Iterable,
+    loader: DataLoader,
     keep_ratios: Sequence[float],
     difficulty_key: str | None = None,
 ) -> dict[float, Sweep] | None:
     """Call :func:`sweep` for each keep ratio; the model's own is restored afterwards."""
     pruning = model.backbone.pruning
     check(pruning is not None, "pruning", pruning, "set in the model to sweep over keep ratios")
-    own, found = pruning.keep_ratio, {}
+    own = pruning.keep_ratio
+    found: dict[float, Any] = {}
     try:
         for keep_ratio in sorted(check_keep_ratios(keep_ratios)):  # images too small end the first
             pruning.keep_ratio = keep_ratio

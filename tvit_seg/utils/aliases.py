@@ -43,7 +43,7 @@ def install() -> None:
         parent, _, name = old.rpartition(".")
         setattr(sys.modules[parent], name, module)
     for room in {old.rpartition(".")[0] for old in _NAMES}:
-        sys.modules[room].__getattr__ = _name_in(room)
+        vars(sys.modules[room])["__getattr__"] = _name_in(room)
     for (module, cls, old), new in _FIELDS.items():
         setattr(getattr(import_module(module), cls), old, _field(f"{cls}.{old}", new))
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter
+from typing import Any
 
 import torch
 
@@ -94,7 +95,11 @@ def compare(
 def machine(device: str | torch.device = "cpu") -> dict[str, str | int]:
     """Describe the machine that times depend on: processor, cores, threads, GPU."""
     threads = torch.get_num_threads()
-    description = {"cpu": _cpu_model(), "cores": os.cpu_count() or 0, "threads": threads}
+    description: dict[str, Any] = {
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count() or 0,
+        "threads": threads,
+    }
     if torch.device(device).type == "cuda":
         description["gpu"] = torch.cuda.get_device_name(device)
     return description

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import mmcv
@@ -9,7 +10,6 @@ import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
 from torch import nn
-from torch.utils.data import Dataset
 
 from ..evaluation.sweep import Sweep
 from ..models.classifiers import ThinkingClassifier
@@ -20,7 +20,7 @@ _WIDTH = 1260  # pixels of the page
 
 
 def draw_contact_sheet(
-    sweep: Sweep, model: nn.Module, dataset: Dataset, path: str | Path, count: int = 6
+    sweep: Sweep, model: nn.Module, dataset: Any, path: str | Path, count: int = 6
 ) -> None:
     """Draw the images with the lowest and the highest entropy after stage 0.
 
@@ -64,7 +64,7 @@ def _section(title: str, tiles: list[np.ndarray], columns: int) -> list[np.ndarr
     return parts
 
 
-def _segmented(dataset: Dataset) -> Callable[[int, object], np.ndarray]:
+def _segmented(dataset: Any) -> Callable[[int, object], np.ndarray]:
     """Image and prediction side by side."""
     visualizer = ThinkingVisualizer(alpha=0.6)
     visualizer.dataset_meta = dataset.metainfo
@@ -76,7 +76,7 @@ def _segmented(dataset: Dataset) -> Callable[[int, object], np.ndarray]:
     return paint
 
 
-def _labelled(dataset: Dataset) -> Callable[[int, object], np.ndarray]:
+def _labelled(dataset: Any) -> Callable[[int, object], np.ndarray]:
     """The image with its label and the prediction, framed in the colour of its stage."""
 
     def paint(index: int, result) -> np.ndarray:

@@ -177,7 +177,7 @@ def get_state_dict(checkpoint: Mapping[str, Any], ema: bool | None = None) -> di
         raw, averaged = ("ema_state_dict",), ("state_dict",)
         ema = True if ema is None else ema
     keys = averaged + raw if ema else raw + averaged
-    found = next(filter(_is_weights, [*map(checkpoint.get, keys), checkpoint]), None)
+    found: Any = next(filter(_is_weights, [*map(checkpoint.get, keys), checkpoint]), None)
     if found is None:
         raise CheckpointError(
             f"no weights found under {', '.join(keys)} or at the top; "
@@ -197,14 +197,14 @@ def which_weights(checkpoint: Mapping[str, Any], ema: bool | None = None) -> str
     return "averaged" if (swapped if ema is None else ema) else "raw"
 
 
-def get_meta(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+def get_meta(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Return a checkpoint's ``meta``, an empty dict if there is none.
 
     Raises:
         CheckpointError: ``meta`` is no dict.
     """
-    meta = checkpoint.get("meta") or {}
-    if not isinstance(meta, Mapping):
+    meta: Any = checkpoint.get("meta") or {}
+    if not isinstance(meta, dict):
         raise CheckpointError(f"meta must be a dict, got a {type(meta).__name__}")
     return meta
 
@@ -239,7 +239,7 @@ def plain(value: Any, name: str = "checkpoint") -> Any:
             raise TypeError(f"{name} must have strings or integers as keys, got {some(wrong)}")
         if not hasattr(value, "_metadata"):
             return items
-        weights = OrderedDict(items)
+        weights: Any = OrderedDict(items)
         weights._metadata = value._metadata  # versions of the layers in a model's state dict
         return weights
     if isinstance(value, (list, tuple)):

@@ -216,7 +216,7 @@ class ThinkingSwin(ThinkingBackbone):
         """
         start = 0 if embedding is None else embedding.shape[-1]
         new = slice(start, self.stage_dims[stage][0])
-        if new.start == new.stop:
+        if embedding is not None and new.start == new.stop:
             return embedding
         patches = self.patch_embed(images, new)  # (n, h, w, d_i - d_{i-1})
         return patches if embedding is None else torch.cat((embedding, patches), dim=-1)

@@ -14,6 +14,9 @@ from ...errors import DataError
 from ...registry import register
 from ...utils.checks import check, check_integer, check_number
 
+_MEAN = tuple(255 * value for value in IMAGENET_DEFAULT_MEAN)
+_STD = tuple(255 * value for value in IMAGENET_DEFAULT_STD)
+
 
 @register("MODELS")
 class ClsDataPreProcessor(BaseDataPreprocessor):
@@ -36,8 +39,8 @@ class ClsDataPreProcessor(BaseDataPreprocessor):
 
     def __init__(
         self,
-        mean: Sequence[float] = tuple(255 * value for value in IMAGENET_DEFAULT_MEAN),
-        std: Sequence[float] = tuple(255 * value for value in IMAGENET_DEFAULT_STD),
+        mean: Sequence[float] = _MEAN,
+        std: Sequence[float] = _STD,
         random_erasing: dict | None = None,
         mixup: dict | None = None,
         num_classes: int | None = None,
@@ -77,17 +80,17 @@ class ClsDataPreProcessor(BaseDataPreprocessor):
             self.erase.device = inputs.device
             inputs = self.erase(inputs)
         if training and self.mix is not None:
-            inputs, samples = self._mix(inputs, samples)
+            inputs, samples = self._mix(self.mix, inputs, samples)
         return {**data, "inputs": inputs, "data_samples": samples}
 
-    def _mix(self, inputs: Tensor, samples: list) -> tuple[Tensor, list]:
+    def _mix(self, mix: Mixup, inputs: Tensor, samples: list) -> tuple[Tensor, list]:
         if len(inputs) % 2:
             raise DataError(
                 f"mixup pairs images and needs an even batch, this one has {len(inputs)}: choose "
                 "an even train_dataloader.batch_size, and set drop_last=True there"
             )
         labels = torch.stack([sample.gt_label for sample in samples])
-        inputs, scores = self.mix(inputs, labels)
+        inputs, scores = mix(inputs, labels)
         for sample, score in zip(samples, scores, strict=True):
             sample.set_field(score, "gt_score")
         return inputs, samples

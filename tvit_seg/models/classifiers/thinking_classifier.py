@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -120,7 +121,7 @@ class ThinkingClassifier(JointLogs, BaseModel):
         if mode == "predict":
             return self.predict(inputs, data_samples)
         check_choice("mode", mode, ("tensor", "loss", "predict"))
-        return self.think(inputs).logits
+        return self.think(inputs).logits  # type: ignore[return-value]  # it has a head
 
     # ---------------------------------------------------------------- training
 
@@ -202,7 +203,8 @@ class ThinkingClassifier(JointLogs, BaseModel):
         stage_scores = None
         if self.test_cfg.get("per_stage"):
             outputs = self.backbone.forward_stages(inputs)
-            logits = torch.stack([output.logits for output in outputs], dim=1)  # (B, n, K)
+            heads: list[Any] = [output.logits for output in outputs]
+            logits = torch.stack(heads, dim=1)  # (B, n, K)
             stage_scores = logits.softmax(dim=-1)
             thought = think(Replay(outputs), inputs, self.backbone.gate)
         else:

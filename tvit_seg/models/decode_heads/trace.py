@@ -143,7 +143,7 @@ def _observe(
     output: Tensor | tuple,
 ) -> Tensor | tuple:
     """Note what a layer reads, and return an indicator in place of its output."""
-    rule, dim = rule_of(layer)
+    rule, dim = rule_of(layer)  # type: ignore[misc]  # a layer without one is not observed
     values, *others = output if isinstance(output, tuple) else (output,)
     channels = values.shape[dim]
     free = torch.ones(channels, dtype=torch.bool) if name.endswith(CLASSES) else share(channels)

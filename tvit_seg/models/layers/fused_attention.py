@@ -1,14 +1,16 @@
 """Fused attention for decode heads that compute attention weights but do not use them."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 
 class FusedMultiheadAttention(nn.MultiheadAttention):
     """``nn.MultiheadAttention`` that returns no weights, so that it can use fused attention."""
 
-    def forward(self, *args, need_weights: bool = False, **kwargs) -> tuple[Tensor, None]:
+    def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         """Return the output and None; ``need_weights`` is ignored."""
-        return super().forward(*args, need_weights=False, **kwargs)
+        return super().forward(*args, **{**kwargs, "need_weights": False})
 
 
 def fuse_attention(module: nn.Module) -> nn.Module:

@@ -101,7 +101,8 @@ class NestedLayerNorm(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (..., d) over its d channels."""
         width = x.shape[-1]
-        return F.layer_norm(x, (width,), *self._slices(width), self.eps)
+        weight, bias = self._slices(width)
+        return F.layer_norm(x, (width,), weight, bias, self.eps)
 
     def cut(self, width: int, *_: int) -> None:
         """Drop, in place, what inputs of at most ``width`` channels do not read."""

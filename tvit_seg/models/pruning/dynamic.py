@@ -86,7 +86,7 @@ class DynamicPruning(nn.Module):
             ConfigError: If no token would be left.
         """
         self.keep_counts(grid)
-        return None if self.keep_ratio == 1 else (len(self.locations), *grid)
+        return None if self.keep_ratio == 1 else (len(self.locations), grid[0], grid[1])
 
     def start(self, stage: int, tokens: Tensor | None, grid: Sequence[int]) -> AllTokens:
         """Begin the run of a thinking stage.

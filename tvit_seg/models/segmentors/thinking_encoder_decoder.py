@@ -1,6 +1,7 @@
 """Segmentor that trains all thinking stages jointly and lets a gate choose at inference."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -253,24 +254,20 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
                 sample.set_metainfo(dict(patch_size=self.backbone.patch_size))
         return results
 
-    def _segment(
-        self, inputs: Tensor, windows: Windows
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    def _segment(self, inputs: Tensor, windows: Windows) -> tuple[Tensor, Any, Any, Any]:
         """Logits (B, K, H, W), and of all windows exits (B, W), entropies (B, W, stages), masks.
 
         The last are keep masks (B, W, L, h, w), or None.
         """
-        canvas, exits, entropies, kept = None, [], [], []
+        canvas, parts = None, []
         for slots, crops in windows.crops(inputs, self.window_batch_size):
             thought = self.think(crops)
             canvas = windows.add(canvas, slots, thought.seg_logits, len(inputs))
-            exits.append(thought.exit_stage)
-            entropies.append(thought.entropy)
-            kept.append(thought.keep_mask)
+            parts.append((thought.exit_stage, thought.entropy, thought.keep_mask))
         shape = (len(inputs), len(windows))
         exits, entropies, kept = (
-            None if parts[0] is None else torch.cat(parts).unflatten(0, shape)
-            for parts in (exits, entropies, kept)
+            None if part[0] is None else torch.cat(part).unflatten(0, shape)
+            for part in zip(*parts, strict=True)
         )
         return windows.average(canvas), exits, entropies, kept
 
@@ -314,7 +311,7 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict] | None = None) -> Tensor:
         """Pixel logits (B, K, H, W) of images (B, 3, H, W), without sliding windows."""
-        return self.think(inputs).seg_logits
+        return self.think(inputs).seg_logits  # type: ignore[return-value]  # decoded by now
 
     def extract_feat(self, inputs: Tensor) -> Features:
         """Feature maps of each image's exit stage."""
