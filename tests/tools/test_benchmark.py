@@ -20,7 +20,7 @@ def test_every_row(benchmark, tmp_path, capsys):
     benchmark.main([*TINY, "--json", str(file)])
     (found,) = json.loads(file.read_text())
     printed = capsys.readouterr().out
-    assert {row["row"] for row in found["rows"]} == set(range(1, 11))
+    assert {row["row"] for row in found["rows"]} == set(range(1, 13))
     for row in found["rows"]:
         assert all(len(times["seconds"]) == 1 for times in row["times"].values())
         for ratio in row["ratios"]:
@@ -43,13 +43,14 @@ def test_targets_are_for_fp32(benchmark, tmp_path):
 
 
 def test_targets(benchmark):
-    rows = benchmark.choose_rows(benchmark.Setting(), list(range(1, 11)))
-    targets = {group: set() for group in range(1, 11)}
+    rows = benchmark.choose_rows(benchmark.Setting(), list(range(1, 13)))
+    targets = {group: set() for group in range(1, 13)}
     for row in rows:
         targets[row.group] |= {ratio.target for ratio in row.ratios}
     assert targets == {
         1: {1.10}, 2: {0.90}, 3: {0.30}, 4: {1.10}, 5: {1.10}, 6: {1.25},
         7: {0.50}, 8: {None}, 9: {1.10, 0.30}, 10: {1.0, 0.80},
+        11: {0.30, 1.10, 0.19, 0.45, 0.72, 0.28}, 12: {0.40, 0.20},
     }  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def test_compiled(benchmark, capsys):
     ("options", "message"),
     [
         (["--rounds", "0"], "--rounds must be at least 1"),
-        (["--rows", "11"], "invalid choice: 11"),
+        (["--rows", "13"], "invalid choice: 13"),
         (["--dtype", "float16"], "invalid choice: 'float16'"),
     ],
 )

@@ -5,7 +5,8 @@ VisionTransformer of full width, (3) all images stop against all think, (4) a ba
 half stops against the stages that its images run, (5) a training step against timm's two, (6) a
 sweep over 13 thresholds against one evaluation, (7) sliding windows against mmseg's Segmenter,
 (8) segmentors at several exit shares against mmseg's Segmenter and timm's backbones, (9) Swin-S,
-(10) stage 1 with token pruning against the same without.
+(10) stage 1 with token pruning against the same without, (11) segmentors with a nested mask head
+against mmseg's, (12) labels of a photo found class by class.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import mmseg
 import timm
 import torch
 from benchmarking.backbone_rows import backbone_rows
+from benchmarking.decoding_rows import decoding_rows
 from benchmarking.memory import peak_memory
 from benchmarking.models import Setting
 from benchmarking.pruning_rows import pruning_rows
@@ -32,12 +34,12 @@ from tvit_seg.engine.cli import check_device, friendly_errors
 from tvit_seg.utils.timing import alternate, compare, machine, spread
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-GROUPS = range(1, 11)
+GROUPS = range(1, 13)
 DTYPES = ("float32", "bfloat16")
 
 
 def choose_rows(setting: Setting, groups: list[int]) -> list[Row]:
-    parts = (backbone_rows, segmentor_rows, swin_rows, pruning_rows)
+    parts = (backbone_rows, segmentor_rows, swin_rows, pruning_rows, decoding_rows)
     rows = [row for part in parts for row in part(setting)]
     return [row for row in rows if row.group in groups]
 

@@ -243,7 +243,7 @@ def new_size(size: Sequence[int], how: dict | None) -> tuple[int, int]:
 
 def resize(x: np.ndarray, size: Sequence[int], align_corners: bool = False) -> np.ndarray:
     """Resize (..., h, w) to (..., H, W), bilinear as in torch and OpenCV."""
-    for axis, count in zip((-2, -1), size, strict=True):
+    for axis, count in ((-1, size[1]), (-2, size[0])):  # rows last: they are copied whole
         length = x.shape[axis]
         if count == length:
             continue

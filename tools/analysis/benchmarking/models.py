@@ -46,9 +46,11 @@ class Setting:
             compile_blocks(model)
         return model
 
-    def images(self, batch: int, height: int, width: int | None = None) -> Tensor:
-        """(batch, 3, height, width) noise."""
-        images = torch.randn(batch, 3, height, width or height)
+    def images(
+        self, batch: int, height: int, width: int | None = None, channels: int = 3
+    ) -> Tensor:
+        """(batch, channels, height, width) noise."""
+        images = torch.randn(batch, channels, height, width or height)
         return images.to(self.device, self.dtype)
 
     def thinking_vit(self, size: int, num_classes: int = 0, **options) -> ThinkingViT:
@@ -86,7 +88,12 @@ class Setting:
         return self.prepare(VisionTransformer(**self._mmseg_backbone(size, HEADS)))
 
     def segmenter(
-        self, size: int, classes: int, heads: Sequence[int] = HEADS, **test_cfg
+        self,
+        size: int,
+        classes: int,
+        heads: Sequence[int] = HEADS,
+        nested_head: bool = False,
+        **test_cfg,
     ) -> ThinkingEncoderDecoder:
         """Our segmentor with a mask transformer, gated by the class token."""
         backbone = dict(
@@ -97,22 +104,24 @@ class Setting:
             num_classes=classes,
             gate=dict(type="EntropyGate", threshold=0.0),
         )
-        return self._segmentor("ThinkingEncoderDecoder", backbone, heads, classes, test_cfg)
+        options = dict(backbone=backbone, nested_head=nested_head)
+        return self._segmentor("ThinkingEncoderDecoder", options, heads, classes, test_cfg)
 
     def mmseg_segmenter(
         self, size: int, classes: int, heads: Sequence[int] = HEADS, **test_cfg
     ) -> nn.Module:
         """Mmseg's Segmenter as wide as the last stage."""
         backbone = dict(type="VisionTransformer", **self._mmseg_backbone(size, heads))
-        return self._segmentor("EncoderDecoder", backbone, heads, classes, test_cfg)
+        options = dict(backbone=backbone)
+        return self._segmentor("EncoderDecoder", options, heads, classes, test_cfg)
 
     def _segmentor(
-        self, kind: str, backbone: dict, heads: Sequence[int], classes: int, test_cfg: dict
+        self, kind: str, options: dict, heads: Sequence[int], classes: int, test_cfg: dict
     ) -> nn.Module:
         init_default_scope("mmseg")
         config = dict(
             type=kind,
-            backbone=backbone,
+            **options,
             decode_head=mask_head(64 * heads[-1], classes),
             test_cfg=ConfigDict(test_cfg or dict(mode="whole")),
         )
