@@ -165,7 +165,7 @@ def class_problems(survey: Survey, other: Survey) -> Iterator[Problem]:
 
 def _require_contents(survey: Survey, skip: bool = False, workers: int | None = None) -> bool:
     """Raise DataError for bad contents; return False for corrupt images that training skips."""
-    skipped = []
+    skipped: list[Problem] = []
     for problem in survey.check_contents(workers):
         (skipped if skip and problem.corrupt else survey.problems).append(problem)
         if len(survey.problems) == _AT_ONCE:

@@ -122,7 +122,7 @@ def _name_axes(path: Path) -> None:
     import onnx
 
     model = onnx.load(path)
-    names = {}
+    names: dict[str, str] = {}
     for value in model.graph.input:
         dims = [dim.dim_param for dim in value.type.tensor_type.shape.dim]
         axes = ("batch", "", "height", "width") if value.name == "images" else ("batch",)

@@ -139,7 +139,8 @@ class ThinkingHost:
             for area in areas[i]:
                 by_shape.setdefault(x[area].shape, []).append((i, area))
         logits: list = [None] * len(inputs)
-        exits, entropies = ([[] for _ in inputs] for _ in range(2))
+        exits: list[list] = [[] for _ in inputs]
+        entropies: list[list] = [[] for _ in inputs]
         for slots in by_shape.values():
             for start in range(0, len(slots), batch_size):
                 chunk = slots[start : start + batch_size]

@@ -63,14 +63,14 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         """Add groups of a backbone's parameters, or of those of a model with a ``backbone``."""
         backbone = getattr(module, "backbone", module)
         decay, custom_keys = self.paramwise_cfg["layer_decay"], self.paramwise_cfg["custom_keys"]
-        scales = {}
+        scales: dict[nn.Parameter, float] = {}
         if decay < 1:
             for group in param_groups_layer_decay(backbone, layer_decay=decay):
                 scales.update((parameter, group["lr_scale"]) for parameter in group["params"])
         spared = [f"*{name}" for name in backbone.no_weight_decay()]
         spared += self.paramwise_cfg["no_weight_decay"]
         longest_first = sorted(custom_keys, key=len, reverse=True)
-        groups = {}
+        groups: dict[tuple, dict[str, Any]] = {}
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue

@@ -82,6 +82,8 @@ class ThinkingRunner(Runner):
 
     _testing = False
     _initialized = False
+    _resume: bool
+    _load_from: str | None
 
     def __init__(self, *args: Any, **kwargs: Any):
         self.read_ahead: dict[str, dict[str, Any]] = {}

@@ -160,7 +160,8 @@ class SegmentationEvaluator(StageEvaluator):
     ) -> Iterator[tuple[StagePredictions, Score]]:
         model, stages = self.model, range(self.model.num_stages)
         windows = model.windows(inputs)
-        entropies, logits = ([[] for _ in stages] for _ in range(2))
+        entropies: Any = [[] for _ in stages]
+        logits: list[list[Tensor]] = [[] for _ in stages]
         thinking, decoding = np.zeros((2, len(stages)))
         for _, crops in windows.crops(inputs, model.window_batch_size):
             decode = model.decoder(crops)

@@ -86,7 +86,7 @@ class Sweep:
     @cached_property
     def stage_ms(self) -> dict[tuple[int, int], np.ndarray]:
         """For each window size, median milliseconds (number of stages,) of a window."""
-        times = {}
+        times: dict[tuple[int, int], list[np.ndarray]] = {}
         for image in self.images:
             times.setdefault(image.predictions.shape, []).append(image.predictions.seconds)
         return {shape: 1e3 * np.median(found, axis=0) for shape, found in times.items()}

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
+from mmengine.model import BaseModel
 from mmseg.models.losses import CrossEntropyLoss
 from torch import Tensor, nn
 
@@ -69,7 +70,7 @@ def average_logs(log_vars: dict[str, Tensor]) -> dict[str, Tensor]:
     return type(log_vars)(zip(log_vars, values.unbind(), strict=True))
 
 
-class JointLogs:
+class JointLogs(BaseModel):
     """Mixin before a model's base class: logs the averages over all processes."""
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

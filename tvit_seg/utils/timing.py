@@ -57,7 +57,7 @@ def alternate(
     Returns:
         For each contestant the seconds of each round after the warm-up.
     """
-    seconds = {name: [] for name in contestants}
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for index in range(-warmup, rounds):
         # back and forth, so that no contestant always follows the same neighbour
         turn = list(contestants.items())[:: 1 if index % 2 == 0 else -1]

@@ -32,6 +32,9 @@ class SafeCheckpointHook(CheckpointHook):
     :class:`ThinkingRunner` replaces ``CheckpointHook``, whose arguments it takes, by this hook.
     """
 
+    max_keep_ckpts: int
+    file_backend: Any
+
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self._recorded: int | None = None  # the last validation that the last checkpoint records

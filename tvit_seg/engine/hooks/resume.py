@@ -52,13 +52,14 @@ class _SeededSampler:
 
     def __iter__(self) -> Iterator[SeededIndex]:
         key = (getattr(self, "seed", 0), get_rank(), getattr(self, "epoch", 0))
-        for position, index in enumerate(super().__iter__(), self._start):
+        indices = super().__iter__()  # type: ignore[misc]  # of the sampler after this mixin
+        for position, index in enumerate(indices, self._start):
             yield SeededIndex(index, (*key, position))
 
 
 class _SeededSkippingSampler(_SeededSampler):
     def skip(self, count: int) -> None:
-        super().skip(count)
+        super().skip(count)  # type: ignore[misc]  # likewise
         self._start += count
 
 

@@ -13,7 +13,6 @@ def check_fixed(name: str, given: dict, fixed: dict) -> None:
 
     Args:
         name: Of the backbone, for the message.
-        given: The arguments.
         fixed: All such arguments with their value.
 
     Raises:

@@ -33,6 +33,7 @@ class ThinkingBackbone(BaseModule):
             averaged ones and ``ema=False`` the raw ones of a file with both.
     """
 
+    init_cfg: dict | list | None
     with_cp = False
     """Checkpoints blocks, which trades time for memory in training."""
 

@@ -34,7 +34,6 @@ class ClsDataPreProcessor(BaseDataPreprocessor):
             for none. It does not smooth labels: :class:`ThinkingClassifier` does.
         num_classes: Number of classes K, which ``mixup`` needs; :class:`ThinkingClassifier` fills
             it in.
-        non_blocking: As in mmengine.
     """
 
     def __init__(

@@ -34,7 +34,6 @@ class ProbeGate(FixedGate):
     """Measure like another gate, at its cost, but stop every image after a given stage.
 
     Args:
-        gate: The gate that measures.
         stage: As in :class:`FixedGate`.
     """
 

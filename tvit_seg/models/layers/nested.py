@@ -8,7 +8,6 @@ def leading(x: Tensor, size: int, dim: int = 0, groups: int = 1) -> Tensor:
     """Take the leading slice of a weight, or of each of several equal groups that form it.
 
     Args:
-        x: The weight.
         size: Length of the result along ``dim``.
         dim: The dimension to cut.
         groups: Number of equal groups along ``dim``, each sliced on its own.

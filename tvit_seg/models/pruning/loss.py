@@ -89,7 +89,6 @@ def build_pruning_loss(options: Mapping | None, backbone: "ThinkingBackbone") ->
 
     Args:
         options: Arguments of :class:`PruningLoss`; None for its defaults.
-        backbone: The model's backbone.
 
     Returns:
         The loss, or None for a backbone without pruning.

@@ -37,7 +37,6 @@ class AllTokens:
 
         Args:
             x: (n, K, d) after the last block.
-            norm: The final norm.
 
         Returns:
             (n, 1 + h w, d).

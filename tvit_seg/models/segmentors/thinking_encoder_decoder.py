@@ -44,17 +44,13 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
     Args:
         backbone: Config of a thinking backbone, with its gate.
         decode_head: Config of any mmseg decode head; it reads maps of full width unless nested.
-        neck: As in mmseg.
         auxiliary_head: As in mmseg; one or several, at every stage.
         loss_weights: Weight of each stage's losses; None for the backbone's own.
         image_loss: Options of :class:`ImageLoss`, which trains the class token; None freezes the
             image-level head as loaded.
         pruning_loss: Options of :class:`PruningLoss`, for a backbone with pruning.
-        train_cfg: As in mmseg.
         test_cfg: As in mmseg, plus ``window_batch_size``, the number of sliding windows at once,
             and ``seg_logits``: False leaves logits at the original size out of results.
-        data_preprocessor: As in mmseg.
-        pretrained: As in mmseg.
         init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` reads weights of a whole segmentor,
             ours, the authors' or mmseg's Segmenter.
         nested_head: Whether neck and heads follow the width of each stage; ``'auto'`` keeps
@@ -63,6 +59,8 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
     Raises:
         ConfigError: If backbone, heads, gate, loss weights or windows do not fit together.
     """
+
+    init_cfg: dict | None
 
     def __init__(
         self,

@@ -71,8 +71,6 @@ def _build(
         variant: Its name.
         pretrained: Loads weights.
         features: Default number of features, from the last, with ``features_only``.
-        pretrained_cfg: As in timm.
-        pretrained_cfg_overlay: As in timm.
         **kwargs: Arguments of the class, and of ``timm.models.build_model_with_cfg``.
 
     Raises:

@@ -80,10 +80,10 @@ class TimmInterface(ThinkingBackbone):
     ):
         check(gate is None or threshold is None, "gate", gate, "None where a threshold is given")
         check_integer("in_chans", in_chans)
-        super().__init__(
+        super().__init__(  # type: ignore[call-arg]  # of ThinkingViT or ThinkingSwin
             in_channels=in_chans, drop_rate=proj_drop_rate, num_classes=num_classes, **kwargs
         )
-        self.out_indices = ()
+        self.out_indices: tuple[int, ...] = ()
         self.in_chans = in_chans
         self.num_features = self.head_hidden_size = self.norm.weight.shape[0]
         self.global_pool = self._check_pool(self.pools[0] if global_pool is None else global_pool)
@@ -98,7 +98,7 @@ class TimmInterface(ThinkingBackbone):
 
     def run_stage(self, *args) -> StageOutput:
         """Run one thinking stage; features are tokens, the final ones last."""
-        output = super().run_stage(*args)
+        output = super().run_stage(*args)  # type: ignore[safe-super]  # of the next class
         return replace(output, features=(*output.features, self._pad(output.tokens)))
 
     def forward(self, images: Tensor) -> Tensor | list[Tensor]:
@@ -116,7 +116,7 @@ class TimmInterface(ThinkingBackbone):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Final tokens of each image's exit stage, (B, ..., D)."""
-        return self.think_or_sample(images).features[-1]
+        return self.think_or_sample(images).features[-1]  # type: ignore[return-value]  # no pair
 
     def forward_head(self, tokens: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool tokens (B, ..., D) and classify them.
@@ -207,9 +207,9 @@ class TimmInterface(ThinkingBackbone):
     ) -> tuple[Tensor, ...]:
         """Tokens at blocks or levels, ascending, then the final ones."""
         view = copy.copy(self)  # the same parameters, but other outputs
-        view.out_indices = feature_take_indices(len(self.feature_info), indices)[0]
+        view.out_indices = tuple(feature_take_indices(len(self.feature_info), indices)[0])
         view.norm_intermediates = norm
-        return view.think_or_sample(images).features
+        return view.think_or_sample(images).features  # type: ignore[return-value]  # no pairs
 
     # ------------------------------------------------------ training, weights
 

@@ -30,5 +30,6 @@ class JointLoss(nn.Module):
         if isinstance(output, Tensor):
             return self.criterion(output, target)
         weights = check_loss_weights(self.weights, len(output))
-        losses = [self.criterion(logits, target) for logits in output]
-        return sum(weight * loss for weight, loss in zip(weights, losses, strict=True))
+        pairs = zip(weights, output, strict=True)
+        losses = [weight * self.criterion(logits, target) for weight, logits in pairs]
+        return sum(losses[1:], losses[0])

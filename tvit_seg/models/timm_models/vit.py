@@ -70,7 +70,7 @@ class TimmThinkingViT(TimmInterface, ThinkingViT):
         maps = [self._format(x, images.shape[-2:], output_fmt) for x in features]
         prefix = [x[:, :1] for x in features]
         if output_dict:
-            result = dict(image_intermediates=maps)
+            result: dict[str, Tensor | list[Tensor]] = dict(image_intermediates=maps)
             if return_prefix_tokens:
                 result["image_intermediates_prefix"] = prefix
             return result if intermediates_only else {**result, "image_features": final}
