@@ -58,9 +58,10 @@ def test_segmentation_config(path, tmp_path):
     unused = [name for name, p in model.named_parameters() if p.grad is None]
     assert not unused
     model.eval()
+    images = torch.randn(1, 3, *size)
     with torch.no_grad():
-        result = model.predict(torch.randn(1, 3, *size))[0]
-    assert result.seg_logits.data.shape == (cfg.num_classes, *size)
+        assert model.inference(images).shape == (1, cfg.num_classes, *size)
+        assert model.predict(images)[0].pred_sem_seg.data.shape == (1, *size)
     costs = stage_macs(model, size)
     assert costs == sorted(costs)
 
