@@ -23,6 +23,7 @@ pytestmark = [
 ONE_OF_EACH_KIND = [
     "quickstart/thinkingvit_scenes-96x96.py",
     "quickstart/thinkingvit-pruned_scenes-96x96.py",
+    "quickstart/thinkingvit-tokens_scenes-96x96.py",
     "upernet/upernet_thinkingswin-nano_1xb32-700_scenes-96x96.py",
     "segmenter/segmenter_thinkingvit-3h-6h_mask_8xb1-160k_ade20k-512x512.py",
     "pretrain/thinkingvit-mini-1h-3h_1xb128-10e_cifar10-32x32.py",

@@ -42,7 +42,7 @@ from .models import timm_models  # noqa: F401, registers them
 from .models.backbones import ThinkingSwin, ThinkingViT
 from .models.classifiers import ThinkingClassifier
 from .models.gates import BudgetGate, EntropyGate, FixedGate, Gate, PixelEntropyGate, RandomGate
-from .models.pruning import DynamicPruning
+from .models.pruning import DynamicPruning, UncertaintyPruning
 from .models.segmentors import ThinkingEncoderDecoder, ThinkingTTAModel
 from .thinking import StageOutput, Thought
 from .utils import aliases
@@ -65,6 +65,7 @@ __all__ = [
     "ThinkingTTAModel",
     "ThinkingViT",
     "Thought",
+    "UncertaintyPruning",
     "convert_state_dict",
     "stage_macs",
     "stage_parameters",

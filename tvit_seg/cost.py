@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from .models.gates import Gate, ProbeGate
+from .utils.modes import evaluating
 
 _COSTS: WeakKeyDictionary[nn.Module, dict[tuple, Tensor]] = WeakKeyDictionary()
 
@@ -66,10 +67,8 @@ def _run(model: nn.Module, size: Sequence[int], watch: Callable[[Iterable[Tensor
     proj = _backbone(model).patch_embed.proj
     options = dict(device="meta", dtype=proj.weight.dtype)
     images = torch.empty(1, proj.in_channels, *size, **options)
-    training = {module: module.training for module in model.modules()}
-    model.eval()
     modes = []
-    try:
+    with evaluating(model):
         for stage in range(_backbone(model).num_stages):
             runner = _StopAfter(model, ProbeGate(_backbone(model).gate, stage))
             parameters = {name: x.to("meta") for name, x in runner.named_parameters()}
@@ -83,9 +82,6 @@ def _run(model: nn.Module, size: Sequence[int], watch: Callable[[Iterable[Tensor
                 modes[-1],
             ):
                 functional_call(runner, {**parameters, **buffers}, (images,))
-    finally:
-        for module, was in training.items():
-            module.training = was
     return modes
 
 

@@ -63,11 +63,13 @@ class StageOutput:
             ``output_cls_token`` each is a pair with its class token (n, C).
         logits: (n, K) image-level prediction, or None without a head.
         images: (n, 3, H, W) the images themselves.
-        coarse_logits: (n, K, h, w) pixel logits at the decode head's own resolution, for gates that
-            read pixels.
+        coarse_logits: (n, K, h, w) pixel logits at the decode head's own resolution, for gates
+            and prunings that read pixels.
         seg_logits: (n, K, H, W) the same at the padded input size, for gates that read those.
         keep_mask: (n, L, h, w) spatial tokens that survive each of L prunings, 1 or 0, in training
             with a gradient to the predictors; None where the stage is not pruned.
+        hidden: (n, N, d) tokens before each block and after the last, where the next stage borrows
+            them; else empty.
     """
 
     stage: int
@@ -79,6 +81,7 @@ class StageOutput:
     coarse_logits: Tensor | None = None
     seg_logits: Tensor | None = None
     keep_mask: Tensor | None = None
+    hidden: tuple[Tensor, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "features", StagedFeatures(self.features, self.stage))
@@ -164,24 +167,27 @@ def think(
     entropy = images.new_full((len(images), last + 1), nan, dtype=torch.float)
     shape = backbone.keep_mask_shape(images.shape[-2:])
     keep_mask = shape and images.new_full((len(images), *shape), nan)
+    masks = 0  # keep masks so far
     exits = []
-    embedding = tokens = None
+    embedding = previous = None
     for stage in range(last + 1):
         embedding = backbone.embed(images, stage, embedding)
-        output = backbone.run_stage(stage, embedding, tokens, images.shape[-2:])
+        output = backbone.run_stage(stage, embedding, previous, images.shape[-2:])
         output, uncertainty = measure(gate, output, images, decode)
         entropy[active, stage] = uncertainty.detach().float()
         if output.keep_mask is not None:
-            keep_mask[active] = output.keep_mask.detach().to(keep_mask)
+            new = slice(masks, masks + output.keep_mask.shape[1])
+            keep_mask[active, new] = output.keep_mask.detach().to(keep_mask)
+            masks = new.stop
         stop = gate.stop(output, uncertainty) if stage < last else True
         stopping, going = _partition(stop)
         if stopping is not False:
-            exits.append((_select(active, stopping), output.select(stopping)))
+            ending = replace(output, hidden=())  # no stage follows
+            exits.append((_select(active, stopping), ending.select(stopping)))
         if going is False:
             break
-        active, images, embedding, tokens = (
-            _select(x, going) for x in (active, images, embedding, output.tokens)
-        )
+        active, images, embedding = (_select(x, going) for x in (active, images, embedding))
+        previous = hand_on(backbone, output.select(going), decode)
     return _gather(exits, entropy, keep_mask)
 
 
@@ -204,12 +210,36 @@ def measure(
     """
     output = replace(output, images=images)
     if gate.needs_decode_head:
-        if decode is None:
-            raise ConfigError(f"{type(gate).__name__} reads decoded pixels and needs a decode head")
-        output = replace(output, coarse_logits=decode.coarse(output.features))
+        output = replace(output, coarse_logits=_needed(decode, gate).coarse(output.features))
         if gate.measure.resolution == "input":
             output = replace(output, seg_logits=decode.seg_logits(output))
     return output, gate.entropy(output)
+
+
+@torch.no_grad()
+def hand_on(
+    backbone: "ThinkingBackbone | Replay", output: StageOutput, decode: Decode | None = None
+) -> StageOutput:
+    """Complete the output of a stage with what the pruning of the next one reads.
+
+    Args:
+        output: Of the stage, for the images that continue.
+        decode: Decode head for prunings that read pixels.
+
+    Raises:
+        ConfigError: If the pruning reads pixels and there is no decode head.
+    """
+    pruning = backbone.pruning
+    if pruning is None or not pruning.borrows(output.stage + 1):
+        return output
+    return replace(output, coarse_logits=_needed(decode, pruning).coarse_logits(output))
+
+
+def _needed(decode: Decode | None, reader: object) -> Decode:
+    """Return the decode head for a reader of pixels."""
+    if decode is None:
+        raise ConfigError(f"{type(reader).__name__} reads decoded pixels and needs a decode head")
+    return decode
 
 
 class Replay:
@@ -219,21 +249,23 @@ class Replay:
         outputs: Of every stage, from ``ThinkingBackbone.forward_stages``.
     """
 
+    pruning = None
+
     def __init__(self, outputs: Sequence[StageOutput]):
         self.outputs = outputs
         self.num_stages = len(outputs)
 
     def keep_mask_shape(self, size: Sequence[int]) -> tuple[int, ...] | None:
         """(L, h, w) of the images' keep masks; None if no stage is pruned."""
-        masks = (output.keep_mask for output in self.outputs)
-        return next((tuple(mask.shape[1:]) for mask in masks if mask is not None), None)
+        masks = [output.keep_mask for output in self.outputs if output.keep_mask is not None]
+        return tuple(torch.cat(masks, dim=1).shape[1:]) if masks else None
 
     def embed(self, images: Tensor, stage: int, embedding: Tensor | None = None) -> Tensor:
         """Row numbers (n,) of the images among all."""
         return torch.arange(len(images)) if embedding is None else embedding
 
     def run_stage(
-        self, stage: int, embedding: Tensor, tokens: Tensor | None, size: Sequence[int]
+        self, stage: int, embedding: Tensor, previous: StageOutput | None, size: Sequence[int]
     ) -> StageOutput:
         """Recorded output of a stage for the rows (n,) in ``embedding``."""
         return self.outputs[stage].select(embedding)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.builders import MASK, SLIDE, segmentor
-from helpers.deployment import CFG, FCN, GATE, PRUNING, SMALL, SWIN, needs_onnx, noise, swin
+from helpers.deployment import CFG, FCN, GATE, PRUNING, SMALL, SWIN, TOKENS, needs_onnx, noise, swin
 from mmengine.config import Config
 from mmseg.registry import MODELS
 
@@ -124,6 +124,26 @@ def test_torch_export(tmp_path, stage):
 )
 def test_other_models(tmp_path, build):
     assert export(build(), CFG, tmp_path, noise(), format="pt2")["largest_difference"] < 1e-3
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("format", ["pt2", pytest.param("onnx", marks=needs_onnx)])
+@pytest.mark.parametrize("nested_head", [False, True])
+@torch.no_grad()
+def test_uncertain_tokens(tmp_path, format, nested_head):
+    """Each later stage on a share of the tokens, and an image gate."""
+    heads = (2, 4) if nested_head else (1, 2, 4)
+    pruning = dict(TOKENS, stages=range(1, len(heads)))
+    backbone = dict(SMALL, thinking_stages=heads, pruning=pruning)
+    model = segmentor(GATE, MASK, backbone=backbone, nested_head=nested_head)
+    export(model, CFG, tmp_path, noise(), format=format)
+    host, images = FORMATS[format](tmp_path), torch.randn(4, 3, 32, 48)
+    entropy = model.think(images, FixedGate(0)).entropy[:, 0]
+    host.threshold = model.backbone.gate.threshold = float(entropy.median()) + 1e-6
+    found, wanted = host.think(images.numpy()), model.think(images)
+    assert len(set(found["exit_stage"].tolist())) > 1
+    np.testing.assert_allclose(found["seg_logits"], wanted.seg_logits, atol=1e-4)
+    assert found["exit_stage"].tolist() == wanted.exit_stage.tolist()
 
 
 @pytest.mark.integration

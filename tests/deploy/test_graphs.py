@@ -1,7 +1,7 @@
 import pytest
 import torch
 from helpers.builders import LINEAR, classifier, segmentor
-from helpers.deployment import FCN, GATE, PRUNING, SWIN, swin
+from helpers.deployment import FCN, GATE, PRUNING, SWIN, TOKENS, swin
 from mmseg.models import EncoderDecoder
 
 from tvit_seg import (
@@ -19,6 +19,7 @@ NECK = dict(type="MultiLevelNeck", in_channels=[32] * 2, out_channels=32, scales
 MODELS = {
     "three stages": lambda: segmentor(GATE, backbone=dict(thinking_stages=(1, 2, 4))),
     "pruned": lambda: segmentor(GATE, backbone=dict(pruning=PRUNING)),
+    "uncertain tokens": lambda: segmentor(GATE, backbone=dict(pruning=TOKENS)),
     "swin": swin,
     "classifier": lambda: classifier(GATE),
     "several maps": lambda: segmentor(GATE, backbone=dict(out_indices=(0, 1)), neck=NECK),
@@ -37,7 +38,9 @@ def cut(graphs, images):
 @torch.no_grad()
 def test_chain_equals_the_model(kind):
     model, images = MODELS[kind](), torch.randn(3, 3, 40, 48)
-    outputs = model.backbone.forward_stages(images)
+    outputs = model.backbone.forward_stages(
+        images, decode=getattr(model, "decoder", lambda _: None)(images)
+    )
     graphs = build_graphs(model, images)
     for chain in (graphs, cut(graphs, images)):
         tensors = run_chain(chain, images)

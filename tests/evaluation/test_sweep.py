@@ -82,8 +82,13 @@ def test_equals_separate_evaluations(kind, test_cfg, head):
             assert row[name] == pytest.approx(expected[name], abs=0.006, nan_ok=True), name
 
 
-def test_keep_ratios_are_a_second_axis():
-    pruning = dict(type="DynamicPruning", locations=(0, 1), keep_ratio=0.7)
+@pytest.mark.parametrize(
+    "pruning",
+    [dict(type="DynamicPruning", locations=(0, 1)), dict(type="UncertaintyPruning")],
+    ids=["learned", "uncertainty"],
+)
+def test_keep_ratios_are_a_second_axis(pruning):
+    pruning = dict(pruning, keep_ratio=0.7)
     backbone = dict(img_size=64, patch_size=4, pruning=pruning)
     model = segmentor(data_preprocessor=PREPROCESSOR, backbone=backbone)
     model.backbone.set_gate(dict(type="EntropyGate", threshold=0.0), has_decode_head=True)

@@ -26,6 +26,7 @@ SWIN = dict(
     drop_path_rate=0.0,
 )
 PRUNING = dict(type="DynamicPruning", locations=(0, 1), keep_ratio=0.7)
+TOKENS = dict(type="UncertaintyPruning", keep_ratio=0.4)
 FCN = dict(
     type="FCNHead", num_convs=1, concat_input=False, in_channels=16, channels=8, in_index=1,
     num_classes=5, dropout_ratio=0, norm_cfg=dict(type="BN"),

@@ -65,6 +65,24 @@ def test_training(graphs):
         torch.testing.assert_close(a.grad, b.grad)
 
 
+@torch.no_grad()
+def test_uncertain_tokens(graphs):
+    """Keep ratios share graphs; the tokens that lend do so in compiled blocks."""
+    seen, backend = graphs
+    pruning = dict(type="UncertaintyPruning", keep_ratio=0.5)
+    plain, compiled = (segmentor(backbone=dict(pruning=pruning)) for _ in range(2))
+    compiled.load_state_dict(plain.state_dict())
+    compile_blocks(compiled, backend=backend)
+    seen.clear()
+    images = torch.randn(3, 3, 32, 32)
+    for keep_ratio in (0.5, 0.3, 0.7, 0.8, 1.0):
+        for model in (plain, compiled):
+            model.backbone.pruning.keep_ratio = keep_ratio
+        one, other = (model.think(images).seg_logits for model in (plain, compiled))
+        torch.testing.assert_close(one, other)
+    assert len(seen) <= 4  # narrow; wide for one ratio, any, all
+
+
 def test_names_and_cost_stay(graphs):
     seen, backend = graphs
     plain, compiled = backbone(), backbone()

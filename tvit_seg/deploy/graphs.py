@@ -46,6 +46,10 @@ class StageGraph(Graph):
     stage i > 0 takes ``embedding`` and ``tokens_{i-1}``. Each outputs ``tokens_{i}``,
     ``features_0`` and so on; with an image-level head also ``logits``, and with a gate that reads
     no pixels ``entropy``. ``width`` is the number of embedding channels that the stage reads.
+
+    Where token pruning borrows from the stage before, that one outputs its hidden tokens as
+    ``hidden_{i-1}_0`` and so on, and its maps once more as ``maps_{i-1}_0`` and so on; this one
+    takes them, and decodes the maps by ``decode``.
     """
 
     def __init__(
@@ -56,10 +60,15 @@ class StageGraph(Graph):
         last: int,
         gate: Gate | None,
         size: Size | None,
+        decode: "DecodeGraph | None" = None,
     ):
         self.recycled = f"tokens_{stage - 1}"
-        super().__init__(("embedding", self.recycled) if stage else ("images",), size)
-        self.backbone, self.gate = backbone, gate
+        inputs = ["embedding", self.recycled] if stage else ["images"]
+        if decode is not None:
+            inputs += [f"hidden_{stage - 1}_{i}" for i in range(len(backbone.blocks) + 1)]
+            inputs += [f"maps_{stage - 1}_{i}" for i in range(len(decode.inputs))]
+        super().__init__(inputs, size)
+        self.backbone, self.gate, self.decode = backbone, gate, decode
         self.stage, self.width, self.last = stage, width, last
 
     def forward(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -67,16 +76,35 @@ class StageGraph(Graph):
         if self.stage == 0:
             found["embedding"] = self.backbone.embed(tensors["images"], self.last)
         embedding = (found or tensors)["embedding"][..., : self.width]
-        output = self.backbone.run_stage(
-            self.stage, embedding, tensors.get(self.recycled), self.size_of(tensors)
-        )
+        previous = self._previous(tensors) if self.stage else None
+        output = self.backbone.run_stage(self.stage, embedding, previous, self.size_of(tensors))
         found[f"tokens_{self.stage}"] = output.tokens
         found |= {f"features_{i}": x for i, x in enumerate(output.features)}
+        if output.hidden:
+            found |= {f"hidden_{self.stage}_{i}": x for i, x in enumerate(output.hidden)}
+            found |= {f"maps_{self.stage}_{i}": x for i, x in enumerate(output.features)}
         if output.logits is not None:
             found["logits"] = output.logits
         if self.gate is not None:
             found["entropy"] = measure_entropy(self.gate, output)  # (n,)
         return found
+
+    def _previous(self, tensors: dict[str, Tensor]) -> StageOutput:
+        """Put together the output of the previous stage, as far as this one reads it."""
+        before = self.stage - 1
+        maps = _numbered(tensors, f"maps_{before}")
+        borrowed: dict[str, Any] = {}
+        if self.decode is not None:
+            coarse = self.decode.coarse(maps, self.size_of(tensors))
+            borrowed = dict(hidden=_numbered(tensors, f"hidden_{before}"), coarse_logits=coarse)
+        return StageOutput(
+            stage=before,
+            num_stages=self.backbone.num_stages,
+            tokens=tensors[self.recycled],
+            features=maps,
+            logits=None,
+            **borrowed,
+        )
 
 
 class DecodeGraph(Graph):
@@ -105,11 +133,10 @@ class DecodeGraph(Graph):
         self.padded_size = model.backbone.padded_size if pads else tuple
 
     def forward(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        features = _features(tensors)
-        height, width = self.size_of(tensors)
-        padded = tuple(self.padded_size((height, width)))
-        coarse = self.decoder(features, padded, self.test_cfg)
-        logits = self.decoder.upsample(coarse, padded)
+        features = _numbered(tensors, "features")
+        height, width = size = self.size_of(tensors)
+        coarse = self.coarse(features, size)
+        logits = self.decoder.upsample(coarse, tuple(self.padded_size(size)))
         found = {"seg_logits": logits[..., :height, :width]}
         if self.gate is not None:
             known = dict(tokens=features[0], features=features, logits=None)
@@ -117,6 +144,10 @@ class DecodeGraph(Graph):
             output = StageOutput(stage=self.stage, num_stages=self.num_stages, **known)
             found["entropy"] = measure_entropy(self.gate, output)
         return found
+
+    def coarse(self, features: tuple[Tensor, ...], size: Size) -> Tensor:
+        """Decode maps of images of (H, W) pixels to logits at the head's own resolution."""
+        return self.decoder(features, tuple(self.padded_size(size)), self.test_cfg)
 
 
 class FixedStageGraph(Graph):
@@ -136,12 +167,14 @@ class FixedStageGraph(Graph):
             tensors = tensors | stage(tensors)
         found = {"logits": tensors["logits"]} if "logits" in tensors else {}
         if self.decode is None:
-            return found | {f"features_{i}": x for i, x in enumerate(_features(tensors))}
+            return found | {
+                f"features_{i}": x for i, x in enumerate(_numbered(tensors, "features"))
+            }
         return found | {"seg_logits": self.decode(tensors)["seg_logits"]}
 
 
-def _features(tensors: dict[str, Tensor]) -> tuple[Tensor, ...]:
-    names = takewhile(tensors.__contains__, (f"features_{i}" for i in count()))
+def _numbered(tensors: dict[str, Tensor], name: str) -> tuple[Tensor, ...]:
+    names = takewhile(tensors.__contains__, (f"{name}_{i}" for i in count()))
     return tuple(tensors[name] for name in names)
 
 
@@ -173,12 +206,16 @@ def build_graphs(
         last = (backbone.gate.stage if fixed else -1) % backbone.num_stages
     embeddings = [backbone.embed(images[:1], i) for i in range(last + 1)]
     widths = [x.shape[-1] for x in embeddings]
-    stages = [StageGraph(backbone, i, d, last, gates[0], size) for i, d in enumerate(widths)]
+    segments = isinstance(model, EncoderDecoder)
     output = backbone.run_stage(0, embeddings[0], None, images.shape[-2:])
     if any(isinstance(feature, tuple) for feature in output.features):
         raise ExportError("maps with class tokens (output_cls_token=True) cannot be exported")
-    segments = isinstance(model, EncoderDecoder)
     options = (len(output.features), gates[1], size)
+    stages = []
+    for i, width in enumerate(widths):
+        borrows = backbone.pruning is not None and backbone.pruning.borrows(i)
+        decode = DecodeGraph(model, i - 1, options[0], None, size) if borrows else None
+        stages.append(StageGraph(backbone, i, width, last, gates[0], size, decode))
     if stage is not None:
         decode = DecodeGraph(model, stage, *options) if segments else None
         graphs: dict[str, Any] = {"model": FixedStageGraph(stages, decode, size)}

@@ -104,8 +104,8 @@ class ThinkingHost:
             if stop.all():
                 break
             active = active[~stop]
-            needed = ("images", "embedding", f"tokens_{stage}")
-            arrays = {name: arrays[name][~stop] for name in needed}
+            arrays.pop("seg_logits", None)
+            arrays = {name: x[~stop] for name, x in arrays.items()}
         return found
 
     def pad(self, images: np.ndarray) -> np.ndarray:

@@ -166,7 +166,7 @@ class SegmentationEvaluator(StageEvaluator):
         for _, crops in windows.crops(inputs, model.window_batch_size):
             decode = model.decoder(crops)
             watch = Stopwatch(inputs.device)
-            for output in model.backbone.iter_stages(crops):
+            for output in model.backbone.iter_stages(crops, decode=decode):
                 output, entropy = measure(model.backbone.gate, output, crops, decode)
                 entropies[output.stage].append(entropy.float())
                 thinking[output.stage] += watch.lap()

@@ -64,14 +64,14 @@ def stage_alone(
 ) -> Contestants:
     """A stage given the one before, against timm: each from images to norm and head."""
     with torch.inference_mode():
-        embedding = tokens = None
+        embedding = previous = None
         for earlier in range(stage):
             embedding = ours.embed(images, earlier, embedding)
-            tokens = ours.run_stage(earlier, embedding, tokens, images.shape[-2:]).tokens
+            previous = ours.run_stage(earlier, embedding, previous, images.shape[-2:])
 
     def run_stage() -> object:
         new = ours.embed(images, stage, embedding)
-        return ours.run_stage(stage, new, tokens, images.shape[-2:])
+        return ours.run_stage(stage, new, previous, images.shape[-2:])
 
     return {
         "stage": inference(run_stage),

@@ -1,7 +1,8 @@
 """Base of thinking backbones: stages, gate, inference and training, loading weights."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -10,10 +11,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ...errors import ExportError
-from ...thinking import Decode, Features, StageOutput, Thought, think
+from ...thinking import Decode, Features, StageOutput, Thought, hand_on, think
 from ...utils.checks import check, check_integer
 from ...weights.load import load_pretrained
 from ..gates import Gate, SampledGate, build_gate
+from ..pruning import Pruning
 from .arguments import check_loss_weights
 
 
@@ -48,7 +50,7 @@ class ThinkingBackbone(BaseModule):
         super().__init__(init_cfg)
         self.num_stages = num_stages
         self.num_classes = check_integer("num_classes", num_classes, minimum=0)
-        self.pruning: nn.Module | None = None
+        self.pruning: Pruning | None = None
         self.loss_weights = check_loss_weights(loss_weights, num_stages)
         self.set_gate(gate)
 
@@ -69,6 +71,19 @@ class ThinkingBackbone(BaseModule):
         gate.check(self)
         self.gate = gate
 
+    def set_pruning(self, pruning: Mapping | None, has_decode_head: bool = False) -> None:
+        """Replace the token pruning.
+
+        Args:
+            pruning: Its config; None for none.
+            has_decode_head: Allows prunings that read decoded pixels.
+
+        Raises:
+            ConfigError: If the pruning does not fit this backbone.
+        """
+        kind = type(self).__name__
+        check(pruning is None, "pruning", pruning, f"None for {kind}, which prunes no tokens")
+
     @abstractmethod
     def embed(self, images: Tensor, stage: int, embedding: Tensor | None = None) -> Tensor:
         """Embed images at the width of a stage.
@@ -85,14 +100,18 @@ class ThinkingBackbone(BaseModule):
 
     @abstractmethod
     def run_stage(
-        self, stage: int, embedding: Tensor, tokens: Tensor | None, size: Sequence[int]
+        self,
+        stage: int,
+        embedding: Tensor,
+        previous: StageOutput | None,
+        size: Sequence[int],
     ) -> StageOutput:
         """Run one thinking stage.
 
         Args:
             stage: Index of the stage, from 0.
             embedding: (n, ...) from :meth:`embed`, at the width of the stage.
-            tokens: Output tokens of the previous stage for these images; None at the first.
+            previous: Output of the previous stage for these images; None at the first.
             size: (H, W) of the images in pixels.
         """
 
@@ -154,7 +173,10 @@ class ThinkingBackbone(BaseModule):
         return think(self, images, self.gate if gate is None else gate, decode)
 
     def forward_stages(
-        self, images: Tensor, supervised: Sequence[bool] | None = None
+        self,
+        images: Tensor,
+        supervised: Sequence[bool] | None = None,
+        decode: Decode | None = None,
     ) -> list[StageOutput]:
         """Run every stage on every image, as training does.
 
@@ -162,24 +184,28 @@ class ThinkingBackbone(BaseModule):
             images: (B, 3, H, W).
             supervised: Stages that get gradients, one bool each; None for all. The others still
                 run, since their tokens are recycled.
+            decode: Decode head for prunings that read pixels.
 
         Returns:
             One output for each stage.
         """
-        return list(self.iter_stages(images, supervised))
+        return list(self.iter_stages(images, supervised, decode))
 
     def iter_stages(
-        self, images: Tensor, supervised: Sequence[bool] | None = None
+        self,
+        images: Tensor,
+        supervised: Sequence[bool] | None = None,
+        decode: Decode | None = None,
     ) -> Iterator[StageOutput]:
         """Iterate over :meth:`forward_stages`; each stage runs when its output is needed."""
-        embedding = tokens = None
+        embedding = previous = None
         for stage in range(self.num_stages):
             embedding = self.embed(images, stage, embedding)
             learns = torch.is_grad_enabled() and (supervised is None or supervised[stage])
             with torch.set_grad_enabled(learns):
-                output = self.run_stage(stage, embedding, tokens, images.shape[-2:])
-            tokens = output.tokens
+                output = self.run_stage(stage, embedding, previous, images.shape[-2:])
             yield output
+            previous = hand_on(self, output, decode)
 
     def think_or_sample(self, images: Tensor) -> Thought:
         """Think about images (B, 3, H, W) with the gate, in training with sampled exit stages.
@@ -227,10 +253,10 @@ class ThinkingBackbone(BaseModule):
         """
         return None
 
-    def _run(self, block: nn.Module, *inputs: Tensor | None) -> Tensor:
+    def _run(self, block: nn.Module, x: Tensor, **options: Any) -> Tensor:
         if self.with_cp and self.training and torch.is_grad_enabled():
-            return checkpoint(block, *inputs, use_reentrant=False)
-        return block(*inputs)
+            return checkpoint(block, x, use_reentrant=False, **options)
+        return block(x, **options)
 
     def _reset_linear(self) -> None:
         """DeiT's and Swin's initialisation of linear layers."""

@@ -226,7 +226,11 @@ class ThinkingSwin(ThinkingBackbone):
         return [-(-length // self.patch_size) * self.patch_size for length in size]
 
     def run_stage(
-        self, stage: int, embedding: Tensor, tokens: Tensor | None, size: Sequence[int]
+        self,
+        stage: int,
+        embedding: Tensor,
+        previous: StageOutput | None,
+        size: Sequence[int],
     ) -> StageOutput:
         """Run the first heads of every block; see :meth:`ThinkingBackbone.run_stage`.
 
@@ -235,9 +239,9 @@ class ThinkingSwin(ThinkingBackbone):
             logits (n, K).
         """
         x = self.pos_drop(self.patch_embed.norm(embedding))
-        if stage > 0:
+        if previous is not None:
             # the scale, a float32 parameter, would take a stage under autocast to float32
-            x = x + self.recycle[stage - 1](tokens, x.shape[1:3]).to(x.dtype)
+            x = x + self.recycle[stage - 1](previous.tokens, x.shape[1:3]).to(x.dtype)
         maps = []
         for level, layer in enumerate(self.layers):
             x = layer(x, self.stage_dims[stage][level], self._run)  # (n, h_l, w_l, d_l)

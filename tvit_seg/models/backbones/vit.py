@@ -1,8 +1,9 @@
 """ThinkingViT (https://arxiv.org/abs/2507.10800): vision transformer of nested stages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 from mmcv.cnn import build_activation_layer
@@ -12,7 +13,6 @@ from timm.layers import (
     to_2tuple,
     trunc_normal_,
 )
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,7 +21,14 @@ from ...registry import register
 from ...thinking import StageOutput
 from ...utils.checks import check, check_choice
 from ..gates import Gate
-from ..layers import NestedAttention, NestedLinear, NestedMlp, NestedPatchEmbed, Recycle
+from ..layers import (
+    NestedAttention,
+    NestedBlock,
+    NestedLinear,
+    NestedMlp,
+    NestedPatchEmbed,
+    Recycle,
+)
 from ..pruning import AllTokens, build_pruning
 from .arguments import (
     check_fixed,
@@ -84,7 +91,8 @@ class ThinkingViT(ThinkingBackbone):
         gate: Gate or its config; None always thinks to the end.
         num_classes: Classes of the image-level head on the class token, which gates read; 0: none.
         loss_weights: Weight of each stage in the joint loss; None for equal weights.
-        pruning: Config of the token pruning of one stage, ``type='DynamicPruning'``; None: none.
+        pruning: Config of the token pruning, ``type='DynamicPruning'`` or, in a full segmentor,
+            ``'UncertaintyPruning'``; None: none.
         init_cfg: See :class:`ThinkingBackbone`.
         **fixed: Further arguments of mmseg's ``VisionTransformer``, accepted with the only value
             that nested stages allow: ``patch_pad='corner'``, ``with_cls_token=True``,
@@ -161,7 +169,7 @@ class ThinkingViT(ThinkingBackbone):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.patch_embed.num_patches, embed_dims))
         self.pos_drop = nn.Dropout(drop_rate)
         self.blocks = nn.ModuleList(
-            Block(
+            NestedBlock(
                 embed_dims,
                 num_heads,
                 mlp_ratio,
@@ -182,8 +190,14 @@ class ThinkingViT(ThinkingBackbone):
             Recycle(narrow, wide) for narrow, wide in pairwise(self.stage_dims)
         )
         self._reset_parameters()
-        self.pruning = build_pruning(pruning, self.stage_dims, num_layers)
-        self._freeze(frozen_exclude)
+        self.frozen_exclude = tuple(frozen_exclude)
+        self.set_pruning(pruning)
+
+    def set_pruning(self, pruning: Mapping | None, has_decode_head: bool = False) -> None:
+        """Replace the token pruning; see :meth:`ThinkingBackbone.set_pruning`."""
+        layers = len(self.blocks)
+        self.pruning = build_pruning(pruning, self.stage_dims, layers, has_decode_head)
+        self._freeze(self.frozen_exclude)
 
     def embed(self, images: Tensor, stage: int, embedding: Tensor | None = None) -> Tensor:
         """Patches, class token and position embedding, see :meth:`ThinkingBackbone.embed`.
@@ -214,7 +228,11 @@ class ThinkingViT(ThinkingBackbone):
         return [length * self.patch_size for length in self.grid(size)]
 
     def run_stage(
-        self, stage: int, embedding: Tensor, tokens: Tensor | None, size: Sequence[int]
+        self,
+        stage: int,
+        embedding: Tensor,
+        previous: StageOutput | None,
+        size: Sequence[int],
     ) -> StageOutput:
         """Run the first heads of every block; see :meth:`ThinkingBackbone.run_stage`.
 
@@ -222,16 +240,20 @@ class ThinkingViT(ThinkingBackbone):
             Tokens (n, N, d_i), maps (n, D, h, w) or pairs of them with (n, D), logits (n, K).
         """
         x = embedding
-        if stage > 0:
-            x = x + self.recycle[stage - 1](tokens)
-        run = self.pruning.start(stage, tokens, self.grid(size)) if self.pruning else AllTokens()
-        maps = [x] if self.out_origin else []
+        if previous is not None:
+            x = x + self.recycle[stage - 1](previous.tokens)
+        pruning = self.pruning
+        run = pruning.start(stage, previous, self.grid(size)) if pruning else AllTokens()
+        lends = pruning is not None and pruning.borrows(stage + 1)
+        hidden: list[Any] = [x]
         for index, block in enumerate(self.blocks):
-            x, mask = run.before_block(index, x)
-            x = self._run(block, x, mask)
-            if index in self.out_indices:
-                maps.append(run.scatter_back(x))
+            x, options = run.before_block(index, x)
+            x = self._run(block, x, **options)
+            used = lends or index in self.out_indices
+            hidden.append(run.scatter_back(x, index) if used else None)
         tokens = run.finish(x, self.norm)
+        maps = [hidden[0]] if self.out_origin else []
+        maps += [hidden[index + 1] for index in sorted({*self.out_indices})]
         if self.final_norm and len(self.blocks) - 1 in self.out_indices:
             maps[-1] = tokens
         return StageOutput(
@@ -241,6 +263,7 @@ class ThinkingViT(ThinkingBackbone):
             features=tuple(self._to_feature(x, size) for x in maps),
             logits=self.classify(tokens),
             keep_mask=run.keep_mask,
+            hidden=tuple(hidden) if lends else (),
         )
 
     @property

@@ -1,6 +1,7 @@
 """Nested layers: each takes its slice from the width of its input."""
 
 from .attention import NestedAttention
+from .block import NestedBlock
 from .fused_attention import fuse_attention
 from .mlp import NestedMlp
 from .nested import NestedLayerNorm, NestedLinear
@@ -12,6 +13,7 @@ from .window_attention import NestedWindowAttention
 
 __all__ = [
     "NestedAttention",
+    "NestedBlock",
     "NestedLayerNorm",
     "NestedLinear",
     "NestedMlp",

@@ -1,5 +1,6 @@
 """Multi-head self-attention whose number of heads follows the width of its input."""
 
+import torch
 import torch.nn.functional as F
 from timm.layers import Attention
 from torch import Tensor
@@ -34,12 +35,24 @@ class NestedAttention(Attention):
         self.proj = NestedLinear(dim, dim, bias=proj_bias)
 
     def forward(
-        self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
+        self,
+        x: Tensor,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+        lent: Tensor | None = None,
     ) -> Tensor:
-        """Attend over tokens (B, N, d), d a multiple of the head width."""
+        """Attend over tokens (B, N, d), d a multiple of the head width.
+
+        Further tokens ``lent`` (B, M, d'), d' <= d, lend keys and values: all heads of the leading
+        d' input channels, as if they were zero-padded.
+        """
         batch, length, width = x.shape
-        qkv = self.qkv(x).reshape(batch, length, 3, width // self.head_dim, self.head_dim)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, N, head_dim) each
+        q, k, v = self._heads(self.qkv(x), 3, width)  # (B, heads, N, head_dim) each
+        if lent is not None:
+            weight, bias = self.qkv.slices(lent.shape[-1], 3 * width)
+            bias = None if bias is None else bias[width:]
+            lent_k, lent_v = self._heads(F.linear(lent, weight[width:], bias), 2, width)
+            k, v = torch.cat((k, lent_k), dim=2), torch.cat((v, lent_v), dim=2)
         x = F.scaled_dot_product_attention(
             q,
             k,
@@ -50,3 +63,8 @@ class NestedAttention(Attention):
         )
         x = x.transpose(1, 2).reshape(batch, length, width)  # (B, N, d)
         return self.proj_drop(self.proj(x))
+
+    def _heads(self, x: Tensor, parts: int, width: int) -> Tensor:
+        """Split (B, N, parts d) into (parts, B, heads, N, head_dim)."""
+        x = x.unflatten(-1, (parts, width // self.head_dim, self.head_dim))
+        return x.permute(2, 0, 3, 1, 4)

@@ -60,17 +60,18 @@ class NestedLinear(nn.Linear):
         width = x.shape[-1]
         if out_features is None:
             out_features = width * self.out_features // self.in_features
-        return F.linear(x, *self._slices(width, out_features))
+        return F.linear(x, *self.slices(width, out_features))
 
     def cut(self, width: int, out_features: int) -> None:
         """Drop, in place, what inputs of at most ``width`` channels do not read."""
-        weight, bias = self._slices(width, out_features)
+        weight, bias = self.slices(width, out_features)
         self.weight = nn.Parameter(weight.detach().clone())
         if bias is not None:
             self.bias = nn.Parameter(bias.detach().clone())
         self.in_features, self.out_features = width, out_features
 
-    def _slices(self, width: int, out_features: int) -> tuple[Tensor, Tensor | None]:
+    def slices(self, width: int, out_features: int) -> tuple[Tensor, Tensor | None]:
+        """Weight (out_features, width) and bias (out_features,) or None."""
         weight = leading(self.weight, width, dim=1, groups=self.in_groups)
         weight = leading(weight, out_features, groups=self.groups)
         bias = self.bias

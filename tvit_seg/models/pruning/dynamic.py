@@ -1,19 +1,23 @@
 """DynamicViT (https://arxiv.org/abs/2106.02034): a thinking stage drops tokens between blocks."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from ...registry import PRUNINGS, build_own
-from ...utils.checks import check, check_choice, check_index, check_number
-from .functional import keep_counts
+from ...registry import PRUNINGS
+from ...utils.checks import check, check_choice, check_index
+from .base import Pruning
+from .functional import widen
 from .predictor import ScorePredictor
 from .tokens import AllTokens, HardTokens, SoftTokens
 
+if TYPE_CHECKING:
+    from ...thinking import StageOutput
+
 
 @PRUNINGS.register_module()
-class DynamicPruning(nn.Module):
+class DynamicPruning(Pruning):
     """Prune the spatial tokens of one thinking stage by learned scores.
 
     With a keep ratio r, the shares r, r^2, ... of the original tokens remain after each location.
@@ -34,6 +38,8 @@ class DynamicPruning(nn.Module):
             of the previous stage at its position, or ``'latest'``, its own when it was pruned.
     """
 
+    trains_predictors = True
+
     def __init__(
         self,
         stage_dims: Sequence[int],
@@ -43,63 +49,25 @@ class DynamicPruning(nn.Module):
         stage: int = -1,
         restore: str = "recycled",
     ):
-        super().__init__()
+        super().__init__(keep_ratio, [check_index("pruning stage", stage, len(stage_dims))])
         fits = isinstance(locations, Sequence) and len(locations) > 0
         check(fits, "pruning locations", locations, "a list of blocks")
         blocks = [check_index("pruning locations", block, num_layers) for block in locations]
         fits = blocks == sorted({*locations})  # negative ones are rejected, too
         check(fits, "pruning locations", locations, "increasing and >= 0")
         self.locations = tuple(blocks)
-        self.keep_ratio = keep_ratio
-        self.stage = check_index("pruning stage", stage, len(stage_dims))
+        self.num_steps = len(blocks)
+        self.stage = self.stages[0]
         self.restore = check_choice("pruning restore", restore, ("latest", "recycled"))
         fits = self.stage > 0 or restore == "latest"
         check(fits, "pruning restore", restore, "'latest' in stage 0, before which no stage runs")
         self.dim = stage_dims[self.stage]
         self.predictors = nn.ModuleList(ScorePredictor(self.dim) for _ in self.locations)
 
-    @property
-    def keep_ratio(self) -> float:
-        """Share of the tokens that survives each location, in (0, 1]."""
-        return self._keep_ratio
-
-    @keep_ratio.setter
-    def keep_ratio(self, value: float) -> None:
-        self._keep_ratio = check_number("pruning keep_ratio", value, maximum=1)
-        check(value > 0, "pruning keep_ratio", value, "in (0, 1]")
-
-    def keep_counts(self, grid: Sequence[int]) -> list[int]:
-        """Numbers of spatial tokens left after each location, of a grid (h, w).
-
-        Raises:
-            ConfigError: If no token would be left.
-        """
-        counts = keep_counts(grid[0] * grid[1], self.keep_ratio, len(self.locations))
-        times = f"large enough to be pruned {len(self.locations)} times with {self.keep_ratio:g}"
-        check(counts[-1] >= 1, "grid of tokens", tuple(grid), times)
-        return counts
-
-    def keep_mask_shape(self, grid: Sequence[int]) -> tuple[int, int, int] | None:
-        """Shape (L, h, w) of the keep masks of an image, of a grid (h, w); None without pruning.
-
-        Raises:
-            ConfigError: If no token would be left.
-        """
-        self.keep_counts(grid)
-        return None if self.keep_ratio == 1 else (len(self.locations), grid[0], grid[1])
-
-    def start(self, stage: int, tokens: Tensor | None, grid: Sequence[int]) -> AllTokens:
-        """Begin the run of a thinking stage.
-
-        Args:
-            stage: Index of the stage, from 0.
-            tokens: (n, 1 + h w, d_{i-1}) output of the previous stage; None in the first.
-            grid: (h, w), rows and columns of tokens.
-        """
+    def start(self, stage: int, previous: "StageOutput | None", grid: Sequence[int]) -> AllTokens:
         if stage != self.stage or self.keep_ratio == 1:
             return AllTokens()
-        if tokens is not None:
-            tokens = F.pad(tokens, (0, self.dim - tokens.shape[-1]))  # (n, 1 + h w, d_i)
+        tokens = None if previous is None else widen(previous.tokens, self.dim)
         kind = SoftTokens if self.training else HardTokens
         return kind(self, tokens, grid)
 
@@ -108,21 +76,3 @@ class DynamicPruning(nn.Module):
             f"locations={self.locations}, keep_ratio={self.keep_ratio}, stage={self.stage}, "
             f"restore={self.restore!r}"
         )
-
-
-def build_pruning(
-    pruning: dict | None, stage_dims: Sequence[int], num_layers: int
-) -> nn.Module | None:
-    """Build the pruning of a backbone from its config.
-
-    Args:
-        pruning: The config without ``stage_dims`` and ``num_layers``, or None for none.
-        stage_dims: Width of every thinking stage.
-        num_layers: Number of blocks.
-
-    Raises:
-        ConfigError: If the config names no registered pruning.
-    """
-    if pruning is None:
-        return None
-    return build_own(PRUNINGS, "pruning", pruning, stage_dims=stage_dims, num_layers=num_layers)

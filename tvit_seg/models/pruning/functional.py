@@ -3,9 +3,13 @@
 A policy (B, N, 1) is 1 for each token that is kept and 0 for those that are pruned.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ..gates.functional import sigmoid_entropy, softmax_entropy
 
 POLICY_EPS = 1e-12
 """Weight of a pruned token in soft attention, before normalisation."""
@@ -67,3 +71,63 @@ def take_tokens(x: Tensor, index: Tensor) -> Tensor:
 def scatter_tokens(x: Tensor, index: Tensor, others: Tensor) -> Tensor:
     """Write tokens x (B, K, d) over others (B, N, d) at index (B, K): undo :func:`take_tokens`."""
     return others.scatter(1, index[..., None].expand_as(x), x.to(others.dtype))
+
+
+def widen(x: Tensor, width: int) -> Tensor:
+    """Zero-pad tokens (B, N, d) to (B, N, width)."""
+    return F.pad(x, (0, width - x.shape[-1]))
+
+
+def pixel_margin(seg_logits: Tensor) -> Tensor:
+    """1 - the difference of the two largest probabilities (B, H, W) of logits (B, K, H, W)."""
+    logits = seg_logits.float()
+    if logits.shape[1] == 1:
+        return 1 - (2 * logits[:, 0].sigmoid() - 1).abs()
+    first, second = logits.softmax(dim=1).topk(2, dim=1).values.unbind(1)
+    return 1 - (first - second)
+
+
+def pixel_entropies(seg_logits: Tensor) -> Tensor:
+    """Entropy (B, H, W) in nats of logits (B, K, H, W): softmax, or sigmoid for K = 1."""
+    measure = sigmoid_entropy if seg_logits.shape[1] == 1 else softmax_entropy
+    return measure(seg_logits, dim=1)
+
+
+MEASURES = {"entropy": pixel_entropies, "margin": pixel_margin}
+"""Uncertainties of pixels."""
+
+
+def token_uncertainty(coarse_logits: Tensor, grid: Sequence[int], measure: str) -> Tensor:
+    """Mean uncertainty of the pixels of each token.
+
+    Args:
+        coarse_logits: (B, K, H', W').
+        grid: (h, w), rows and columns of tokens.
+        measure: Out of ``MEASURES``.
+
+    Returns:
+        (B, h w), >= 0.
+    """
+    scores = MEASURES[measure](coarse_logits)
+    if scores.shape[1:] != torch.Size(grid):
+        scores = F.adaptive_avg_pool2d(scores, grid)
+    return scores.flatten(1)
+
+
+def sampling_noise(scores: Tensor) -> Tensor:
+    """Perturb scores (B, N) >= 0 so that the highest ones are a sample without replacement.
+
+    Tokens are then chosen with probabilities proportional to their scores (Gumbel-top-k,
+    https://arxiv.org/abs/1903.06059).
+
+    Returns:
+        (B, N).
+    """
+    uniform = torch.rand_like(scores).clamp(min=torch.finfo(scores.dtype).tiny)
+    return scores.clamp(min=1e-6).log() - (-uniform.log()).log()
+
+
+def split_tokens(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Indices (B, count) of the tokens with the highest scores (B, N), and (B, N - count)."""
+    order = scores.topk(scores.shape[1], dim=1).indices
+    return order[:, :count], order[:, count:]

@@ -91,14 +91,15 @@ def build_pruning_loss(options: Mapping | None, backbone: "ThinkingBackbone") ->
         options: Arguments of :class:`PruningLoss`; None for its defaults.
 
     Returns:
-        The loss, or None for a backbone without pruning.
+        The loss, or None for a backbone without pruning that trains predictors.
 
     Raises:
-        ConfigError: If there are options for a backbone without pruning, or the pruned stage has
+        ConfigError: If there are options where nothing reads them, or the pruned stage has
             no weight in the loss.
     """
-    if backbone.pruning is None:
-        check(options is None, "pruning_loss", options, "None for a backbone without pruning")
+    if backbone.pruning is None or not backbone.pruning.trains_predictors:
+        allowed = "None for a backbone without DynamicPruning"
+        check(options is None, "pruning_loss", options, allowed)
         return None
     stage, weights = backbone.pruning.stage, backbone.loss_weights
     check(weights[stage] > 0, "loss_weights", weights, f"> 0 for stage {stage}, which is pruned")

@@ -2,15 +2,23 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .functional import attention_mask, hard_decision, scatter_tokens, take_tokens, top_tokens
+from .functional import (
+    attention_mask,
+    hard_decision,
+    scatter_tokens,
+    take_tokens,
+    top_tokens,
+    widen,
+)
 
 if TYPE_CHECKING:
+    from ...thinking import StageOutput
     from .dynamic import DynamicPruning
 
 
@@ -20,16 +28,16 @@ class AllTokens:
     keep_mask: Tensor | None = None
     """(n, L, h, w) spatial tokens that survive each of L prunings, 1 or 0; None without pruning."""
 
-    def before_block(self, index: int, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def before_block(self, index: int, x: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """Prune tokens (n, K, d) if a pruning is due before a block.
 
         Returns:
-            The tokens to run the block on, and an attention mask for it or None.
+            The tokens to run the block on, and further arguments of the block.
         """
-        return x, None
+        return x, {}
 
-    def scatter_back(self, x: Tensor) -> Tensor:
-        """All tokens (n, 1 + h w, d), from current (n, K, d) and latest values of pruned ones."""
+    def scatter_back(self, x: Tensor, index: int) -> Tensor:
+        """All tokens (n, 1 + h w, d) after a block, from current ones (n, K, d) and pruned ones."""
         return x
 
     def finish(self, x: Tensor, norm: Callable[[Tensor], Tensor]) -> Tensor:
@@ -45,7 +53,7 @@ class AllTokens:
 
 
 class PrunedTokens(AllTokens):
-    """Tokens of a stage with pruning.
+    """Tokens of a stage that are pruned by learned scores, and come back with latest values.
 
     Args:
         pruning: Locations, keep ratio and predictors.
@@ -70,13 +78,13 @@ class PrunedTokens(AllTokens):
     def keep_mask(self) -> Tensor:
         return torch.stack(self.history, dim=1).unflatten(2, self.grid)  # (n, L, h, w)
 
-    def before_block(self, index: int, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def before_block(self, index: int, x: Tensor) -> tuple[Tensor, dict[str, Any]]:
         if index in self.pruning.locations:
             self.snapshots.append((x, self.survivors))
             x = self.prune(x, self.pruning.predictors[len(self.history)])
-        return x, self.attn_mask
+        return x, dict(attn_mask=self.attn_mask)
 
-    def scatter_back(self, x: Tensor) -> Tensor:
+    def scatter_back(self, x: Tensor, index: int) -> Tensor:
         others = x
         for tokens, survivors in (*self.snapshots, (x, self.survivors)):
             others = tokens if survivors is None else self.scatter(tokens, survivors, others)
@@ -84,7 +92,7 @@ class PrunedTokens(AllTokens):
 
     def finish(self, x: Tensor, norm: Callable[[Tensor], Tensor]) -> Tensor:
         if self.pruning.restore == "latest":
-            return norm(self.scatter_back(x))
+            return norm(self.scatter_back(x, -1))
         x = norm(x)  # the previous stage's tokens have passed the norm
         return x if self.survivors is None else self.scatter(x, self.survivors, self.previous)
 
@@ -137,3 +145,38 @@ class HardTokens(PrunedTokens):
     @staticmethod
     def scatter(x: Tensor, survivors: Tensor, others: Tensor) -> Tensor:
         return scatter_tokens(x, survivors, others)
+
+
+class LendingTokens(AllTokens):
+    """Some tokens run, the others lend keys and values of the previous stage.
+
+    Args:
+        previous: Output of the previous stage, with its hidden tokens.
+        kept: (n, K) indices of the spatial tokens that run.
+        others: (n, h w - K) indices of the others.
+        grid: (h, w).
+    """
+
+    def __init__(self, previous: "StageOutput", kept: Tensor, others: Tensor, grid: Sequence[int]):
+        length = previous.tokens.shape[1]
+        prefix = length - grid[0] * grid[1]  # class token and registers
+        first = torch.arange(prefix, device=kept.device).expand(kept.shape[0], -1)
+        self.previous = previous
+        self.kept = torch.cat((first, kept + prefix), dim=1)
+        self.others = others + prefix
+        mask = previous.tokens.new_zeros(kept.shape[0], length - prefix).scatter(1, kept, 1.0)
+        self.keep_mask = mask.unflatten(1, (1, *grid))
+
+    def before_block(self, index: int, x: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        if index == 0:
+            x = take_tokens(x, self.kept)
+        return x, dict(lent=take_tokens(self.previous.hidden[index], self.others))
+
+    def scatter_back(self, x: Tensor, index: int) -> Tensor:
+        return self._among(x, self.previous.hidden[index + 1])
+
+    def finish(self, x: Tensor, norm: Callable[[Tensor], Tensor]) -> Tensor:
+        return self._among(norm(x), self.previous.tokens)
+
+    def _among(self, x: Tensor, others: Tensor) -> Tensor:
+        return scatter_tokens(x, self.kept, widen(others, x.shape[-1]))

@@ -1,6 +1,7 @@
 """Segmentor that trains all thinking stages jointly and lets a gate choose at inference."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from ...cost import stage_gmacs
 from ...registry import register
 from ...thinking import Decode, Features, Thought
 from ...utils.checks import check, check_choice
+from ...utils.modes import evaluating
 from ...weights.load import load_pretrained, strict_loading
 from ..backbones.arguments import check_loss_weights
 from ..backbones.base import check_thinks
@@ -24,7 +26,7 @@ from ..decode_heads import coarse_logits, has_two_steps, nest_heads, upsample
 from ..gates import EntropyGate, Gate
 from ..joint_batch import JointLogs, average_jointly
 from ..layers import fuse_attention
-from ..pruning import build_pruning_loss
+from ..pruning import UncertaintyPruning, build_pruning_loss
 from .class_map import class_map
 from .head_check import check_head_configs, check_heads
 from .image_loss import ImageLoss
@@ -81,7 +83,8 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
         check(isinstance(backbone, Mapping), "backbone", backbone, "a config")
         backbone = ConfigDict(backbone)
         check_test_cfg(test_cfg or {})
-        gate = backbone.pop("gate", None)  # set below, where a decode head exists
+        # set below, where a decode head exists
+        gate, pruning = (backbone.pop(name, None) for name in ("gate", "pruning"))
         check_head_configs("decode_head", [decode_head])
         others = auxiliary_head if isinstance(auxiliary_head, Sequence) else [auxiliary_head]
         check_head_configs("auxiliary_head", [head for head in others if head is not None])
@@ -100,6 +103,9 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
         check_heads(self)
         self.backbone.set_gate(gate, has_decode_head=True)
         self._check_resolution(self.backbone.gate.measure)
+        self.backbone.set_pruning(pruning, has_decode_head=True)
+        if isinstance(self.backbone.pruning, UncertaintyPruning):
+            self.shared_random = self.backbone.pruning.shared_random  # for reproducible training
         fuse_attention(self.decode_head)
         nest_heads(self, nested_head)
         average_jointly(self)
@@ -154,7 +160,7 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
         require_labels(data_samples)
         inputs, data_samples = self._pad(inputs, data_samples)
         losses = {}
-        outputs = self.backbone.forward_stages(inputs)
+        outputs = self.backbone.forward_stages(inputs, decode=self.decoder(inputs))
         for output in outputs:
             features = self._neck(output.features)
             found = self._decode_head_forward_train(features, data_samples)
@@ -209,7 +215,10 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
         size = torch.Size(self._padded(images))
 
         def coarse(features: Features) -> Tensor:
-            return coarse_logits(self.decode_head, self._neck(features), size, self.test_cfg)
+            # in training, prunings read logits as at inference
+            with evaluating(self) if self.training else nullcontext():
+                maps = self._neck(features)
+                return coarse_logits(self.decode_head, maps, size, self.test_cfg)
 
         return Decode(coarse, partial(upsample, self.decode_head, size=size))
 
