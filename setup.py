@@ -28,6 +28,7 @@ setup(
         "pillow",
         "prettytable",
         "safetensors",
+        "scipy",
         "tqdm",
     ],
     extras_require={

@@ -8,7 +8,6 @@ import argparse
 import csv
 import json
 import os
-from copy import deepcopy
 from dataclasses import asdict
 from math import isfinite, isnan
 from pathlib import Path
@@ -17,9 +16,14 @@ from mmengine.config import Config
 from prettytable import PrettyTable
 
 from tvit_seg.datasets.check import require_data
-from tvit_seg.engine.cli import add_common_arguments, build_runner, friendly_errors, load_config
+from tvit_seg.engine.cli import (
+    add_common_arguments,
+    build_runner,
+    choose_data,
+    friendly_errors,
+    load_config,
+)
 from tvit_seg.engine.distributed import close_distributed
-from tvit_seg.errors import ConfigError
 from tvit_seg.evaluation import pareto_front
 from tvit_seg.evaluation.budget import KINDS, Budget, Plan, plan, try_splits
 from tvit_seg.evaluation.guarantee import Guarantee, guaranteed_plan, try_guarantee
@@ -129,27 +133,6 @@ def read_budget(args: argparse.Namespace) -> Budget | Guarantee | None:
         return Guarantee(args.max_drop, args.confidence)
     given = zip(KINDS, (args.budget_gmacs, args.budget_ms, args.max_drop), strict=True)
     return next((Budget(kind, value) for kind, value in given if value is not None), None)
-
-
-def choose_data(cfg: Config, split: str) -> dict:
-    """Choose the dataloader to sweep over; training images use the test pipeline.
-
-    Raises:
-        ConfigError: If the config has no such data, or wraps its training data.
-    """
-    for name in {f"{split}_dataloader", "test_dataloader"}:
-        if not cfg.get(name):
-            raise ConfigError(f"--split {split}: the config has no {name}")
-    if split != "train":
-        return cfg[f"{split}_dataloader"]
-    loader, training = deepcopy(cfg.test_dataloader), cfg.train_dataloader.dataset
-    kind = loader.dataset.type
-    check(training.type == kind, "type of the training data", training.type, f"{kind}, as in tests")
-    for name in ("data_root", "data_prefix", "ann_file", "split"):
-        loader.dataset.pop(name, None)
-        if name in training:
-            loader.dataset[name] = training[name]
-    return loader
 
 
 def table(rows: list[dict]) -> PrettyTable:

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +173,24 @@ def friendly_errors() -> Iterator[None]:
         if text.startswith("Caught "):  # in a DataLoader worker, whose traceback is part of it
             text = text.rpartition(f"{type(error).__name__}: ")[2].strip()
         raise SystemExit(f"error: {text}") from None
+
+
+def choose_data(cfg: Config, split: str) -> dict:
+    """Choose the dataloader to sweep over; training images use the test pipeline.
+
+    Raises:
+        ConfigError: If the config has no such data, or wraps its training data.
+    """
+    for name in {f"{split}_dataloader", "test_dataloader"}:
+        if not cfg.get(name):
+            raise ConfigError(f"split {split}: the config has no {name}")
+    if split != "train":
+        return cfg[f"{split}_dataloader"]
+    loader, training = deepcopy(cfg.test_dataloader), cfg.train_dataloader.dataset
+    kind = loader.dataset.type
+    check(training.type == kind, "type of the training data", training.type, f"{kind}, as in tests")
+    for name in ("data_root", "data_prefix", "ann_file", "split"):
+        loader.dataset.pop(name, None)
+        if name in training:
+            loader.dataset[name] = training[name]
+    return loader
