@@ -102,7 +102,8 @@ class Ranking:
         counts, spent = np.tensordot(weights, counts, 1), weights @ costs
         spent = spent / spent[-1]
         mixed = counts[0] + spent[:, None, None] * (counts[-1] - counts[0])
-        return spent, self.quality(counts)[self.name], self.quality(mixed)[self.name]
+        quality, random = (np.asarray(self.quality(x)[self.name]) for x in (counts, mixed))
+        return spent, quality, random
 
 
 def auroc(signal: np.ndarray, positive: np.ndarray) -> float:
