@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ...errors import ExportError
+from ...hub import HubMixin
 from ...thinking import Decode, Features, StageOutput, Thought, think
 from ...utils.checks import check, check_integer
 from ...weights.load import load_pretrained
@@ -17,7 +18,7 @@ from ..gates import Gate, SampledGate, build_gate
 from .arguments import check_loss_weights
 
 
-class ThinkingBackbone(BaseModule):
+class ThinkingBackbone(BaseModule, HubMixin):
     """Backbone of nested thinking stages. Subclasses embed images and run one stage.
 
     Args:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...cost import stage_gmacs
 from ...errors import DataError
+from ...hub import HubMixin
 from ...registry import MODELS, register
 from ...thinking import Replay, Thought, think
 from ...utils.checks import check, check_choice, check_integer, check_keys
@@ -25,7 +26,7 @@ from ..pruning import build_pruning_loss
 
 
 @register("MODELS")
-class ThinkingClassifier(JointLogs, BaseModel):
+class ThinkingClassifier(JointLogs, BaseModel, HubMixin):
     """Image classifier over a thinking backbone and its image-level head.
 
     Training runs every stage and adds up their weighted cross-entropies; each is logged, with its

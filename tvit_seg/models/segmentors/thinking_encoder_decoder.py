@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from ...cost import stage_gmacs
+from ...hub import HubMixin
 from ...registry import register
 from ...thinking import Decode, Features, Thought
 from ...utils.checks import check, check_choice
@@ -34,7 +35,7 @@ from .windows import Windows, check_pair, check_test_cfg
 
 
 @register("MODELS")
-class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
+class ThinkingEncoderDecoder(JointLogs, EncoderDecoder, HubMixin):
     """mmseg's ``EncoderDecoder`` for backbones that think.
 
     Training runs every stage and adds up their weighted losses; each is logged under its stage.
