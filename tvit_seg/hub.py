@@ -50,7 +50,8 @@ class HubMixin(ModelHubMixin):
         for wrong in _check(config):
             raise ConfigError(f"{type(self).__name__} cannot be saved: {wrong}")
         text = json.dumps(config, indent=2, sort_keys=True)
-        weights = get_state_dict(dict(state_dict=self.state_dict()))  # without teachers
+        own = self.state_dict()  # type: ignore[attr-defined]  # of the module that this is mixed in
+        weights = get_state_dict(dict(state_dict=own))  # without teachers
         weights = {name: value.contiguous() for name, value in weights.items()}
         save_file(weights, save_directory / WEIGHTS, metadata=dict(format="pt"))
         (save_directory / CONFIG).write_text(text + "\n")
@@ -187,7 +188,7 @@ def model_config(model: nn.Module) -> dict[str, Any]:
     Raises:
         ConfigError: An argument is no plain data.
     """
-    given = dict(model._hub_mixin_config or {})
+    given: dict[str, Any] = dict(model._hub_mixin_config or {})
     gate = describe(getattr(model, "backbone", model).gate)
     if "backbone" in given:
         given["backbone"] = {**given["backbone"], "gate": gate}
