@@ -19,13 +19,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", help="checkpoint written by training")
     parser.add_argument("target", help="file to write")
+    parser.add_argument("--half", action="store_true", help="store the weights as float16")
     add_trust_argument(parser)
     args = parser.parse_args()
     with friendly_errors(), trusting(args.trust_checkpoint):
         checkpoint = read_checkpoint(args.source)
         known = get_meta(checkpoint)
         meta = {"dataset_meta": {}} | {key: known[key] for key in _KEPT if key in known}
-        write_checkpoint({"meta": meta, "state_dict": get_state_dict(checkpoint)}, args.target)
+        weights = get_state_dict(checkpoint)
+        if args.half:
+            weights = {k: w.half() if w.is_floating_point() else w for k, w in weights.items()}
+        write_checkpoint({"meta": meta, "state_dict": weights}, args.target)
 
 
 if __name__ == "__main__":

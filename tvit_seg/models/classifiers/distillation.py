@@ -25,9 +25,9 @@ class Distillation(nn.Module):
     normalisation and size.
 
     Args:
-        teacher: Config of a classifier that returns logits (B, K): any registered type or importable
-            callable as ``type``, e.g. ``dict(type='timm.create_model', model_name='resnet18',
-            pretrained=True)`` or ``dict(type='torchvision.models.resnet18', weights='DEFAULT')``.
+        teacher: Config of a classifier that returns logits (B, K); its ``type`` is any registered
+            name or importable callable: ``dict(type='timm.create_model', model_name='resnet18',
+            pretrained=True)``, ``dict(type='torchvision.models.resnet18', weights='DEFAULT')``.
         weight: Factor of the divergence KL(teacher || stage), times the squared temperature.
         label_weight: Factor of the stages' loss on labels. With 0 labels are not read, and the
             classes of the data may differ from the teacher's, which the student has.
