@@ -27,6 +27,8 @@ def publish_folder(args: argparse.Namespace) -> None:
     cfg = read_config(args.config, {})
     model, checkpoint = load_model(cfg, args.source)
     dataset = cfg.test_dataloader.dataset
+    if args.half:
+        model.half()
     model.metadata = dict(
         dataset_meta=get_meta(checkpoint).get("dataset_meta", {}), pipeline=dataset.pipeline
     )
@@ -54,6 +56,7 @@ def main() -> None:
     parser.add_argument(
         "--results", type=Path, metavar="FILE", help="table of a sweep (--csv), for the card"
     )
+    parser.add_argument("--half", action="store_true", help="store the weights as float16")
     add_trust_argument(parser)
     args = parser.parse_args()
     with friendly_errors(), trusting(args.trust_checkpoint):
@@ -63,7 +66,10 @@ def main() -> None:
         checkpoint = read_checkpoint(args.source)
         known = get_meta(checkpoint)
         meta = {"dataset_meta": {}} | {key: known[key] for key in _KEPT if key in known}
-        write_checkpoint({"meta": meta, "state_dict": get_state_dict(checkpoint)}, args.target)
+        weights = get_state_dict(checkpoint)
+        if args.half:
+            weights = {k: w.half() if w.is_floating_point() else w for k, w in weights.items()}
+        write_checkpoint({"meta": meta, "state_dict": weights}, args.target)
 
 
 if __name__ == "__main__":

@@ -40,3 +40,13 @@ def test_a_folder_for_the_hub(tmp_path, monkeypatch):
     assert all(torch.equal(value, published[key]) for key, value in model.state_dict().items())
     assert len(model.metadata["dataset_meta"]["classes"]) == 7
     assert "| 0.5 | 38.9 |" in (tmp_path / "hub/README.md").read_text()
+
+
+def test_half_precision(tmp_path, monkeypatch):
+    weights = dict(weight=torch.ones(3), count=torch.tensor(2))
+    torch.save(dict(state_dict=weights, meta={}), tmp_path / "trained.pth")
+    arguments = [str(tmp_path / name) for name in ("trained.pth", "published.pth")]
+    monkeypatch.setattr(sys, "argv", ["publish_checkpoint.py", "--half", *arguments])
+    runpy.run_path(str(TOOL), run_name="__main__")
+    found = read_checkpoint(tmp_path / "published.pth")["state_dict"]
+    assert {k: v.dtype for k, v in found.items()} == dict(weight=torch.half, count=torch.int64)

@@ -1,5 +1,8 @@
 """Multi-head self-attention whose number of heads follows the width of its input."""
 
+from contextlib import nullcontext
+
+import torch
 import torch.nn.functional as F
 from timm.layers import Attention
 from torch import Tensor
@@ -40,13 +43,17 @@ class NestedAttention(Attention):
         batch, length, width = x.shape
         qkv = self.qkv(x).reshape(batch, length, 3, width // self.head_dim, self.head_dim)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, N, head_dim) each
-        x = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=attn_mask,
-            dropout_p=self.attn_drop.p if self.training else 0.0,
-            is_causal=is_causal,
-        )
+        dtype, slow = q.dtype, self.training and q.is_cpu and q.dtype == torch.bfloat16
+        if slow:  # on CPUs it takes 1.5 to 3 times as long as in fp32, forward and backward
+            q, k, v = q.float(), k.float(), v.float()
+        with torch.autocast("cpu", enabled=False) if slow else nullcontext():
+            x = F.scaled_dot_product_attention(
+                q,
+                k,
+                v,
+                attn_mask=attn_mask,
+                dropout_p=self.attn_drop.p if self.training else 0.0,
+                is_causal=is_causal,
+            ).to(dtype)
         x = x.transpose(1, 2).reshape(batch, length, width)  # (B, N, d)
         return self.proj_drop(self.proj(x))
