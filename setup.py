@@ -1,12 +1,33 @@
 """Packaging of tvit_seg."""
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "tvit_seg/__init__.py").read_text())[1]
+
+# Where OpenMMLab's tools look for them: in a wheel, not in a checkout, which has them at its top.
+EXTRAS = Path("tvit_seg/.mim")
+
+
+class BuildWithExtras(build_py):
+    """Build the package together with configs, tools and the index of models."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        target = Path(self.build_lib, EXTRAS)
+        shutil.rmtree(target, ignore_errors=True)
+        skipped = shutil.ignore_patterns("__pycache__", "dev")
+        for folder in ("configs", "tools"):
+            shutil.copytree(ROOT / folder, target / folder, ignore=skipped)
+        shutil.copy(ROOT / "model-index.yml", target)
+
 
 setup(
     name="tvit_seg",
@@ -17,6 +38,9 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["tvit_seg", "tvit_seg.*"]),
+    py_modules=["tvit"],
+    entry_points={"console_scripts": ["tvit = tvit:main"]},
+    cmdclass={"build_py": BuildWithExtras},
     # Neither mm* distribution, nor opencv (mmcv brings it): both would break environments that
     # have another one of the same import name.
     install_requires=[
@@ -28,6 +52,7 @@ setup(
         "pillow",
         "prettytable",
         "safetensors",
+        "scipy",
         "tqdm",
     ],
     extras_require={

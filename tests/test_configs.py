@@ -9,6 +9,7 @@ from helpers.builders import class_samples, samples
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.optim import CosineAnnealingLR
+from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
 from PIL import Image
 from timm.data import create_transform
@@ -23,7 +24,9 @@ LEAVES = sorted(
 )
 PRETRAINING = [path for path in LEAVES if path.parent.name == "pretrain"]
 LONGER = [path for path in PRETRAINING if "_8xb128-800e_" in path.stem]
-SEGMENTATION = [path for path in LEAVES if path not in PRETRAINING]
+DISTILLED = [path for path in PRETRAINING if "-distilled_" in path.stem]
+BASELINES = [path for path in LEAVES if path.parent.name == "baselines"]
+SEGMENTATION = [path for path in LEAVES if path not in PRETRAINING + BASELINES]
 
 
 def ids(path):
@@ -35,9 +38,13 @@ def build(path, tmp_path):
     cfg = Config.fromfile(path)
     cfg.work_dir, cfg.launcher, cfg.log_level = str(tmp_path), "none", "ERROR"
     cfg.experiment_name = f"{path.stem}-{tmp_path.name}"
+    if "distill" in cfg.model:  # the teacher is an optional package
+        cfg.model.distill.teacher = dict(type="timm.create_model", model_name="test_resnet")
+        cfg.model.distill.tokens = dict(pool="global_pool", classifier="fc")
     runner = ThinkingRunner.from_cfg(cfg)
     runner.optim_wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
-    runner.build_evaluator(cfg.val_evaluator)
+    if cfg.val_evaluator is not None:
+        runner.build_evaluator(cfg.val_evaluator)
     return runner, cfg
 
 
@@ -67,7 +74,7 @@ def test_segmentation_config(path, tmp_path):
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("path", [p for p in PRETRAINING if p not in LONGER], ids=ids)
+@pytest.mark.parametrize("path", [p for p in PRETRAINING if p not in LONGER + DISTILLED], ids=ids)
 def test_pretraining_config(path, tmp_path):
     runner, cfg = build(path, tmp_path)
     model = runner.model
@@ -91,6 +98,32 @@ def test_pretraining_config(path, tmp_path):
     result = model.val_step(data)[0]
     assert result.pred_score.shape == (cfg.num_classes,)
     assert result.stage_scores.shape == (model.num_stages, cfg.num_classes)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("path", DISTILLED, ids=ids)
+def test_distilled_config(path, tmp_path):
+    runner, cfg = build(path, tmp_path)
+    images = [torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8) for _ in range(2)]
+    data = dict(inputs=images, data_samples=class_samples([0, cfg.num_classes - 1]))
+    log_vars = runner.model.train().train_step(data, runner.optim_wrapper)
+    losses = {f"stage{i}.loss_{part}" for i in (0, 1) for part in ("distill", "tokens")}
+    assert losses == log_vars.keys() - {"loss"}
+    stepped = runner.optim_wrapper.optimizer.state
+    assert all(p in stepped for p in runner.model.parameters())
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("path", BASELINES, ids=ids)
+def test_baseline_config(path, tmp_path):
+    runner, cfg = build(path, tmp_path)
+    assert isinstance(runner.model, EncoderDecoder)
+    labels = torch.randint(0, cfg.num_classes, (2, 64, 64))
+    runner.model.train()
+    loss, _ = runner.model.parse_losses(
+        runner.model.loss(torch.randn(2, 3, 64, 64), samples(labels))
+    )
+    assert loss.isfinite()
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=ids)

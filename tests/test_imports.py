@@ -7,6 +7,7 @@ PACKAGE = Path(__file__).parents[1] / "tvit_seg"
 ORDER = [
     ("errors", "utils", "registry"),
     ("weights",),
+    ("hub",),
     ("thinking",),
     ("models.layers", "models.joint_batch"),
     ("models.gates",),

@@ -38,6 +38,7 @@ except ImportError as error:
 
 from . import datasets, engine, evaluation, visualization  # noqa: F401, registers them
 from .cost import stage_macs, stage_parameters
+from .hub import from_pretrained
 from .models import timm_models  # noqa: F401, registers them
 from .models.backbones import ThinkingSwin, ThinkingViT
 from .models.classifiers import ThinkingClassifier
@@ -67,6 +68,7 @@ __all__ = [
     "Thought",
     "UncertaintyPruning",
     "convert_state_dict",
+    "from_pretrained",
     "stage_macs",
     "stage_parameters",
 ]

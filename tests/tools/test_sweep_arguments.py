@@ -26,6 +26,8 @@ def tool():
         (["--keep-ratios", "0.5", "--max-drop", "1"], "single keep ratio"),
         (["--keep-ratios", "0.5", "--sheet", "x.png"], "single keep ratio"),
         (["--max-drop", "-1"], "budget drop must be a number >= 0"),
+        (["--confidence", "0.9"], "--max-drop must be given"),
+        (["--max-drop", "1", "--confidence", "90"], "confidence must be"),
         (["--splits", "3"], "need a budget"),
         (["--budget-ms", "9", "--splits", "0"], "--splits 0 must be at least 1"),
         (["--budget-ms", "9", "--adaptive"], "--adaptive needs --write-config"),

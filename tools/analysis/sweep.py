@@ -8,7 +8,6 @@ import argparse
 import csv
 import json
 import os
-from copy import deepcopy
 from dataclasses import asdict
 from math import isfinite, isnan
 from pathlib import Path
@@ -17,11 +16,17 @@ from mmengine.config import Config
 from prettytable import PrettyTable
 
 from tvit_seg.datasets.check import require_data
-from tvit_seg.engine.cli import add_common_arguments, build_runner, friendly_errors, load_config
+from tvit_seg.engine.cli import (
+    add_common_arguments,
+    build_runner,
+    choose_data,
+    friendly_errors,
+    load_config,
+)
 from tvit_seg.engine.distributed import close_distributed
-from tvit_seg.errors import ConfigError
 from tvit_seg.evaluation import pareto_front
 from tvit_seg.evaluation.budget import KINDS, Budget, Plan, plan, try_splits
+from tvit_seg.evaluation.guarantee import Guarantee, guaranteed_plan, try_guarantee
 from tvit_seg.evaluation.sweep import (
     Sweep,
     check_keep_ratios,
@@ -66,9 +71,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     budgets.add_argument(
         "--max-drop",
         type=float,
-        help="limit on the loss in mIoU (top1) points against always thinking",
+        help="limit on the loss in mIoU (top1) points against always thinking; with --confidence "
+        "in points of an image's pixel accuracy",
     )
     budget = parser.add_argument_group("budget")
+    budget.add_argument(
+        "--confidence",
+        type=float,
+        metavar="C",
+        help="probability, e.g. 0.9, that --max-drop holds on new images like these",
+    )
     budget.add_argument(
         "--split",
         choices=("test", "val", "train"),
@@ -115,30 +127,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def read_budget(args: argparse.Namespace) -> Budget | None:
+def read_budget(args: argparse.Namespace) -> Budget | Guarantee | None:
+    if args.confidence is not None:
+        check(args.max_drop is not None, "--max-drop", None, "given with --confidence")
+        return Guarantee(args.max_drop, args.confidence)
     given = zip(KINDS, (args.budget_gmacs, args.budget_ms, args.max_drop), strict=True)
     return next((Budget(kind, value) for kind, value in given if value is not None), None)
-
-
-def choose_data(cfg: Config, split: str) -> dict:
-    """Choose the dataloader to sweep over; training images use the test pipeline.
-
-    Raises:
-        ConfigError: If the config has no such data, or wraps its training data.
-    """
-    for name in {f"{split}_dataloader", "test_dataloader"}:
-        if not cfg.get(name):
-            raise ConfigError(f"--split {split}: the config has no {name}")
-    if split != "train":
-        return cfg[f"{split}_dataloader"]
-    loader, training = deepcopy(cfg.test_dataloader), cfg.train_dataloader.dataset
-    kind = loader.dataset.type
-    check(training.type == kind, "type of the training data", training.type, f"{kind}, as in tests")
-    for name in ("data_root", "data_prefix", "ann_file", "split"):
-        loader.dataset.pop(name, None)
-        if name in training:
-            loader.dataset[name] = training[name]
-    return loader
 
 
 def table(rows: list[dict]) -> PrettyTable:
@@ -150,10 +144,10 @@ def table(rows: list[dict]) -> PrettyTable:
     return table
 
 
-def describe(found: Plan, budget: Budget) -> str:
+def describe(found: Plan, budget: Budget | Guarantee) -> str:
     lines = [
-        f"threshold {found.threshold:.6g} keeps {budget.kind} {budget.value:g} on these images; on "
-        "new ones expect (95 % of sets of as many images within the interval):"
+        f"threshold {found.threshold:.6g} keeps {budget} on these images; on new ones expect (95 % "
+        "of sets of as many images within the interval):"
     ]
     lines += [
         f"  {name:6} {e.mean:8.4g}  [{e.low:.4g}, {e.high:.4g}]"
@@ -178,7 +172,7 @@ def write_config(path: Path, args: argparse.Namespace, gate: dict) -> None:
     changes.merge_from_dict({"model.backbone.gate": gate})
     path.parent.mkdir(parents=True, exist_ok=True)
     base = os.path.relpath(args.config, path.parent)
-    lines = [f"# A gate for a budget of {args.budget.value:g} {args.budget.kind}.\n"]
+    lines = [f"# A gate for a budget: {args.budget}.\n"]
     lines += [f"_base_ = {base!r}\n"]
     lines += [f"{name} = {value!r}\n" for name, value in changes.to_dict().items()]
     path.write_text("".join(lines))
@@ -224,14 +218,15 @@ def report(found: Sweep, cfg: Config, args: argparse.Namespace) -> Plan | None:
         plot_sweep(found, rows, args.plot, title=Path(args.config).stem)
     if not args.budget:
         return None
-    chosen = plan(found, args.budget)
+    guaranteed = isinstance(args.budget, Guarantee)
+    chosen = (guaranteed_plan if guaranteed else plan)(found, args.budget)
     print(describe(chosen, args.budget))
     save(rows, {**figures, "plan": asdict(chosen)}, args)
     if args.write_config:
         write_config(args.write_config, args, gate_override(cfg, chosen, args.adaptive))
         print(f"python tools/test.py {args.write_config} {args.checkpoint}")
     if args.splits:
-        print(try_splits(found, args.budget, args.splits))
+        print((try_guarantee if guaranteed else try_splits)(found, args.budget, args.splits))
     return chosen
 
 

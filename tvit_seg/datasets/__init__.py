@@ -4,6 +4,7 @@ from ..errors import CorruptImageError, DataError
 from .camvid import CamVidDataset
 from .check import check_config_data, check_dataset
 from .corrupt import SkipCorrupt
+from .labelmefacade import LabelMeFacadeDataset
 from .samplers import RepeatedAugSampler
 from .scenes import SceneDataset
 from .timm_dataset import TimmDataset
@@ -12,6 +13,7 @@ __all__ = [
     "CamVidDataset",
     "CorruptImageError",
     "DataError",
+    "LabelMeFacadeDataset",
     "RepeatedAugSampler",
     "SceneDataset",
     "SkipCorrupt",

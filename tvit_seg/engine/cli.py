@@ -5,6 +5,8 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from mmengine.runner import Runner
 from ..errors import ConfigError, TvitSegError
 from ..registry import RUNNERS
 from ..utils.checks import check
+from ..utils.resources import resources
 from ..utils.text import first_line
 from .cli_weights import add_trust_argument
 from .config_check import building, check_config
@@ -69,10 +72,29 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def find_config(path: str | Path) -> Path:
+    """Find a config file, or the shipped config of that name.
+
+    Raises:
+        ConfigError: There is no such file; the message has the nearest names.
+    """
+    if Path(path).is_file():
+        return Path(path)
+    shipped = {file.stem: file for file in resources("configs").glob("*/*.py")}
+    if (name := Path(path).name.removesuffix(".py")) in shipped and str(path) in (
+        name,
+        f"{name}.py",
+    ):
+        return shipped[name]
+    near = get_close_matches(name, shipped, n=3, cutoff=0)
+    raise ConfigError(
+        f"config {path} does not exist; shipped ones are named e.g. {', '.join(near)}"
+    )
+
+
 def read_config(path: str | Path, options: dict[str, Any]) -> Config:
     """Read a config file and apply ``--cfg-options``; raises as :func:`load_config`."""
-    if not Path(path).is_file():
-        raise ConfigError(f"config {path} does not exist")
+    path = find_config(path)
     try:
         cfg = Config.fromfile(path)
     except (SyntaxError, OSError, ValueError) as error:  # also of the file type or a base file
@@ -172,3 +194,24 @@ def friendly_errors() -> Iterator[None]:
         if text.startswith("Caught "):  # in a DataLoader worker, whose traceback is part of it
             text = text.rpartition(f"{type(error).__name__}: ")[2].strip()
         raise SystemExit(f"error: {text}") from None
+
+
+def choose_data(cfg: Config, split: str) -> dict:
+    """Choose the dataloader to sweep over; training images use the test pipeline.
+
+    Raises:
+        ConfigError: If the config has no such data, or wraps its training data.
+    """
+    for name in {f"{split}_dataloader", "test_dataloader"}:
+        if not cfg.get(name):
+            raise ConfigError(f"split {split}: the config has no {name}")
+    if split != "train":
+        return cfg[f"{split}_dataloader"]
+    loader, training = deepcopy(cfg.test_dataloader), cfg.train_dataloader.dataset
+    kind = loader.dataset.type
+    check(training.type == kind, "type of the training data", training.type, f"{kind}, as in tests")
+    for name in ("data_root", "data_prefix", "ann_file", "split"):
+        loader.dataset.pop(name, None)
+        if name in training:
+            loader.dataset[name] = training[name]
+    return loader

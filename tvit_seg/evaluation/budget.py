@@ -1,6 +1,7 @@
 """The threshold that fits a budget, and its cost and quality on new images."""
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +28,9 @@ class Budget:
     def __post_init__(self):
         check_choice("budget kind", self.kind, KINDS)
         check_number(f"budget {self.kind}", self.value)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.value:g}"
 
     @property
     def is_cost(self) -> bool:
@@ -67,6 +71,7 @@ class Steps:
 
     Attributes:
         count: Number of images.
+        breaks: (E,) entropies between the steps.
         thresholds: (E + 1,), one inside each step; the first is 0.
     """
 
@@ -86,7 +91,8 @@ class Steps:
         self._start = np.stack([v[0] for v in values])  # (images, F), where all think
         # after the last of equal entropies
         self._ends = np.flatnonzero(np.append(breaks[1:] > breaks[:-1], True))
-        self.thresholds = _between(breaks[self._ends])
+        self.breaks = breaks[self._ends]
+        self.thresholds = _between(self.breaks)
 
     def totals(self, weights: np.ndarray) -> np.ndarray:
         """Sum images, counted ``weights`` (images,) times, at every step.
@@ -117,13 +123,42 @@ class Steps:
         kept = np.flatnonzero(self.cost(totals, budget) <= budget.value)
         return int(kept[0]) if len(kept) else len(totals) - 1
 
+    def expect(
+        self,
+        chosen: int,
+        pick: Callable[[np.ndarray], int],
+        resamples: int = 300,
+        seed: int = 0,
+    ) -> dict[str, Expectation]:
+        """Cost and qualities to expect on new images, with intervals.
+
+        A bootstrap of the whole procedure (Efron and Tibshirani,
+        https://doi.org/10.1201/9780429246593): pick on a resample of the images, evaluate on
+        another one of the same size, and take the difference.
+
+        Args:
+            chosen: The step picked on all images.
+            pick: Picks a step from the totals of a resample.
+            resamples: Number of pairs of resamples.
+            seed: Of the resamples.
+        """
+        rng = np.random.default_rng(seed)
+        errors = []
+        for _ in range(resamples):
+            here, there = rng.multinomial(self.count, [1 / self.count] * self.count, size=2)
+            known = self.totals(here)
+            picked = pick(known)
+            promised, found = (self.averages(x[picked]) for x in (known, self.totals(there)))
+            errors.append({name: found[name] - promised[name] for name in found})
+        expected = {}
+        for name, mean in self.averages(self.totals(np.ones(self.count))[chosen]).items():
+            interval = np.nanquantile([error[name] for error in errors], (0.025, 0.975))
+            expected[name] = Expectation(float(mean), *(mean + interval).tolist())
+        return expected
+
 
 def plan(sweep: Sweep, budget: Budget, resamples: int = 300, seed: int = 0) -> Plan:
-    """Pick the threshold for a budget from calibration data.
-
-    The interval is a bootstrap of the whole procedure (Efron and Tibshirani,
-    https://doi.org/10.1201/9780429246593): pick on a resample of the images, evaluate on another
-    one of the same size, and take the difference.
+    """Pick the threshold for a budget from calibration data, with the intervals of `Steps.expect`.
 
     Raises:
         ConfigError: There are fewer than 2 images, or the budget is below the cheapest stage or
@@ -140,20 +175,13 @@ def plan(sweep: Sweep, budget: Budget, resamples: int = 300, seed: int = 0) -> P
                 f"{least:.4g} (all stop at once) to {full:.4g} (all think to the end)"
             )
     metric = sweep.evaluator.headline
-    chosen = steps.pick(totals, budget, metric)
+
+    def pick(totals: np.ndarray) -> int:
+        return steps.pick(totals, budget, metric)
+
+    chosen = pick(totals)
     threshold = float(steps.thresholds[chosen])
-    rng = np.random.default_rng(seed)
-    errors = []
-    for _ in range(resamples):
-        here, there = rng.multinomial(steps.count, [1 / steps.count] * steps.count, size=2)
-        known = steps.totals(here)
-        picked = steps.pick(known, budget, metric)
-        promised, found = (steps.averages(x[picked]) for x in (known, steps.totals(there)))
-        errors.append({name: found[name] - promised[name] for name in found})
-    expected = {}
-    for name, mean in steps.averages(totals[chosen]).items():
-        interval = np.nanquantile([error[name] for error in errors], (0.025, 0.975))
-        expected[name] = Expectation(float(mean), *(mean + interval).tolist())
+    expected = steps.expect(chosen, pick, resamples, seed)
     shares = think_shares(sweep, threshold)
     if budget.is_cost and chosen > 0:
         # a BudgetGate can spend exactly the budget, between this step and the one before

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..evaluation.curves import Curve
+from ..evaluation.signals import MAPS, SignalRecords
 from ..evaluation.sweep import Sweep
 
 _COSTS = {"gmacs": "GMACs per image", "ms": "measured ms per image"}
@@ -61,6 +62,26 @@ def plot_keep_ratios(
     _plot(axes, front, "gmacs", metric, label="Pareto front", **_STARS)
     axes.set_ylabel(f"{metric} (%)")
     axes.legend(loc="lower right")
+    save_figure(figure, path, title)
+
+
+def plot_signals(found: SignalRecords, path: str | Path, title: str = "") -> None:
+    """Plot quality against the share of the later stage's cost, for each signal of each level."""
+    levels = dict(image=list(found.images[0].values), window=list(MAPS), token=list(MAPS))
+    figure = Figure(figsize=(14, 4.5), layout="constrained")
+    panels = figure.subplots(1, len(levels), sharey=True)
+    for axes, (level, signals) in zip(panels, levels.items(), strict=True):
+        rankings = {signal: found.ranking(level, signal) for signal in signals}
+        spent, quality, _ = next(iter(rankings.values())).oracle_curve()
+        axes.plot(spent, quality, label="oracle", **_STYLES["oracle"])
+        for signal, ranking in rankings.items():
+            spent, quality, random = ranking.curve()
+            axes.plot(spent, quality, label=signal)
+        axes.plot(spent, random, label="random", **_STYLES["random"])
+        axes.set_xlabel(f"share of the {level}s' cost in the last stage")
+        axes.grid(True, alpha=0.3)
+        axes.legend(loc="lower right")
+    panels[0].set_ylabel("mIoU (%)")
     save_figure(figure, path, title)
 
 

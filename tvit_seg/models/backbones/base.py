@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ...errors import ExportError
+from ...hub import HubMixin
 from ...thinking import Decode, Features, StageOutput, Thought, hand_on, think
 from ...utils.checks import check, check_integer
 from ...weights.load import load_pretrained
@@ -19,7 +20,7 @@ from ..pruning import Pruning
 from .arguments import check_loss_weights
 
 
-class ThinkingBackbone(BaseModule):
+class ThinkingBackbone(BaseModule, HubMixin):
     """Backbone of nested thinking stages. Subclasses embed images and run one stage.
 
     Args:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...cost import stage_gmacs
 from ...errors import DataError
+from ...hub import HubMixin
 from ...registry import MODELS, register
 from ...thinking import Replay, Thought, think
 from ...utils.checks import check, check_choice, check_integer, check_keys
@@ -22,10 +23,11 @@ from ..backbones.base import check_thinks
 from ..gates import Gate
 from ..joint_batch import JointLogs
 from ..pruning import build_pruning_loss
+from .distillation import Distillation
 
 
 @register("MODELS")
-class ThinkingClassifier(JointLogs, BaseModel):
+class ThinkingClassifier(JointLogs, BaseModel, HubMixin):
     """Image classifier over a thinking backbone and its image-level head.
 
     Training runs every stage and adds up their weighted cross-entropies; each is logged, with its
@@ -36,6 +38,8 @@ class ThinkingClassifier(JointLogs, BaseModel):
         backbone: Config of a thinking backbone, or one, with ``num_classes`` and its gate.
         loss_weights: Weight of each stage's loss; None for the backbone's own.
         pruning_loss: Options of :class:`PruningLoss`, for a backbone with pruning.
+        distill: Options of :class:`Distillation`, whose ``teacher`` is any classifier: soft targets
+            for every stage, next to the labels or in place of them.
         label_smoothing: Share in [0, 1) of a label that goes to all classes evenly, after mixing.
         sandwich: With more than three stages: each step gives gradients to the first stage, the
             last, and one random stage in between, whose weight is multiplied by the number of
@@ -58,6 +62,7 @@ class ThinkingClassifier(JointLogs, BaseModel):
         backbone: dict | ThinkingBackbone,
         loss_weights: Sequence[float] | None = None,
         pruning_loss: dict | None = None,
+        distill: dict | None = None,
         label_smoothing: float = 0.0,
         sandwich: bool = False,
         test_cfg: dict | None = None,
@@ -82,6 +87,7 @@ class ThinkingClassifier(JointLogs, BaseModel):
         if loss_weights is not None:
             backbone.loss_weights = check_loss_weights(loss_weights, self.num_stages)
         self.pruning_loss = build_pruning_loss(pruning_loss, backbone)
+        self.distill = None if distill is None else Distillation(**distill)
         self.label_smoothing = label_smoothing
         self.sandwich = sandwich
         self.shared_random = random.Random(torch.initial_seed())
@@ -128,7 +134,8 @@ class ThinkingClassifier(JointLogs, BaseModel):
     def loss(self, inputs: Tensor, data_samples: list[BaseDataElement]) -> dict[str, Tensor]:
         """Weighted cross-entropy of every stage, named ``stage{i}.loss``.
 
-        A backbone with pruning adds ``pruning.*``.
+        Distillation adds ``stage{i}.loss_distill`` and ``stage{i}.loss_tokens``, a backbone with
+        pruning ``pruning.*``.
 
         Args:
             inputs: (B, 3, H, W).
@@ -137,19 +144,27 @@ class ThinkingClassifier(JointLogs, BaseModel):
         Raises:
             DataError: If a label is outside [0, K).
         """
-        target = self._target(data_samples)
         weights = self._step_weights()
         outputs = self.backbone.forward_stages(inputs, [w > 0 for w in weights])
+        trained = [output for output in outputs if weights[output.stage]]
         losses = {}
-        for output in outputs:
-            if weight := weights[output.stage]:
+        label_weight = 1.0 if self.distill is None else self.distill.label_weight
+        if label_weight:
+            target = self._target(data_samples)
+            for output in trained:
                 loss = F.cross_entropy(output.logits, target, label_smoothing=self.label_smoothing)
-                losses[f"stage{output.stage}.loss"] = weight * loss
+                losses[f"stage{output.stage}.loss"] = label_weight * weights[output.stage] * loss
+        if self.distill is not None:
+            pixels = inputs * self.data_preprocessor.std + self.data_preprocessor.mean
+            found = self.distill(self.backbone, trained, pixels)
+            for output, terms in zip(trained, found, strict=True):
+                stage = output.stage
+                losses.update({f"stage{stage}.{k}": weights[stage] * v for k, v in terms.items()})
         if self.pruning_loss is not None:
             stage = self.backbone.pruning.stage
             share = weights[stage] / self.backbone.loss_weights[stage]  # of the sandwich
-            found = self.pruning_loss(self.backbone, outputs, inputs) if share else {}
-            losses.update({f"pruning.{name}": share * loss for name, loss in found.items()})
+            terms = self.pruning_loss(self.backbone, outputs, inputs) if share else {}
+            losses.update({f"pruning.{name}": share * loss for name, loss in terms.items()})
         return losses
 
     def _step_weights(self) -> list[float]:

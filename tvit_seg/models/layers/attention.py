@@ -1,5 +1,7 @@
 """Multi-head self-attention whose number of heads follows the width of its input."""
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 from timm.layers import Attention
@@ -53,14 +55,18 @@ class NestedAttention(Attention):
             bias = None if bias is None else bias[width:]
             lent_k, lent_v = self._heads(F.linear(lent, weight[width:], bias), 2, width)
             k, v = torch.cat((k, lent_k), dim=2), torch.cat((v, lent_v), dim=2)
-        x = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=attn_mask,
-            dropout_p=self.attn_drop.p if self.training else 0.0,
-            is_causal=is_causal,
-        )
+        dtype, slow = q.dtype, self.training and q.is_cpu and q.dtype == torch.bfloat16
+        if slow:  # on CPUs it takes 1.5 to 3 times as long as in fp32, forward and backward
+            q, k, v = q.float(), k.float(), v.float()
+        with torch.autocast("cpu", enabled=False) if slow else nullcontext():
+            x = F.scaled_dot_product_attention(
+                q,
+                k,
+                v,
+                attn_mask=attn_mask,
+                dropout_p=self.attn_drop.p if self.training else 0.0,
+                is_causal=is_causal,
+            ).to(dtype)
         x = x.transpose(1, 2).reshape(batch, length, width)  # (B, N, d)
         return self.proj_drop(self.proj(x))
 

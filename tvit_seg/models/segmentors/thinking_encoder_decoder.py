@@ -15,6 +15,7 @@ from mmseg.utils import add_prefix
 from torch import Tensor
 
 from ...cost import stage_gmacs
+from ...hub import HubMixin
 from ...registry import register
 from ...thinking import Decode, Features, Thought
 from ...utils.checks import check, check_choice
@@ -36,7 +37,7 @@ from .windows import Windows, check_pair, check_test_cfg
 
 
 @register("MODELS")
-class ThinkingEncoderDecoder(JointLogs, EncoderDecoder):
+class ThinkingEncoderDecoder(JointLogs, EncoderDecoder, HubMixin):
     """mmseg's ``EncoderDecoder`` for backbones that think.
 
     Training runs every stage and adds up their weighted losses; each is logged under its stage.
