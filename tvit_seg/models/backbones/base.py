@@ -138,7 +138,7 @@ class ThinkingBackbone(BaseModule):
 
     def no_weight_decay(self) -> set[str]:
         """Names of multi-dimensional parameters without weight decay, as in timm."""
-        suffixes = ("cls_token", "pos_embed", "relative_position_bias_table")
+        suffixes = ("cls_token", "reg_token", "pos_embed", "relative_position_bias_table")
         return {name for name, _ in self.named_parameters() if name.endswith(suffixes)}
 
     def think(
