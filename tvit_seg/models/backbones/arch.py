@@ -5,6 +5,7 @@ from functools import wraps
 from typing import Any
 
 from ...utils.checks import check_choice
+from ...weights.architecture import CLIP, DINOV3, EVA02
 
 _TINY = dict(embed_dims=192, num_heads=3, thinking_stages=(2, 3))
 _SMALL = dict(embed_dims=384, num_heads=6, thinking_stages=(3, 6))
@@ -12,22 +13,9 @@ _BASE = dict(embed_dims=768, num_heads=12, thinking_stages=(6, 12))
 
 _DINOV2 = dict(img_size=518, patch_size=14, init_values=1e-5)
 _REGISTERS = dict(reg_tokens=4, no_embed_class=True)
-_DINOV3 = dict(
-    init_values=1e-5,
-    reg_tokens=4,
-    k_bias=False,
-    use_abs_pos_emb=False,
-    rope=dict(rope_type="dinov3", temperature=100.0, rotate_half=True),
-    norm_cfg=dict(type="LN", eps=1e-5),
-)
-_CLIP = dict(pre_norm=True, patch_bias=False, norm_cfg=dict(type="LN", eps=1e-5))
-_EVA02 = dict(
-    patch_size=14,
-    k_bias=False,
-    mlp_ratio=4 * 2 / 3,
-    mlp_layer="SwiGLUPacked",
-    rope=dict(rope_type="cat", ref_feat_shape=(16, 16)),
-)
+_DINOV3 = DINOV3 | dict(init_values=1e-5, reg_tokens=4, k_bias=False)
+_CLIP = CLIP | dict(pre_norm=True, patch_bias=False)
+_EVA02 = EVA02 | dict(patch_size=14, k_bias=False, mlp_ratio=4 * 2 / 3, mlp_layer="SwiGLUPacked")
 _DEIT3 = dict(no_embed_class=True, init_values=1e-6)
 
 ARCHS: dict[str, dict[str, Any]] = dict(

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from timm.layers import LayerScale
 from torch import Tensor, nn
 
+from ...errors import CheckpointError
+
 
 def leading(x: Tensor, size: int, dim: int = 0, groups: int = 1) -> Tensor:
     """Take the leading slice of a weight, or of each of several equal groups that form it.
@@ -87,8 +89,14 @@ class NestedLinear(nn.Linear):
 class KeyMaskedLinear(NestedLinear):
     """Query-key-value projection of :class:`NestedLinear` without a bias of the keys.
 
-    As in BEiT, EVA and DINOv3. The rows of the bias that belong to keys exist but count as 0.
+    As in BEiT, EVA and DINOv3. The rows of the bias that belong to keys exist but are 0.
     """
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        bias = state_dict.get(f"{prefix}bias")
+        if bias is not None and bias.chunk(3)[1].any():
+            raise CheckpointError(f"{prefix}bias has values for keys: set k_bias=True")
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _slices(self, width: int, out_features: int) -> tuple[Tensor, Tensor | None]:
         weight, bias = super()._slices(width, out_features)

@@ -6,6 +6,8 @@ import torch
 from timm.layers import create_rope_embed
 from torch import Tensor, nn
 
+from ...utils.checks import check_choice
+
 
 def build_rope(
     rope_type: str, dim: int, num_heads: int, ref_feat_shape: Sequence[int] | None = None, **kwargs
@@ -19,7 +21,7 @@ def build_rope(
         ref_feat_shape: (h, w) of the grid whose positions other grids of ``'cat'`` are scaled to.
         **kwargs: Further arguments of timm's ``create_rope_embed``.
     """
-    if rope_type == "cat":
+    if check_choice("rope_type", rope_type, ("cat", "dinov3")) == "cat":
         kwargs.update(in_pixels=False, ref_feat_shape=ref_feat_shape)
     return create_rope_embed(rope_type, dim, num_heads, feat_shape=None, **kwargs)
 

@@ -138,9 +138,8 @@ class HardTokens(PrunedTokens):
 
     def prune(self, x: Tensor, predictor: nn.Module) -> Tensor:
         scores = predictor(x[:, self.prefix :])[..., 0]
-        best = top_tokens(scores, self.counts[len(self.history)]) + self.prefix
-        prefix = torch.arange(self.prefix, device=x.device).expand(x.shape[0], -1)
-        best = torch.cat((prefix, best), dim=1)  # (n, K')
+        scores = F.pad(scores, (self.prefix, 0), value=torch.inf)  # the others always stay
+        best = top_tokens(scores, self.prefix + self.counts[len(self.history)])  # (n, K')
         self.survivors = best if self.survivors is None else self.survivors.gather(1, best)
         mask = x.new_zeros(x.shape[0], self.prefix + self.grid[0] * self.grid[1])
         self.history.append(mask.scatter(1, self.survivors, 1.0)[:, self.prefix :])
