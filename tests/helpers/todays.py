@@ -25,6 +25,28 @@ TIMM = dict(
 """timm's name of each of our presets, and the side of an image in pixels."""
 
 
+KINDS = dict(
+    dinov3=dict(
+        reg_tokens=4,
+        k_bias=False,
+        use_abs_pos_emb=False,
+        rope=dict(rope_type="dinov3", temperature=100.0, rotate_half=True),
+        mlp_layer="SwiGLU",
+    ),
+    eva=dict(
+        mlp_layer="SwiGLUPacked",
+        mlp_ratio=8 / 3,
+        scale_mlp_norm=True,
+        scale_attn_norm=True,
+        qk_norm=True,
+        init_values=None,
+        rope=dict(rope_type="cat", ref_feat_shape=(16, 16)),
+    ),
+    clip=dict(pre_norm=True, patch_bias=False, reg_tokens=2, no_embed_class=True),
+)
+"""Arguments of ThinkingViT that cover all parts of these networks."""
+
+
 def timm_model(arch, heads=HEADS):
     """timm's model of a preset, with heads of 64 channels."""
     name, size = TIMM[arch]

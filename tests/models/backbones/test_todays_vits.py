@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 from helpers.contracts import BackboneContract, close
-from helpers.todays import DEPTH, HEADS, TIMM, randomize, timm_model, under_our_names
+from helpers.todays import DEPTH, HEADS, KINDS, TIMM, randomize, timm_model, under_our_names
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -22,25 +22,6 @@ SMALL = dict(
     thinking_stages=(2, 4),
     num_classes=10,
     init_values=0.5,
-)
-KINDS = dict(
-    dinov3=dict(
-        reg_tokens=4,
-        k_bias=False,
-        use_abs_pos_emb=False,
-        rope=dict(rope_type="dinov3", temperature=100.0, rotate_half=True),
-        mlp_layer="SwiGLU",
-    ),
-    eva=dict(
-        mlp_layer="SwiGLUPacked",
-        mlp_ratio=8 / 3,
-        scale_mlp_norm=True,
-        scale_attn_norm=True,
-        qk_norm=True,
-        init_values=None,
-        rope=dict(rope_type="cat", ref_feat_shape=(16, 16)),
-    ),
-    clip=dict(pre_norm=True, patch_bias=False, reg_tokens=2, no_embed_class=True),
 )
 
 
