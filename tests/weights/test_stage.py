@@ -6,6 +6,7 @@ import torch
 from helpers.builders import classifier, segmentor
 from helpers.contracts import close
 from helpers.sources import same, vit
+from helpers.todays import KINDS, randomize
 from mmseg.registry import MODELS
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
@@ -87,6 +88,15 @@ def test_timms_deit_tiny_is_the_first_stage_of_3h_6h(tmp_path):
     close(model.think(images, FixedGate(0)).logits, tiny(images))
     weights, _ = extract_stage(model.state_dict(), 0)
     same(weights, dict(tiny.state_dict()))
+
+
+@torch.no_grad()
+def test_the_first_stage_of_a_vit_of_today_as_a_timm_model():
+    model = randomize(vit(**KINDS["clip"], qk_norm=True))
+    plain, options = extracted(VisionTransformer, model, 0, head_dim=16, thinking_stages=(2, 4))
+    assert options["reg_tokens"] == 2
+    images = torch.randn(3, 3, 64, 64)
+    close(plain(images), model.think(images, FixedGate(0)).logits)
 
 
 @torch.no_grad()

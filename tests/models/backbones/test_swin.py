@@ -7,7 +7,7 @@ from mmseg.registry import MODELS
 from timm.models.swin_transformer import SwinTransformer
 from torch import nn
 
-from tvit_seg import EntropyGate, FixedGate, ThinkingSwin, convert_state_dict
+from tvit_seg import EntropyGate, FixedGate, ThinkingSwin, ThinkingViT, convert_state_dict
 from tvit_seg.errors import ConfigError
 from tvit_seg.models.layers import window_attention
 from tvit_seg.models.layers.window_attention import shift_mask
@@ -127,6 +127,18 @@ def test_a_leading_first_stage_equals_a_cut_by_hand():
     weights = {name: x for name, x in ours.state_dict().items() if "recycle" not in name}
     config = read_architecture(weights, 32, ours.thinking_stages[:1], "leading")
     assert config["embed_dims"] == 16  # a narrower network would normalise fewer channels
+
+
+@torch.no_grad()
+def test_from_weights(tmp_path):
+    model = three_levels(slicing="leading")
+    torch.save(model.state_dict(), path := tmp_path / "weights.pth")
+    options = dict(thinking_stages=model.thinking_stages, slicing="leading")
+    again = ThinkingSwin.from_weights(str(path), **options).eval()
+    images = torch.randn(2, 3, 64, 64)
+    close(again.think(images, FixedGate(0)).logits, model.think(images, FixedGate(0)).logits)
+    with pytest.raises(ConfigError, match="kind of weights must be ThinkingViT"):
+        ThinkingViT.from_weights(str(path), **options)
 
 
 class FirstChannels(nn.Module):

@@ -102,7 +102,8 @@ class ThinkingBackbone(BaseModule):
         checkpoint = read_checkpoint(path)
         if "arch" not in options:
             weights = convert_state_dict(checkpoint, prefix=prefix, ema=ema)
-            found = read_architecture(weights, head_dim, thinking_stages)
+            slicing = options.get("slicing")
+            found = read_architecture(weights, head_dim, thinking_stages, slicing)
             kind = found.pop("type")
             check(kind == cls.__name__, "kind of weights", kind, cls.__name__)
             options = found | options
