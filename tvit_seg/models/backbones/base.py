@@ -89,6 +89,7 @@ class ThinkingBackbone(BaseModule):
             path: As :func:`~tvit_seg.weights.load.load_pretrained`, also ``prefix`` and ``ema``.
             thinking_stages: Heads of each stage; None for those of a file with recycling, else one
                 stage of full width.
+            head_dim: Channels of a ViT's attention head.
             prefix: Selects entries, and is removed from their names.
             ema: Selects averaged or raw weights.
             **options: Further arguments of the backbone, in place of those that names and shapes
