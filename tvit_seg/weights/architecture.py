@@ -19,6 +19,15 @@ Stages = Sequence[int] | Sequence[Sequence[int]]
 
 _PATCHES = "patch_embed.proj.weight"
 
+DINOV3: dict[str, Any] = dict(
+    use_abs_pos_emb=False,
+    rope=dict(rope_type="dinov3", temperature=100.0, rotate_half=True),
+    norm_cfg=dict(type="LN", eps=1e-5),
+)
+EVA02: dict[str, Any] = dict(rope=dict(rope_type="cat", ref_feat_shape=(16, 16)))
+CLIP: dict[str, Any] = dict(norm_cfg=dict(type="LN", eps=1e-5))
+"""Arguments of ThinkingViT for networks whose weights neither name nor show them."""
+
 
 def read_architecture(
     weights: Mapping[str, Tensor],
@@ -38,10 +47,14 @@ def read_architecture(
             stage, and for a Swin with recycling, whose weights only tell the last level's.
         slicing: Slicing of a Swin's narrow stages; None chooses by the source.
 
+    Parts of a ViT that its weights do not show are those of the published network with such
+    weights: without position embedding :data:`DINOV3`, with gated perceptrons and without layer
+    scale :data:`EVA02`, with a norm before the blocks :data:`CLIP`.
+
     Returns:
         ``type`` and arguments of the backbone, without gate and drop rates. The network is as wide
-        as its last stage; a Swin only if that doubles its width from level to level, else as wide
-        as the weights are.
+        as its last stage; a Swin only if that doubles its width from level to level, and with
+        ``slicing='leading'`` only if it has the full first level, else as wide as the weights are.
 
     Raises:
         CheckpointError: Names are missing, or heads and widths contradict each other.
@@ -51,7 +64,8 @@ def read_architecture(
     weights = backbone_weights(weights)
     if is_swin(weights):
         slicing = slicing or ("leading" if source == AUTHORS_SWIN else "grouped")
-        return dict(type="ThinkingSwin", **_read_swin(weights, thinking_stages), slicing=slicing)
+        swin = _read_swin(weights, thinking_stages, slicing)
+        return dict(type="ThinkingSwin", **swin, slicing=slicing)
     config = dict(type="ThinkingViT", **_read_vit(weights, head_dim, thinking_stages))
     if source == AUTHORS_SEGMENTATION:
         config.update(norm_cfg=dict(type="LN", eps=1e-5), interpolate_mode="bilinear")
@@ -64,23 +78,60 @@ def _require(weights: Mapping[str, Tensor], kind: str, *names: str) -> None:
 
 
 def _read_vit(weights: Mapping[str, Tensor], head_dim: int, given: Stages | None) -> dict:
-    _require(weights, "ViT", _PATCHES, "pos_embed", "blocks.0.mlp.fc1.weight")
+    _require(weights, "ViT", _PATCHES, "blocks.0.mlp.fc2.weight")
     width, channels, patch, _ = weights[_PATCHES].shape
+    hidden = weights["blocks.0.mlp.fc2.weight"].shape[1]
     stages = _vit_stages(weights, width, head_dim, given)
-    side = square(weights["pos_embed"].shape[1] - 1, "a position embedding of {} patches")
     return dict(
-        img_size=side * patch,
+        img_size=224,
         patch_size=patch,
         in_channels=channels,
         embed_dims=stages[-1] * head_dim,
         num_layers=1 + max(index for (index,) in _numbers(weights, r"blocks\.(\d+)\.")),
         num_heads=stages[-1],
-        mlp_ratio=len(weights["blocks.0.mlp.fc1.weight"]) / width,
+        mlp_ratio=hidden / width,
         qkv_bias="blocks.0.attn.qkv.bias" in weights,
         patch_bias="patch_embed.proj.bias" in weights,
         thinking_stages=stages,
         num_classes=len(weights.get("head.weight", ())),
-    )
+    ) | _parts(weights, hidden, patch)
+
+
+def _parts(weights: Mapping[str, Tensor], hidden: int, patch: int) -> dict[str, Any]:
+    """Size of the image, and arguments of ThinkingViT for parts that a plain ViT lacks."""
+    parts: dict[str, Any] = {}
+    for argument, name in (
+        ("pre_norm", "norm_pre"),
+        ("qk_norm", "blocks.0.attn.q_norm"),
+        ("scale_attn_norm", "blocks.0.attn.norm"),
+        ("scale_mlp_norm", "blocks.0.mlp.norm"),
+    ):
+        if f"{name}.weight" in weights:
+            parts[argument] = True
+    if "reg_token" in weights:
+        parts["reg_tokens"] = weights["reg_token"].shape[1]
+    if "blocks.0.ls1.gamma" in weights:
+        parts["init_values"] = 1e-5
+    if "blocks.0.mlp.fc1_g.weight" in weights:
+        parts["mlp_layer"] = "SwiGLU"
+    elif len(weights["blocks.0.mlp.fc1.weight"]) == 2 * hidden:
+        parts["mlp_layer"] = "SwiGLUPacked"
+    if parts.get("pre_norm"):
+        parts |= CLIP
+    bias = weights.get("blocks.0.attn.qkv.bias")
+    masked = {} if bias is None or bias.chunk(3)[1].any() else dict(k_bias=False)
+    if "pos_embed" not in weights:
+        return parts | DINOV3 | masked
+    if "mlp_layer" in parts and "init_values" not in parts:
+        parts |= EVA02 | masked
+    count, others = weights["pos_embed"].shape[1], 1 + parts.get("reg_tokens", 0)
+    sides = {prefix: round(max(count - prefix, 0) ** 0.5) for prefix in (others, 0, 1)}
+    fitting = [prefix for prefix, side in sides.items() if side**2 == count - prefix]
+    if not fitting:
+        square(count - others, "a position embedding of {} patches")
+    if fitting[0] != others:
+        parts["no_embed_class"] = True
+    return parts | dict(img_size=sides[fitting[0]] * patch)
 
 
 def _vit_stages(
@@ -108,7 +159,7 @@ def _vit_stages(
     return tuple(w // head_dim for w in widths)
 
 
-def _read_swin(weights: Mapping[str, Tensor], given: Stages | None) -> dict:
+def _read_swin(weights: Mapping[str, Tensor], given: Stages | None, slicing: str) -> dict:
     blocks = _numbers(weights, r"layers\.(\d+)\.blocks\.(\d+)\.")
     levels = range(1 + max(level for level, _ in blocks))
     depths = tuple(1 + max((i for at, i in blocks if at == level), default=-1) for level in levels)
@@ -126,7 +177,8 @@ def _read_swin(weights: Mapping[str, Tensor], given: Stages | None) -> dict:
     full = tuple(weights[name].shape[1] for name in tables)
     stages = _swin_stages(weights, dims, full, given)
     last = [w // n * h for w, n, h in zip(dims, full, stages[-1], strict=True)]
-    if doubles(last):
+    # the leading reading normalises patches at the full width of the first level
+    if doubles(last) and (slicing == "grouped" or last[0] == width):
         width, full = last[0], stages[-1]
     maps = [level for level in levels[:-1] if f"norm{level}.weight" in weights]
     return dict(

@@ -49,6 +49,12 @@ def fit(weights: dict[str, Tensor], model: nn.Module, report: "Report") -> dict[
             report.missing.append(name)
         else:
             fitted[name] = _slice_into(name, value, target, groups, report)
+    leading = getattr(backbone, "slicing", None) == "leading"
+    if leading and any(name.endswith("patch_embed.norm.weight") for name in report.cropped):
+        raise CheckpointError(
+            "with slicing='leading' patches are normalised at the full width of the first level: "
+            "it cannot be cropped, set embed_dims and num_heads of the weights"
+        )
     return fitted
 
 
@@ -58,12 +64,13 @@ def _resize(
     """Positions, patch embeddings and tables of relative positions in the model's sizes."""
     if re.search(r"(^|backbone\.)pos_embed$", name):
         new = list(backbone.patch_embed.grid_size)
-        patches = value.shape[1] - 1
+        others = target.shape[1] - new[0] * new[1]
+        patches = value.shape[1] - others
         if patches == new[0] * new[1]:
             return value
         old = [square(patches, "a position embedding of {} patches")] * 2
         mode = backbone.interpolate_mode
-        return resample_abs_pos_embed(value, new, old, interpolation=mode, antialias=False)
+        return resample_abs_pos_embed(value, new, old, others, interpolation=mode, antialias=False)
     if name.endswith("patch_embed.proj.weight") and value.shape[1:] != target.shape[1:]:
         return _resize_patches(value, target)
     if name.endswith(".relative_position_bias_table") and len(value) != len(target):

@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Attention
+from timm.layers import Attention, apply_rot_embed_cat
 from torch import Tensor
 
 from .nested import NestedLinear
@@ -22,6 +22,9 @@ class NestedAttention(Attention):
             for the first heads of each of q, k and v.
         **kwargs: Further arguments of timm's ``Attention``.
     """
+
+    rope_rotate_half = False
+    """Rotates channels i and i + head_dim / 2 together, not neighbours."""
 
     def __init__(
         self,
@@ -41,12 +44,22 @@ class NestedAttention(Attention):
         x: Tensor,
         attn_mask: Tensor | None = None,
         is_causal: bool = False,
+        rope: Tensor | None = None,
         lent: Tensor | None = None,
     ) -> Tensor:
-        """Attend over tokens (B, N, d), d a multiple of the head width.
+        """Attend over tokens.
 
-        Further tokens ``lent`` (B, M, d'), d' <= d, lend keys and values: all heads of the leading
-        d' input channels, as if they were zero-padded.
+        Args:
+            x: (B, N, d), d a multiple of the head width.
+            attn_mask: Of ``scaled_dot_product_attention``.
+            is_causal: Likewise.
+            rope: (..., N + M, 2 head_dim), the sines and cosines by which each token's queries and
+                keys are rotated, the same in every head; see :func:`.rope.rotary_table`.
+            lent: (B, M, d'), d' <= d, further tokens that lend keys and values: all heads of the
+                leading d' input channels, as if they were zero-padded.
+
+        Returns:
+            (B, N, d).
         """
         batch, length, width = x.shape
         q, k, v = self._heads(self.qkv(x), 3, width)  # (B, heads, N, head_dim) each
@@ -55,6 +68,11 @@ class NestedAttention(Attention):
             bias = None if bias is None else bias[width:]
             lent_k, lent_v = self._heads(F.linear(lent, weight[width:], bias), 2, width)
             k, v = torch.cat((k, lent_k), dim=2), torch.cat((v, lent_v), dim=2)
+        q, k = self.q_norm(q), self.k_norm(k)
+        if rope is not None:
+            half = self.rope_rotate_half
+            q = apply_rot_embed_cat(q, rope[..., :length, :], half=half).to(v)
+            k = apply_rot_embed_cat(k, rope, half=half).to(v)
         dtype, slow = q.dtype, self.training and q.is_cpu and q.dtype == torch.bfloat16
         if slow:  # on CPUs it takes 1.5 to 3 times as long as in fp32, forward and backward
             q, k, v = q.float(), k.float(), v.float()
@@ -67,7 +85,7 @@ class NestedAttention(Attention):
                 dropout_p=self.attn_drop.p if self.training else 0.0,
                 is_causal=is_causal,
             ).to(dtype)
-        x = x.transpose(1, 2).reshape(batch, length, width)  # (B, N, d)
+        x = self.norm(x.transpose(1, 2).reshape(batch, length, width))  # (B, N, d)
         return self.proj_drop(self.proj(x))
 
     def _heads(self, x: Tensor, parts: int, width: int) -> Tensor:
