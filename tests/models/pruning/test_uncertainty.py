@@ -68,6 +68,14 @@ class TestThreeStages(TestTokens):
         return build(dict(STEADY, stages=(1, 2)), **kwargs)
 
 
+class TestToday(TestTokens):
+    """The contract with registers, which always run, and rotary positions."""
+
+    def build(self, **kwargs):
+        kwargs = dict(dict(reg_tokens=2, qk_norm=True, rope=dict(rope_type="cat")), **kwargs)
+        return build(**kwargs)
+
+
 def pruned(gate=None, pruning=PRUNING, **kwargs):
     return segmentor(gate, backbone=dict(img_size=64, patch_size=4, pruning=pruning), **kwargs)
 
@@ -78,6 +86,19 @@ def test_lent_tokens_are_attended_to_as_if_zero_padded():
     whole = attention(torch.cat((x, nn.functional.pad(narrow, (0, 32))), dim=1))
     close(attention(x, lent=narrow), whole[:, :5])
     close(attention(x, lent=narrow[:, :0]), attention(x))
+    rope = torch.randn(2, 1, 12, 32)  # of each image's tokens, those that lend last
+    attention.rope_rotate_half = False
+    whole = attention(torch.cat((x, nn.functional.pad(narrow, (0, 32))), dim=1), rope=rope)
+    close(attention(x, lent=narrow, rope=rope), whole[:, :5])
+
+
+@torch.no_grad()
+def test_registers_always_run():
+    backbone = build(reg_tokens=2, rope=dict(rope_type="cat"))
+    first, second = backbone.forward_stages(torch.randn(2, 3, 32, 32))
+    changed = (second.tokens[..., :32] != first.tokens).any(dim=-1)
+    assert changed[:, :3].all()
+    assert torch.equal(changed[:, 3:], second.keep_mask.flatten(1).bool())
 
 
 @torch.no_grad()
