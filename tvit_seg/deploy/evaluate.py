@@ -14,7 +14,6 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import BaseDataElement
-from mmseg.evaluation import IoUMetric
 from mmseg.models import EncoderDecoder
 from mmseg.registry import DATASETS
 from prettytable import PrettyTable
@@ -23,6 +22,7 @@ from tqdm import tqdm
 
 from ..datasets.images import find_pictures, read_image
 from ..errors import ExportError
+from ..evaluation.metrics import pixel_counts
 from ..models.gates import FixedGate
 from ..utils.text import first_line
 from ..utils.timing import alternate, compare, machine
@@ -77,17 +77,14 @@ def evaluate(
         stage: Exit stage of single graphs, and then of the model; None where there is a gate.
     """
     segments = isinstance(model, EncoderDecoder)
-    evaluators = cfg.get("val_evaluator") or ()
-    evaluators = [evaluators] if isinstance(evaluators, dict) else evaluators
-    ignore = [m.get("ignore_index", 255) for m in evaluators if "IoUMetric" in str(m.get("type"))]
 
     def score(labels: Tensor, sample: BaseDataElement) -> Tensor:
         """Return (2, K) intersections and unions in pixels, or (2, 1) correct and all labels."""
         if not segments:
             return torch.tensor([[labels.item() == sample.gt_label.item()], [1]])
-        truth, count = sample.gt_sem_seg.data[0].long(), model.decode_head.num_classes
-        areas = IoUMetric.intersect_and_union(labels.long(), truth, count, [*ignore, 255][0])
-        return torch.stack(areas[:2])
+        truth, count = sample.gt_sem_seg.data[0], model.decode_head.num_classes
+        counts = pixel_counts(labels, truth, count, model.decode_head.ignore_index)
+        return torch.from_numpy(counts[:2])
 
     scores: dict[str, Any] = dict.fromkeys(("PyTorch", *hosts), 0)
     gate = model.backbone.gate
