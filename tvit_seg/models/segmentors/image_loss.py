@@ -1,6 +1,5 @@
 """Image-level loss for segmentation: it trains the prediction that gates read."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
