@@ -25,6 +25,7 @@ from ..errors import CheckpointError, ConfigError, TvitSegError
 from ..models.compile import compile_as_configured
 from ..models.segmentors import ThinkingEncoderDecoder
 from ..models.segmentors.head_check import check_heads
+from ..models.segmentors.losses import mend_losses
 from ..registry import register
 from ..utils.atomic import replacing
 from ..utils.checks import check
@@ -94,6 +95,8 @@ class ThinkingRunner(Runner):
         check_heads(self._bare_model)  # mmseg's own segmentors do not
         if isinstance(self.model, ThinkingEncoderDecoder):  # views of TTA are merged by logits
             self.model.test_cfg.setdefault("seg_logits", False)
+        elif not isinstance(self._bare_model, ThinkingEncoderDecoder):  # which does it itself
+            mend_losses(self._bare_model)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger; dumps of config, environment and hooks go to its file only."""
