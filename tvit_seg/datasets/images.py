@@ -89,7 +89,7 @@ def read_label(path: str | Path, backend_args: dict | None = None) -> np.ndarray
 def require_bytes(data: bytes, path: str) -> None:
     """Reject a label map with values above 255, which mmseg would read modulo 256."""
     image = Image.open(io.BytesIO(data))
-    if image.mode[0] in "IF" and (largest := np.max(image)) > 255:  # of 16 or 32 bits
+    if image.mode[0] in "IF" and (largest := np.asarray(image).max()) > 255:  # of 16 or 32 bits
         raise DataError(f"{path}: label value {largest} not allowed: labels have 8 bits")
 
 
