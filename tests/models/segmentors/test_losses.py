@@ -30,7 +30,6 @@ LOSSES = {
     **{f"{name}, weights": {**loss, "class_weight": WEIGHTS} for name, loss in PLAIN.items()},
     "Dice": dict(type="DiceLoss"),
     "Dice, softmax": dict(type="DiceLoss", use_sigmoid=False),
-    "Hausdorff": dict(type="HuasdorffDisstanceLoss"),
     "two": [dict(type="CrossEntropyLoss", class_weight=WEIGHTS), dict(type="DiceLoss")],
 }
 
@@ -113,6 +112,16 @@ def test_a_single_channel_is_the_foreground(kind):
     assert loss(right, labels) < 0.01 < loss(-right, labels)
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_label_at_all(name):
+    for config in [LOSSES[name]] if isinstance(LOSSES[name], dict) else LOSSES[name]:
+        logits, labels = pixels()
+        loss = mended(config)(logits, torch.full_like(labels, 255), ignore_index=255).mean()
+        loss.backward()
+        assert loss.isfinite()
+        assert logits.grad.abs().sum() == 0
+
+
 def test_dice_without_ignored_pixels_is_that_of_mmseg():
     logits, labels = pixels()
     labels[labels == 255] = 0
@@ -126,7 +135,8 @@ def test_dice_without_ignored_pixels_is_that_of_mmseg():
     [
         (dict(type="CrossEntropyLoss", class_weight=[1, 2]), 5, "class_weight must be .*5 numbers"),
         (dict(type="OhemCrossEntropy"), 5, "loss_decode must be a loss whose forward takes"),
-        (dict(type="HuasdorffDisstanceLoss", class_weight=WEIGHTS), 5, "class_weight must be None"),
+        (dict(type="HuasdorffDisstanceLoss", class_weight=[1, 2]), 2, "class_weight must be None"),
+        (dict(type="HuasdorffDisstanceLoss"), 5, "channels for .*HuasdorffDisstanceLoss must be 2"),
         (dict(type="TverskyLoss"), 1, "must be a loss with a sigmoid"),
     ],
 )

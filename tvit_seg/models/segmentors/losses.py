@@ -54,6 +54,8 @@ def _mend(loss: nn.Module, channels: int) -> None:
             loss.register_forward_pre_hook(_average_by_weight, with_kwargs=True)
     elif isinstance(loss, FocalLoss):
         loss.register_forward_pre_hook(_one_hot_on_cpu, with_kwargs=True)
+    elif isinstance(loss, LovaszLoss):
+        loss.register_forward_hook(_zero_without_labels)
     elif isinstance(loss, DiceLoss):
         mask = partial(_mask_ignored, activate=loss.activate)
         loss.activate = False
@@ -70,6 +72,8 @@ def _check(loss: nn.Module, channels: int) -> None:
     check(fits, f"{name} class_weight", weights, f"None or {channels} numbers, one per channel")
     if isinstance(loss, HuasdorffDisstanceLoss):
         check(weights is None, f"{name} class_weight", weights, "None: mmseg rejects any")
+        allowed = "2: mmseg compares probabilities with class indices, and misses the best"
+        check(channels <= 2, f"channels for {name}", channels, allowed)
     softmax = isinstance(loss, TverskyLoss | HuasdorffDisstanceLoss)
     softmax |= isinstance(loss, LovaszLoss) and loss.cls_criterion.__name__ == "lovasz_softmax"
     allowed = "a loss with a sigmoid for a head of one channel, whose softmax is always 1"
@@ -99,6 +103,11 @@ def _one_hot_on_cpu(
     # index -1 belongs to no class, and mmseg finds nothing more to ignore
     options = {**kwargs, "weight": weight.flatten(), "ignore_index": -1}
     return (pred, _one_hot(labels, valid, pred).to(pred)), options
+
+
+def _zero_without_labels(module: LovaszLoss, args: tuple, loss: Tensor) -> Tensor:
+    """Replace an empty loss, whose mean is NaN, where no pixel has a label."""
+    return loss if loss.numel() else args[0].sum() * 0
 
 
 def _mask_ignored(
