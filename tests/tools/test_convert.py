@@ -230,7 +230,7 @@ def test_one_stage_for_timm_and_mmseg(run, tmp_path, capsys):
     assert "lost: the classification head" in said
 
 
-@pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "vit_tiny_patch16_224"])
 def test_timm_models_keep_their_width(run, tmp_path, name):
     torch.save(timm.create_model(name, pretrained=False).state_dict(), tmp_path / "timm.pth")
     run("import_weights", tmp_path / "timm.pth", tmp_path / "ours.pth")
@@ -270,10 +270,26 @@ def test_a_stage_is_needed_for_plain_models(run, tmp_path, capsys):
     assert "--stage goes with" in capsys.readouterr().err
 
 
-def test_an_unknown_width_of_heads_is_said(run, tmp_path):
-    """The shipped checkpoint records none; its heads have 32 channels."""
-    command = ("export_weights", ROOT / "checkpoints/quickstart.pth", tmp_path / "plain.pth")
-    with pytest.warns(UserWarning, match="64 channels are assumed.*--head-dim"):
+def test_an_unknown_width_of_heads_is_asked_for(run, tmp_path):
+    command = ("export_weights", tmp_path / "ours.pth", tmp_path / "plain.pth")
+    torch.save(classifier().state_dict(), tmp_path / "ours.pth")
+    with pytest.raises(SystemExit, match="--head-dim"):
         run(*command, "--layout", "timm", "--stage", 0)
-    run(*command, "--layout", "timm", "--stage", 0, "--head-dim", 32)
-    assert read_checkpoint(tmp_path / "plain.pth")["meta"]["model"]["num_heads"] == 2
+
+
+def test_the_quickstart_through_all_layouts(run, tmp_path, capsys):
+    """The shipped checkpoint and all that is made of it record heads of 32 channels."""
+    shipped = ROOT / "checkpoints/quickstart.pth"
+    heads = read_checkpoint(shipped)["meta"]["backbone"]["num_heads"]
+    run("export_weights", shipped, tmp_path / "theirs.pth", "--layout", "authors")
+    assert "theirs.pth: the authors' layout" in capsys.readouterr().out
+    run("import_weights", tmp_path / "theirs.pth", tmp_path / "back.pth")
+    for source in (shipped, tmp_path / "back.pth"):
+        run("export_weights", source, tmp_path / "plain.pth", "--layout", "timm", "--stage", 0)
+        model = read_checkpoint(tmp_path / "plain.pth")["meta"]["model"]
+        assert model["embed_dim"] // model["num_heads"] == 32
+        assert model["num_heads"] < heads
+    run("import_weights", tmp_path / "plain.pth", tmp_path / "one.pth")
+    again = read_checkpoint(tmp_path / "one.pth")["meta"]["backbone"]
+    assert again["num_heads"] == model["num_heads"]
+    assert again["img_size"] == model["img_size"]

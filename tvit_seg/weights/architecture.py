@@ -9,9 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..registry import MODELS
 from ..utils.checks import check
-from .convert import ConvertedStateDict, backbone_weights
-from .fit import square
+from .convert import OURS, ConvertedStateDict, Report, backbone_weights, convert_state_dict
+from .fit import position_grid, recorded_head_dim, square
 from .names_swin import AUTHORS_SWIN, is_swin
 from .names_vit import AUTHORS_SEGMENTATION
 
@@ -22,7 +23,7 @@ _PATCHES = "patch_embed.proj.weight"
 
 def read_architecture(
     weights: Mapping[str, Tensor],
-    head_dim: int = 64,
+    head_dim: int | None = None,
     thinking_stages: Stages | None = None,
     slicing: str | None = None,
 ) -> dict[str, Any]:
@@ -31,12 +32,15 @@ def read_architecture(
     Args:
         weights: Under our names. The ``report`` of :func:`~tvit_seg.convert_state_dict` names their
             source: the authors' segmentation code has its own norm and resizing, their Swin its
-            own slicing.
-        head_dim: Channels of a ViT's attention head; 64 in all published models.
-        thinking_stages: Heads of each stage; for a Swin at each level. None reads a ViT's from the
-            recycling projections. Required for early releases, which are wider than their last
-            stage, and for a Swin with recycling, whose weights only tell the last level's.
-        slicing: Slicing of a Swin's narrow stages; None chooses by the source.
+            own slicing; and has what their file records, which other arguments replace.
+        head_dim: Channels of a ViT's attention head. None takes the recorded width, else 64, which
+            all published models have.
+        thinking_stages: Heads of each stage; for a Swin at each level. None takes the recorded
+            ones, or reads a ViT's from the recycling projections. Required for early releases,
+            which are wider than their last stage, and for a Swin with recycling, whose weights only
+            tell the last level's.
+        slicing: Slicing of a Swin's narrow stages; None takes the recorded one, or chooses by the
+            source.
 
     Returns:
         ``type`` and arguments of the backbone, without gate and drop rates. The network is as wide
@@ -47,15 +51,50 @@ def read_architecture(
         CheckpointError: Names are missing, or heads and widths contradict each other.
         ConfigError: ``thinking_stages`` do not fit the kind of backbone.
     """
-    source = weights.report.source if isinstance(weights, ConvertedStateDict) else ""
+    report = weights.report if isinstance(weights, ConvertedStateDict) else Report("")
+    recorded = report.recorded
     weights = backbone_weights(weights)
+    thinking_stages = thinking_stages or recorded.get("thinking_stages")
     if is_swin(weights):
-        slicing = slicing or ("leading" if source == AUTHORS_SWIN else "grouped")
+        authors = report.source == AUTHORS_SWIN
+        slicing = slicing or recorded.get("slicing") or ("leading" if authors else "grouped")
         return dict(type="ThinkingSwin", **_read_swin(weights, thinking_stages), slicing=slicing)
-    config = dict(type="ThinkingViT", **_read_vit(weights, head_dim, thinking_stages))
-    if source == AUTHORS_SEGMENTATION:
+    head_dim = head_dim or recorded_head_dim(recorded)
+    if head_dim is None and report.source == OURS:
+        raise CheckpointError(
+            "the file does not record the width of its attention heads: name it, head_dim or "
+            "--head-dim"
+        )
+    head_dim = head_dim or 64
+    config = dict(type="ThinkingViT", **_read_vit(weights, head_dim, thinking_stages, recorded))
+    if report.source == AUTHORS_SEGMENTATION:
         config.update(norm_cfg=dict(type="LN", eps=1e-5), interpolate_mode="bilinear")
+    if "norm_eps" in recorded:
+        config.update(norm_cfg=dict(type="LN", eps=recorded["norm_eps"]))
     return config
+
+
+def fit_to(weights: ConvertedStateDict, backbone: Mapping[str, Any]) -> ConvertedStateDict:
+    """Fit weights, alone or with heads of a segmentor, to the backbone that a config describes.
+
+    Raises:
+        CheckpointError: They have or lack something that changes what the network computes; or they
+            would be cropped, but have a decode head.
+    """
+    model = MODELS.build(backbone)
+    alone = ConvertedStateDict(backbone_weights(weights))
+    alone.report = weights.report
+    fitted = convert_state_dict(alone, model)
+    report, prefix = fitted.report, "" if alone.keys() == weights.keys() else "backbone."
+    heads = {k: v for k, v in weights.items() if k.removeprefix(prefix) not in alone}
+    if heads and report.cropped:
+        raise CheckpointError(
+            "only backbones and classifiers can be cropped: the model is wider than "
+            f"{backbone['embed_dims']} channels and has {next(iter(heads))}"
+        )
+    result = ConvertedStateDict({prefix + k: v for k, v in fitted.items()} | heads)
+    result.report = report
+    return result
 
 
 def _require(weights: Mapping[str, Tensor], kind: str, *names: str) -> None:
@@ -63,13 +102,15 @@ def _require(weights: Mapping[str, Tensor], kind: str, *names: str) -> None:
         raise CheckpointError(f"no complete {kind} weights: not found: {', '.join(absent)}")
 
 
-def _read_vit(weights: Mapping[str, Tensor], head_dim: int, given: Stages | None) -> dict:
+def _read_vit(
+    weights: Mapping[str, Tensor], head_dim: int, given: Stages | None, recorded: Mapping[str, Any]
+) -> dict:
     _require(weights, "ViT", _PATCHES, "pos_embed", "blocks.0.mlp.fc1.weight")
     width, channels, patch, _ = weights[_PATCHES].shape
     stages = _vit_stages(weights, width, head_dim, given)
-    side = square(weights["pos_embed"].shape[1] - 1, "a position embedding of {} patches")
+    _, (rows, columns) = position_grid(weights, recorded)
     return dict(
-        img_size=side * patch,
+        img_size=rows * patch if rows == columns else (rows * patch, columns * patch),
         patch_size=patch,
         in_channels=channels,
         embed_dims=stages[-1] * head_dim,

@@ -18,12 +18,15 @@ from ..errors import CheckpointError
 from ..utils.text import some
 from . import names_swin, names_vit
 from .canonical import canonical, from_google
+from .entries import COMPUTED
 from .fit import fit
 from .io import get_state_dict, recorded_backbone
 from .names_swin import is_swin
 
+OURS = "our weights"
+
 _SIGNS = {
-    "our weights": (r"(^|\.)recycle\.\d+\.scale$", "recycle.N.scale"),
+    OURS: (r"(^|\.)recycle\.\d+\.scale$", "recycle.N.scale"),
     **names_swin.SIGNS,
     **names_vit.SIGNS,
 }
@@ -256,6 +259,9 @@ def _rename_backbone(weights: Mapping[str, Tensor], report: Report) -> dict[str,
     table = names_swin.everybody(weights) if swin else names_vit.EVERYBODY
     ours = {}
     for name, value in weights.items():
+        if re.fullmatch(COMPUTED.pattern, name):
+            report.dropped[name] = COMPUTED.meaning
+            continue
         renamed = _rename(name, table)
         if ".downsample." in renamed and report.source == names_swin.MMSEG_SWIN:
             value = _fold(value)
@@ -263,6 +269,8 @@ def _rename_backbone(weights: Mapping[str, Tensor], report: Report) -> dict[str,
             raise CheckpointError(f"{report.origin[renamed]} and {name} are both {renamed}")
         ours[renamed] = value
         report.origin[renamed] = name
+    if "dist_token" in ours:
+        report.origin["reg_token"] = report.origin["dist_token"]
     return canonical(ours)
 
 

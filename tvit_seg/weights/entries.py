@@ -45,8 +45,12 @@ class Entry:
     unless: str = ""
 
 
+COMPUTED = Entry(
+    r".*(relative_position_index|relative_coords_table|attn_mask)", "computed, not learned", DROP
+)
+
 ENTRIES = (
-    Entry(r".*(relative_position_index|relative_coords_table|attn_mask)", "computed", DROP),
+    COMPUTED,
     Entry(r"head_dist\..*", "head of the distillation", DROP),
     Entry(r"mask_token|decoder(_\w+)?(\..*)?", "of the pre-training", DROP),
     Entry(
@@ -74,9 +78,9 @@ ENTRIES = (
     Entry(r"(.*\.)?rope\..*", "learned rotary position embedding", REFUSE, _PLAIN),
     Entry(
         r"reg_token",
-        "register tokens or a distillation token, which all tokens attend to",
+        "tokens that all others attend to: registers, or that of DeiT's distillation",
         REFUSE,
-        f"set reg_tokens, {_FOLLOWS}, or use a release without them",
+        f"{_FOLLOWS}; or use a release without them",
     ),
     Entry(r"norm_pre\..*", "norm before the blocks (CLIP)", REFUSE, _FOLLOWS),
     Entry(r"patch_embed\.norm\..*", "norm after the patch embedding", REFUSE, _PLAIN),
@@ -96,7 +100,12 @@ ENTRIES = (
         REFUSE,
         "use weights of a Swin without it",
     ),
-    Entry(r"cls_token", "class token, which all tokens attend to", REFUSE, _FOLLOWS),
+    Entry(
+        r"cls_token",
+        "class token, which all tokens attend to",
+        REFUSE,
+        "a ThinkingViT classifies with it; use a release with a class token",
+    ),
     Entry(r"pos_embed", "learned position embedding", REFUSE, _FOLLOWS),
 )
 """Kinds of entries that a model may lack; the first that matches applies."""
@@ -151,13 +160,14 @@ def settle(
             continue
         default = None if fresh else _default(name, weights)
         if default is None:
-            refused.setdefault(_absent(weights), []).append(name)
+            refused.setdefault(_absent(name, weights), []).append(name)
         else:
             settled[name] = default
             report.absent.append(name)
     if refused:
         parts = [f"{some(sorted(names), 2)} ({reason})" for reason, names in refused.items()]
-        raise CheckpointError(f"weights of another network: {some(parts, 3, '; ')}")
+        more = f"; and {len(parts) - 3} kinds more" if len(parts) > 3 else ""
+        raise CheckpointError(f"weights of another network: {'; '.join(parts[:3])}{more}")
     return settled
 
 
@@ -165,7 +175,7 @@ def _entry(name: str, own: Collection[str]) -> Entry:
     for entry in ENTRIES:
         if re.fullmatch(entry.pattern, name):
             if entry.unless and any(re.fullmatch(entry.unless, other) for other in own):
-                return Entry(entry.pattern, "computed", DROP)
+                return COMPUTED
             return entry
     pattern = re.sub(r"\d+", r"\\d+", re.escape(name))
     return _DEEPER if any(re.fullmatch(pattern, other) for other in own) else _UNKNOWN
@@ -196,11 +206,13 @@ def _default(name: str, weights: Mapping[str, Tensor]) -> Tensor | None:
     return torch.zeros(len(weights[f"{layer}.weight"]))
 
 
-def _absent(weights: Mapping[str, Tensor]) -> str:
+def _absent(name: str, weights: Mapping[str, Tensor]) -> str:
     """Reason to refuse weights that lack a parameter of the model."""
-    if "norm.weight" not in weights and "fc_norm.weight" in weights:
+    if name.startswith("norm.") and "fc_norm.weight" in weights:
         return (
             "absent: fc_norm normalises pooled tokens only, and those cannot be recycled or "
             "decoded; use the weights from before that fine-tuning"
         )
+    if entry := next((e for e in ENTRIES if e.advice and re.fullmatch(e.pattern, name)), None):
+        return f"{entry.meaning}, which the weights lack: {entry.advice}"
     return "absent, but the model has it: make it as deep as the source and of the same parts"

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .convert import Report
 
 
+_PATCHES = "patch_embed.proj.weight"
+
+
 def fit(weights: Mapping[str, Tensor], model: nn.Module, report: "Report") -> dict[str, Tensor]:
     """Bring weights into the shapes of a model.
 
@@ -44,7 +47,7 @@ def fit(weights: Mapping[str, Tensor], model: nn.Module, report: "Report") -> di
     prefix = "" if backbone is model else "backbone."
     inner = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
     check_recorded(backbone, report.recorded)
-    inner = settle(_move_positions(inner, backbone, report), backbone, report)
+    inner = _move_positions(settle(inner, backbone, report), backbone, report)
     settled = {f"{prefix}{name}": value for name, value in inner.items()}
     settled |= {name: value for name, value in weights.items() if not name.startswith(prefix)}
     report.missing = [name for name in own if name not in settled]
@@ -76,22 +79,32 @@ def check_recorded(backbone: nn.Module, recorded: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: Its heads have another width, or its perceptrons another activation.
     """
-    heads, dims = recorded.get("num_heads"), getattr(backbone, "stage_dims", ((),))
-    if isinstance(heads, int) and isinstance(dims[0], int):  # those of a ViT
-        theirs = recorded["embed_dims"] // heads
-        ours = dims[0] // backbone.thinking_stages[0]
-        if theirs != ours:
-            raise CheckpointError(
-                f"attention heads of {theirs} channels are recorded, the model's have {ours}: "
-                f"set num_heads=embed_dims / {theirs}"
-            )
-    activation = recorded.get("activation", "gelu").replace("_", "")
-    ours = {type(m).__name__.lower() for n, m in backbone.named_modules() if n.endswith("mlp.act")}
-    if ours and activation not in ours and not activation.startswith("gelu"):
+    theirs, ours = recorded_head_dim(recorded), model_head_dim(backbone)
+    if theirs and ours and theirs != ours:
+        raise CheckpointError(
+            f"attention heads of {theirs} channels are recorded, the model's have {ours}: "
+            f"set num_heads=embed_dims / {theirs}"
+        )
+    activation = recorded.get("activation", "gelu").replace("_", "").replace("geluerf", "gelu")
+    acts = {type(m).__name__.lower() for n, m in backbone.named_modules() if n.endswith("mlp.act")}
+    gated = acts == {"silu"}  # SwiGLU, whatever is recorded
+    if acts and not gated and activation not in acts:
         raise CheckpointError(
             f"perceptrons with {recorded['activation']} are recorded, the model's have "
-            f"{', '.join(ours)}: set act_cfg"
+            f"{', '.join(acts)}: set act_cfg"
         )
+
+
+def recorded_head_dim(recorded: Mapping[str, Any]) -> int | None:
+    """Return the width of a ViT's attention heads that a file records; None if it does not."""
+    heads = recorded.get("num_heads")
+    return recorded["embed_dims"] // heads if isinstance(heads, int) else None
+
+
+def model_head_dim(backbone: nn.Module) -> int | None:
+    """Return the width of a thinking ViT's attention heads; None for other backbones."""
+    heads = getattr(backbone, "thinking_stages", [None])[0]
+    return backbone.stage_dims[0] // heads if isinstance(heads, int) else None
 
 
 def position_grid(
@@ -103,7 +116,7 @@ def position_grid(
 
     Args:
         weights: Of one network; the embedding is of shape (1, P + h w, D).
-        recorded: ``img_size`` and ``patch_size`` where known.
+        recorded: ``img_size`` where known.
         expected: Grid that is preferred to a square of as many patches.
 
     Returns:
@@ -113,12 +126,16 @@ def position_grid(
     Raises:
         CheckpointError: The grid is neither recorded nor expected nor a square.
     """
+    if weights["pos_embed"].ndim != 3:
+        shape = tuple(weights["pos_embed"].shape)
+        raise CheckpointError(f"pos_embed must be of shape (1, tokens, channels), got {shape}")
     count = weights["pos_embed"].shape[1]
     registers = weights["reg_token"].shape[1] if "reg_token" in weights else 0
     sizes = {tuple(expected)}
-    if recorded.get("img_size") and recorded.get("patch_size"):
+    if recorded.get("img_size") and _PATCHES in weights:
+        patch = weights[_PATCHES].shape[2:]
         height, width = to_2tuple(recorded["img_size"])
-        sizes = {(height // recorded["patch_size"], width // recorded["patch_size"])}
+        sizes = {(height // patch[0], width // patch[1])}
     found = {}
     for prefix in (1 + registers, 0, 1):
         patches = count - prefix
@@ -130,7 +147,8 @@ def position_grid(
         return found.popitem()
     readings = " or ".join(f"{p} other tokens and {h} x {w} patches" for p, (h, w) in found.items())
     raise CheckpointError(
-        f"a position embedding of {count - 1 - registers} patches is not square"
+        f"a position embedding of {count - 1 - registers} patches is not square: "
+        "import_weights.py --img-size H W records the size in pixels"
         if not found
         else f"a position embedding of {count} tokens may be for {readings}"
     )
@@ -174,7 +192,7 @@ def _move_positions(
 
 
 def _width(weights: Mapping[str, Tensor]) -> int:
-    return len(weights["patch_embed.proj.weight"])
+    return len(weights[_PATCHES])
 
 
 def _resize(name: str, value: Tensor, target: Tensor, layer: nn.Module) -> Tensor:

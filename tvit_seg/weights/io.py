@@ -107,13 +107,23 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     return checkpoint
 
 
+def weights_file(folder: Path) -> Path:
+    """Find the file with the weights of a model that transformers saved.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).exists():
+            return folder / name
+    raise CheckpointError(
+        f"checkpoint {folder} is not a regular file, nor a model.safetensors in it"
+    )
+
+
 def _read_folder(path: Path) -> dict[str, Any]:
     """Read a folder that ``save_pretrained`` of transformers wrote."""
-    names = ("model.safetensors", "pytorch_model.bin")
-    found = next((path / name for name in names if (path / name).exists()), None)
-    if found is None:
-        raise CheckpointError(f"{path} is a folder without model.safetensors")
-    checkpoint = read_checkpoint(found)
+    checkpoint = read_checkpoint(weights_file(path))
     config = path / "config.json"
     if "state_dict" in checkpoint or not config.exists():
         return checkpoint

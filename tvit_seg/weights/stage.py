@@ -15,7 +15,7 @@ from .convert import backbone_weights, convert_state_dict
 def extract_stage(
     weights: Mapping[str, Tensor],
     stage: int,
-    head_dim: int = 64,
+    head_dim: int | None = None,
     thinking_stages: Stages | None = None,
     slicing: str | None = None,
     maps: bool = False,
@@ -47,7 +47,7 @@ def extract_stage(
     check(stage in range(len(stages)), "stage", stage, f"in [0, {len(stages) - 1}]")
     heads = stages[stage]
     if config["type"] == "ThinkingViT":
-        width = heads * head_dim
+        width = heads * width // config["num_heads"]
         img_size, own = config["img_size"], dict(depth=config["num_layers"], num_heads=heads)
     else:
         window, last = config["window_size"], len(heads) - 1
