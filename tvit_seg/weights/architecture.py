@@ -12,6 +12,7 @@ from ..errors import CheckpointError
 from ..registry import MODELS
 from ..utils.checks import check
 from .convert import OURS, ConvertedStateDict, Report, backbone_weights, convert_state_dict
+from .entries import foreign
 from .fit import position_grid, recorded_head_dim, square
 from .names_swin import AUTHORS_SWIN, is_swin
 from .names_vit import AUTHORS_SEGMENTATION
@@ -99,7 +100,10 @@ def fit_to(weights: ConvertedStateDict, backbone: Mapping[str, Any]) -> Converte
 
 def _require(weights: Mapping[str, Tensor], kind: str, *names: str) -> None:
     if absent := [name for name in names if name not in weights]:
-        raise CheckpointError(f"no complete {kind} weights: not found: {', '.join(absent)}")
+        raise CheckpointError(
+            f"no complete {kind} weights: not found: {', '.join(absent)}; "
+            f"parts of another network: {foreign(weights)}"
+        )
 
 
 def _read_vit(

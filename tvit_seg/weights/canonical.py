@@ -10,7 +10,7 @@ from ..errors import CheckpointError
 from ..utils.text import some
 
 _SCALE = re.compile(
-    r"(.*\d)\.(?:(?:attn|ffn|mlp)\.)?(?:gamma|ls|layer_?scale|lambda)_?([12])"
+    r"(blocks\.\d+)\.(?:(?:attn|ffn|mlp)\.)?(?:gamma|ls|layer_?scale|lambda)_?([12])"
     r"(?:\.(?:gamma|weight|lambda1))?"
 )
 """Layer scale of attention (1) and perceptron (2), in all its spellings."""

@@ -67,7 +67,7 @@ ENTRIES = (
         "part of another image-level head",
         DROP_HEAD,
     ),
-    Entry(r".*\.ls[12]\.gamma", "layer scale", FOLD),
+    Entry(r"blocks\.\d+\.ls[12]\.gamma", "layer scale", FOLD),
     Entry(
         r"rope\.(periods|freqs_cos|freqs_sin|inv_freq)",
         "angles of a rotary position embedding",
@@ -169,6 +169,16 @@ def settle(
         more = f"; and {len(parts) - 3} kinds more" if len(parts) > 3 else ""
         raise CheckpointError(f"weights of another network: {'; '.join(parts[:3])}{more}")
     return settled
+
+
+def foreign(weights: Mapping[str, Tensor]) -> str:
+    """Name what the weights have that a plain backbone does not compute; empty if nothing."""
+    found: dict[str, str] = {}
+    for name in weights:
+        entry = next((e for e in ENTRIES if re.fullmatch(e.pattern, name)), None)
+        if entry and entry.action == REFUSE and entry.pattern not in ("cls_token", "pos_embed"):
+            found.setdefault(entry.meaning, name)
+    return some([f"{name} ({meaning})" for meaning, name in found.items()], 3, "; ")
 
 
 def _entry(name: str, own: Collection[str]) -> Entry:

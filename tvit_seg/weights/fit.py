@@ -46,8 +46,8 @@ def fit(weights: Mapping[str, Tensor], model: nn.Module, report: "Report") -> di
     backbone = getattr(model, "backbone", model)
     prefix = "" if backbone is model else "backbone."
     inner = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-    check_recorded(backbone, report.recorded)
     inner = _move_positions(settle(inner, backbone, report), backbone, report)
+    check_recorded(backbone, report.recorded)
     settled = {f"{prefix}{name}": value for name, value in inner.items()}
     settled |= {name: value for name, value in weights.items() if not name.startswith(prefix)}
     report.missing = [name for name in own if name not in settled]
@@ -74,10 +74,11 @@ def fit(weights: Mapping[str, Tensor], model: nn.Module, report: "Report") -> di
 
 
 def check_recorded(backbone: nn.Module, recorded: Mapping[str, Any]) -> None:
-    """Reject a file that records heads or an activation that are not those of the backbone.
+    """Reject a file that records what the backbone does not compute.
 
     Raises:
-        CheckpointError: Its heads have another width, or its perceptrons another activation.
+        CheckpointError: Heads of another width, another activation of the perceptrons, or a rotary
+            position embedding, of which weights alone need not tell.
     """
     theirs, ours = recorded_head_dim(recorded), model_head_dim(backbone)
     if theirs and ours and theirs != ours:
@@ -92,6 +93,13 @@ def check_recorded(backbone: nn.Module, recorded: Mapping[str, Any]) -> None:
         raise CheckpointError(
             f"perceptrons with {recorded['activation']} are recorded, the model's have "
             f"{', '.join(acts)}: set act_cfg"
+        )
+
+    architecture = recorded.get("architecture", "")
+    if "_rope" in architecture and getattr(backbone, "rope", None) is None:
+        raise CheckpointError(
+            f"weights of another network: {architecture} has a rotary position embedding, which "
+            "the model lacks"
         )
 
 

@@ -30,15 +30,16 @@ _RAW = ("state_dict", "model", "student", "encoder")
 _AVERAGED = ("state_dict_ema", "model_ema", "teacher", "target_encoder")
 """Keys of the weights and of their moving average."""
 
-_TRANSFORMERS = dict(
+_RECORDED = dict(
     hidden_size="embed_dims",
     num_attention_heads="num_heads",
     image_size="img_size",
     patch_size="patch_size",
     layer_norm_eps="norm_eps",
     hidden_act="activation",
+    architecture="architecture",
 )
-"""Keys of transformers' ``config.json`` that weights do not tell, and our names for them."""
+"""Keys of transformers' and timm's ``config.json`` for what weights do not tell, and ours."""
 
 _TRUSTED: ContextVar[bool] = ContextVar("trusted", default=False)
 
@@ -108,7 +109,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
 
 
 def weights_file(folder: Path) -> Path:
-    """Find the file with the weights of a model that transformers saved.
+    """Find the file with the weights in a folder of a published model.
 
     Raises:
         CheckpointError: There is none.
@@ -122,7 +123,7 @@ def weights_file(folder: Path) -> Path:
 
 
 def _read_folder(path: Path) -> dict[str, Any]:
-    """Read a folder that ``save_pretrained`` of transformers wrote."""
+    """Read a folder as transformers and timm publish models."""
     checkpoint = read_checkpoint(weights_file(path))
     config = path / "config.json"
     if "state_dict" in checkpoint or not config.exists():
@@ -132,7 +133,9 @@ def _read_folder(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise CheckpointError(f"{config} is not JSON: {first_line(error)}") from error
     content = content.get("vision_config", content)  # of CLIP
-    backbone = {ours: content[key] for key, ours in _TRANSFORMERS.items() if key in content}
+    backbone = {ours: content[key] for key, ours in _RECORDED.items() if key in content}
+    if "quickgelu" in backbone.get("architecture", ""):
+        backbone["activation"] = "quick_gelu"
     return dict(state_dict=checkpoint, meta=dict(backbone=backbone))
 
 

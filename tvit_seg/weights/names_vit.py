@@ -30,8 +30,8 @@ SIGNS = {
         "transformer.resblocks.N.ln_1.weight",
     ),
     "Google's ViT weights": (
-        r"(^|\.)Transformer\.encoderblock_\d+\.LayerNorm_0\.scale$",
-        "Transformer/encoderblock_N/LayerNorm_0/scale",
+        r"(^|\.)Transformer\.encoderblock_\d+\.LayerNorm_0\.",
+        "Transformer/encoderblock_N/LayerNorm_0",
     ),
     "timm ViT weights": (
         r"(^|(?<!\d)\.)blocks\.\d+\.attn\.(qkv|q_proj)\.weight$",
