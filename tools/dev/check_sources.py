@@ -422,6 +422,10 @@ for _kind, _name, _options in [
 # ----------------------------------------------------------------- checks
 
 
+BUILT: dict[str, nn.Module] = {}
+"""Models by their config, since damaged files mostly differ in nothing else."""
+
+
 def read(checkpoint: Mapping[str, Any], size: tuple[int, int]) -> tuple[nn.Module, Any]:
     """A thinking backbone of one stage with the weights, built from what they tell, and a report.
 
@@ -432,8 +436,11 @@ def read(checkpoint: Mapping[str, Any], size: tuple[int, int]) -> tuple[nn.Modul
     recorded = weights.report.recorded
     recorded.setdefault("img_size", size)
     config = read_architecture(weights, None if "num_heads" in recorded else WIDTH // HEADS)
-    model = MODELS.build(config)
+    model = BUILT.get(repr(config)) or MODELS.build(config)
+    BUILT[repr(config)] = model
     converted = convert_state_dict(weights, model)
+    for parameter in model.parameters():  # whatever the weights lack must show
+        nn.init.normal_(parameter)
     model.load_state_dict(converted, strict=False)
     return model.eval(), converted.report
 

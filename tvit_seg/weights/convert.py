@@ -51,7 +51,7 @@ class Report:
         partial: Those of them that fill only a leading slice of the model's.
         resized: Those of them that were interpolated (position and patch embedding, tables of
             relative positions) or made for other image channels (patch embedding).
-        absent: The model's names that the source network computes without: 0, layer scale 1.
+        absent: Names that the source network computes without: 0, layer scale 1.
         missing: The model's names that keep their initial values.
         dropped: The checkpoint's names that were not used, with the reason.
         recorded: The backbone's arguments that the checkpoint records.

@@ -116,6 +116,8 @@ _DEEPER = Entry("", "a block that the model lacks", REFUSE, "set as many blocks 
 _FRESH = r"(recycle\.\d+|pruning|gate|head|norm\d+)\..*"
 """Parts that weights of other networks lack, and that training starts from random values."""
 
+_BIASES = ("patch_embed.proj.bias", "blocks.0.attn.qkv.bias", "layers.0.blocks.0.attn.qkv.bias")
+
 _NORM = r"(.*\.)?\w*norm\w*"
 
 
@@ -163,6 +165,9 @@ def settle(
             refused.setdefault(_absent(name, weights), []).append(name)
         else:
             settled[name] = default
+            report.absent.append(name)
+    for name in _BIASES:
+        if name.replace("bias", "weight") in weights and not {name} & (weights.keys() | own):
             report.absent.append(name)
     if refused:
         parts = [f"{some(sorted(names), 2)} ({reason})" for reason, names in refused.items()]

@@ -125,7 +125,7 @@ def position_grid(
     Args:
         weights: Of one network; the embedding is of shape (1, P + h w, D).
         recorded: ``img_size`` where known.
-        expected: Grid that is preferred to a square of as many patches.
+        expected: Grid that is preferred to a square.
 
     Returns:
         P, the number of positions before those of the patches, for no token, the class token, or
@@ -139,18 +139,19 @@ def position_grid(
         raise CheckpointError(f"pos_embed must be of shape (1, tokens, channels), got {shape}")
     count = weights["pos_embed"].shape[1]
     registers = weights["reg_token"].shape[1] if "reg_token" in weights else 0
-    sizes = {tuple(expected)}
+    known = tuple(expected)
     if recorded.get("img_size") and _PATCHES in weights:
         patch = weights[_PATCHES].shape[2:]
         height, width = to_2tuple(recorded["img_size"])
-        sizes = {(height // patch[0], width // patch[1])}
-    found = {}
+        known = height // patch[0], width // patch[1]
     for prefix in (1 + registers, 0, 1):
-        patches = count - prefix
-        side = round(max(patches, 0) ** 0.5)
-        fits = [size for size in (*sizes, (side, side)) if size[0] * size[1] == patches > 0]
-        if fits:
-            found[prefix] = fits[0]
+        if count - prefix == known[0] * known[1]:
+            return prefix, known
+    found = {}
+    for prefix in {1 + registers, 0, 1}:
+        side = round(max(count - prefix, 0) ** 0.5)
+        if side * side == count - prefix > 0:
+            found[prefix] = side, side
     if len(found) == 1:
         return found.popitem()
     readings = " or ".join(f"{p} other tokens and {h} x {w} patches" for p, (h, w) in found.items())

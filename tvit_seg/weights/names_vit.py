@@ -34,7 +34,7 @@ SIGNS = {
         "Transformer/encoderblock_N/LayerNorm_0",
     ),
     "timm ViT weights": (
-        r"(^|(?<!\d)\.)blocks\.\d+\.attn\.(qkv|q_proj)\.weight$",
+        r"(^|(?<!\d)\.)blocks\.\d+\.attn\.(qkv|q|q_proj)\.weight$",
         "blocks.N.attn.qkv.weight",
     ),
 }
