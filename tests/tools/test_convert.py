@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from helpers.builders import classifier, segmentor
+from helpers.builders import MASK, VIT, classifier, segmentor
 from helpers.contracts import close
+from mmengine.config import Config
+from mmseg.registry import MODELS
 from safetensors.torch import save_file
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
@@ -268,6 +270,50 @@ def test_a_stage_is_needed_for_plain_models(run, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run("export_weights", "a", "b", "--layout", "timm")
     assert "--stage goes with" in capsys.readouterr().err
+
+
+@torch.no_grad()
+def test_one_stage_of_a_nested_segmentor(run, tmp_path, capsys):
+    model = segmentor(head=MASK, nested_head=True)
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "ours.pth")
+    parts = dict(backbone=VIT, decode_head=MASK, test_cfg=dict(mode="whole"))
+    config = dict(type="ThinkingEncoderDecoder", nested_head=True, **parts)
+    Config(dict(model=config)).dump(tmp_path / "config.py")
+    command = ("export_weights", tmp_path / "ours.pth", tmp_path / "plain.pth")
+    command += ("--layout", "mmseg", "--stage", 0, "--head-dim", 8)
+    run(*command)
+    assert "lost: the decode head" in capsys.readouterr().out
+    run(*command, "--config", tmp_path / "config.py")
+    assert "lost: the decode head" not in capsys.readouterr().out
+    found = read_checkpoint(tmp_path / "plain.pth")
+    options = found["meta"]["model"]
+    width = options["embed_dim"]
+    theirs = MODELS.build(
+        dict(
+            type="EncoderDecoder",
+            backbone=dict(
+                type="VisionTransformer",
+                img_size=(32, 32),
+                patch_size=8,
+                patch_bias=True,
+                embed_dims=width,
+                num_layers=options["depth"],
+                num_heads=options["num_heads"],
+                final_norm=True,
+            ),
+            decode_head={**MASK, "in_channels": width, "channels": width, "embed_dims": width,
+                         "num_heads": 1},
+            test_cfg=dict(mode="whole"),
+        )
+    ).eval()  # fmt: skip
+    theirs.load_state_dict(found["state_dict"])
+    images = torch.randn(2, 3, 32, 32)
+    model.backbone.set_gate(dict(type="FixedGate", stage=0))
+    close(
+        theirs.encode_decode(images, [dict(img_shape=(32, 32))] * 2),
+        model.think(images).seg_logits,
+        atol=1e-4,
+    )
 
 
 def test_an_unknown_width_of_heads_is_asked_for(run, tmp_path):
