@@ -87,7 +87,8 @@ def from_google(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[
     Returns:
         The weights, and what the arrays tell of the network: its width and number of heads.
     """
-    theirs, recorded = {}, {}
+    theirs: dict[str, Tensor] = {}
+    recorded: dict[str, int] = {}
     for key, value in weights.items():
         name = re.sub(r"(^|\.)cls$", r"\1cls_token", key.replace("/", "."))
         if name.endswith((".query.kernel", ".key.kernel", ".value.kernel")):

@@ -56,6 +56,7 @@ class Report:
         dropped: The checkpoint's names that were not used, with the reason.
         recorded: The backbone's arguments that the checkpoint records.
         origin: The checkpoint's names of renamed entries.
+        head_dim: Width of the model's attention heads if the checkpoint does not record its own.
     """
 
     source: str
@@ -68,12 +69,15 @@ class Report:
     dropped: dict[str, str] = field(default_factory=dict)
     recorded: dict[str, Any] = field(default_factory=dict)
     origin: dict[str, str] = field(default_factory=dict)
+    head_dim: int | None = None
 
     def __str__(self) -> str:
         lines = [f"recognised as {self.source}; {len(self.loaded)} tensors read"]
         for name in ("cropped", "partial", "resized", "missing"):
             if names := getattr(self, name):
                 lines.append(f"  {name}: {some(names, 8)}")
+        if self.head_dim:
+            lines.append(f"  heads of {self.head_dim} channels, which the file does not record")
         if self.absent:
             kinds = dict.fromkeys(re.sub(r"\.\d+\.", ".N.", name) for name in self.absent)
             lines.append(f"  absent, so 0 (layer scale 1): {some(kinds, 8)}")

@@ -203,7 +203,7 @@ def _fold(weights: Mapping[str, Tensor], scales: Collection[str]) -> dict[str, T
         block, _, which = name.removesuffix(".gamma").rpartition(".ls")
         layer = f"{block}.{'attn.proj' if which == '1' else 'mlp.fc2'}"
         for part in {f"{layer}.weight", f"{layer}.bias"} & folded.keys():
-            value = folded[part]
+            value = folded[part].to(torch.promote_types(folded[part].dtype, torch.float32))
             folded[part] = value * weights[name].view(-1, *[1] * (value.ndim - 1))
     return folded
 

@@ -48,6 +48,8 @@ def fit(weights: Mapping[str, Tensor], model: nn.Module, report: "Report") -> di
     inner = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
     inner = _move_positions(settle(inner, backbone, report), backbone, report)
     check_recorded(backbone, report.recorded)
+    if not recorded_head_dim(report.recorded):
+        report.head_dim = model_head_dim(backbone)
     settled = {f"{prefix}{name}": value for name, value in inner.items()}
     settled |= {name: value for name, value in weights.items() if not name.startswith(prefix)}
     report.missing = [name for name in own if name not in settled]
@@ -105,14 +107,15 @@ def check_recorded(backbone: nn.Module, recorded: Mapping[str, Any]) -> None:
 
 def recorded_head_dim(recorded: Mapping[str, Any]) -> int | None:
     """Return the width of a ViT's attention heads that a file records; None if it does not."""
-    heads = recorded.get("num_heads")
-    return recorded["embed_dims"] // heads if isinstance(heads, int) else None
+    heads, width = recorded.get("num_heads"), recorded.get("embed_dims")
+    return width // heads if isinstance(heads, int) and isinstance(width, int) else None
 
 
 def model_head_dim(backbone: nn.Module) -> int | None:
     """Return the width of a thinking ViT's attention heads; None for other backbones."""
-    heads = getattr(backbone, "thinking_stages", [None])[0]
-    return backbone.stage_dims[0] // heads if isinstance(heads, int) else None
+    heads: Any = getattr(backbone, "thinking_stages", [None])[0]
+    widths: Any = getattr(backbone, "stage_dims", None)
+    return widths[0] // heads if isinstance(heads, int) else None
 
 
 def position_grid(
@@ -139,7 +142,7 @@ def position_grid(
         raise CheckpointError(f"pos_embed must be of shape (1, tokens, channels), got {shape}")
     count = weights["pos_embed"].shape[1]
     registers = weights["reg_token"].shape[1] if "reg_token" in weights else 0
-    known = tuple(expected)
+    known = expected[0], expected[1]
     if recorded.get("img_size") and _PATCHES in weights:
         patch = weights[_PATCHES].shape[2:]
         height, width = to_2tuple(recorded["img_size"])
@@ -177,7 +180,8 @@ def _move_positions(
     new = backbone.patch_embed.grid_size
     prefix, old = position_grid(weights, report.recorded, new)
     wanted = own["pos_embed"].shape[1] - new[0] * new[1]
-    others, patches = weights["pos_embed"].tensor_split([prefix], dim=1)
+    positions = weights["pos_embed"].to(own["pos_embed"].dtype)
+    others, patches = positions.tensor_split([prefix], dim=1)
     if prefix < wanted:
         others = F.pad(others, (0, 0, 0, wanted - prefix))
         report.absent.append(f"positions of {wanted - prefix} tokens before the patches")
