@@ -403,6 +403,8 @@ _VIT = dict(patch_size=PATCH, embed_dims=WIDTH, num_layers=2, num_heads=HEADS, f
 _SWIN = dict(embed_dims=32, depths=(2, 2), num_heads=(1, 2), strides=(4, 2), out_indices=(0, 1))
 for _kind, _name, _options in [
     ("ViT", "VisionTransformer", dict(img_size=(SIZE, SIZE), **_VIT)),
+    ("ViT, no final norm", "VisionTransformer",
+     dict(img_size=SIZE, **{**_VIT, "final_norm": False})),
     ("ViT, patch bias", "VisionTransformer", dict(img_size=SIZE, patch_bias=True, **_VIT)),
     ("ViT, 64 x 96", "VisionTransformer", dict(img_size=(SIZE, 96), **_VIT)),
     ("ViT, no qkv bias", "VisionTransformer", dict(img_size=SIZE, qkv_bias=False, **_VIT)),

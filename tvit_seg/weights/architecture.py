@@ -70,6 +70,8 @@ def read_architecture(
     config = dict(type="ThinkingViT", **_read_vit(weights, head_dim, thinking_stages, recorded))
     if report.source == AUTHORS_SEGMENTATION:
         config.update(norm_cfg=dict(type="LN", eps=1e-5), interpolate_mode="bilinear")
+    if not {"norm.weight", "fc_norm.weight"} & weights.keys():  # mmseg's default
+        config.update(final_norm=False)
     if "norm_eps" in recorded:
         config.update(norm_cfg=dict(type="LN", eps=recorded["norm_eps"]))
     return config

@@ -155,10 +155,12 @@ def settle(
         for name in {"head.weight", "head.bias"} & settled.keys():
             del settled[name]
             report.dropped[name] = "reads the output of that other head"
+    reads_norm = {"norm.weight", "norm.bias", "head.weight"} & settled.keys()
+    unused = not reads_norm and _norm_is_unused(backbone)
     known = {match[1] for match in (re.fullmatch(_FRESH, name) for name in settled) if match}
     for name in own - settled.keys():
         fresh = re.fullmatch(_FRESH, name)
-        if fresh and fresh[1] not in known:
+        if (fresh and fresh[1] not in known) or (unused and name.startswith("norm.")):
             continue
         default = None if fresh else _default(name, weights)
         if default is None:
@@ -184,6 +186,12 @@ def foreign(weights: Mapping[str, Tensor]) -> str:
         if entry and entry.action == REFUSE and entry.pattern not in ("cls_token", "pos_embed"):
             found.setdefault(entry.meaning, name)
     return some([f"{name} ({meaning})" for meaning, name in found.items()], 3, "; ")
+
+
+def _norm_is_unused(backbone: nn.Module) -> bool:
+    """Return whether the maps, which mmseg's ViT takes before its norm, are all that is used."""
+    maps = getattr(backbone, "out_indices", ())
+    return bool(maps) and not getattr(backbone, "final_norm", True)
 
 
 def _entry(name: str, own: Collection[str]) -> Entry:

@@ -185,11 +185,12 @@ def _move_positions(
     if prefix < wanted:
         others = F.pad(others, (0, 0, 0, wanted - prefix))
         report.absent.append(f"positions of {wanted - prefix} tokens before the patches")
-    for name in ("cls_token", "reg_token") if wanted < others.shape[1] else ():
-        if name in moved and wanted == 0:
-            length = moved[name].shape[1]
-            moved[name] = moved[name] + others[:, :length]
-            others = others[:, length:]
+    start = 0
+    for name in ("cls_token", "reg_token"):
+        length = moved[name].shape[1] if name in moved else 0
+        if wanted <= start < prefix and length:
+            moved[name] = moved[name] + others[:, start : start + length]
+        start += length
     if tuple(old) != tuple(new):
         patches = resample_abs_pos_embed(
             patches,
