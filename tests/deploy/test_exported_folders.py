@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers.builders import MASK, SLIDE, segmentor
 from helpers.deployment import CFG, FCN, GATE, PRUNING, SMALL, SWIN, needs_onnx, noise, swin
+from helpers.todays import KINDS
 from mmengine.config import Config
 from mmseg.registry import MODELS
 
@@ -94,6 +95,23 @@ class TestOnnx:
         assert sizes[1] < sizes[0]
         assert small.manifest["weights"] == "int8"
         assert "largest_difference" not in small.manifest
+
+
+@needs_onnx
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("kind", "pruning"), [("dinov3", PRUNING), ("dinov3", None), ("eva", None)]
+)
+@torch.no_grad()
+def test_todays_vits(tmp_path, kind, pruning):
+    depth = 2 if pruning else 1
+    model = segmentor(GATE, backbone=dict(KINDS[kind], pruning=pruning, num_layers=depth))
+    export(model, CFG, tmp_path, noise(), any_size=pruning is None)
+    host = ThinkingHost(tmp_path, threads=1)
+    host.threshold = model.backbone.gate.threshold = 0.0
+    images = torch.randn(2, 3, 32, 48) if pruning else torch.randn(2, 3, 24, 72)
+    wanted = model.think(images).seg_logits
+    np.testing.assert_allclose(host.think(images.numpy())["seg_logits"], wanted, atol=1e-4)
 
 
 @pytest.mark.integration

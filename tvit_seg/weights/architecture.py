@@ -21,6 +21,15 @@ Stages = Sequence[int] | Sequence[Sequence[int]]
 
 _PATCHES = "patch_embed.proj.weight"
 
+DINOV3: dict[str, Any] = dict(
+    use_abs_pos_emb=False,
+    rope=dict(rope_type="dinov3", temperature=100.0, rotate_half=True),
+    norm_cfg=dict(type="LN", eps=1e-5),
+)
+EVA02: dict[str, Any] = dict(rope=dict(rope_type="cat", ref_feat_shape=(16, 16)))
+CLIP: dict[str, Any] = dict(norm_cfg=dict(type="LN", eps=1e-5))
+"""Arguments of ThinkingViT for networks whose weights neither name nor show them."""
+
 
 def read_architecture(
     weights: Mapping[str, Tensor],
@@ -43,10 +52,14 @@ def read_architecture(
         slicing: Slicing of a Swin's narrow stages; None takes the recorded one, or chooses by the
             source.
 
+    Parts of a ViT that its weights do not show are those of the published network with such
+    weights: without position embedding :data:`DINOV3`, with gated perceptrons and without layer
+    scale :data:`EVA02`, with a norm before the blocks :data:`CLIP`.
+
     Returns:
         ``type`` and arguments of the backbone, without gate and drop rates. The network is as wide
-        as its last stage; a Swin only if that doubles its width from level to level, else as wide
-        as the weights are.
+        as its last stage; a Swin only if that doubles its width from level to level, and with
+        ``slicing='leading'`` only if it has the full first level, else as wide as the weights are.
 
     Raises:
         CheckpointError: Names are missing, or heads and widths contradict each other.
@@ -59,7 +72,8 @@ def read_architecture(
     if is_swin(weights):
         authors = report.source == AUTHORS_SWIN
         slicing = slicing or recorded.get("slicing") or ("leading" if authors else "grouped")
-        return dict(type="ThinkingSwin", **_read_swin(weights, thinking_stages), slicing=slicing)
+        swin = _read_swin(weights, thinking_stages, slicing)
+        return dict(type="ThinkingSwin", **swin, slicing=slicing)
     head_dim = head_dim or recorded_head_dim(recorded)
     if head_dim is None and report.source == OURS:
         raise CheckpointError(
@@ -72,6 +86,8 @@ def read_architecture(
         config.update(norm_cfg=dict(type="LN", eps=1e-5), interpolate_mode="bilinear")
     if not {"norm.weight", "fc_norm.weight"} & weights.keys():  # mmseg's default
         config.update(final_norm=False)
+    if recorded.get("activation") == "quick_gelu":
+        config.update(act_cfg=dict(type="mmseg.QuickGELU"))
     if "norm_eps" in recorded:
         config.update(norm_cfg=dict(type="LN", eps=recorded["norm_eps"]))
     return config
@@ -111,23 +127,60 @@ def _require(weights: Mapping[str, Tensor], kind: str, *names: str) -> None:
 def _read_vit(
     weights: Mapping[str, Tensor], head_dim: int, given: Stages | None, recorded: Mapping[str, Any]
 ) -> dict:
-    _require(weights, "ViT", _PATCHES, "pos_embed", "blocks.0.mlp.fc1.weight")
+    _require(weights, "ViT", _PATCHES, "blocks.0.mlp.fc2.weight")
     width, channels, patch, _ = weights[_PATCHES].shape
+    hidden = weights["blocks.0.mlp.fc2.weight"].shape[1]
     stages = _vit_stages(weights, width, head_dim, given)
-    _, (rows, columns) = position_grid(weights, recorded)
     return dict(
-        img_size=rows * patch if rows == columns else (rows * patch, columns * patch),
+        img_size=224,
         patch_size=patch,
         in_channels=channels,
         embed_dims=stages[-1] * head_dim,
         num_layers=1 + max(index for (index,) in _numbers(weights, r"blocks\.(\d+)\.")),
         num_heads=stages[-1],
-        mlp_ratio=len(weights["blocks.0.mlp.fc1.weight"]) / width,
+        mlp_ratio=hidden / width,
         qkv_bias="blocks.0.attn.qkv.bias" in weights,
         patch_bias="patch_embed.proj.bias" in weights,
         thinking_stages=stages,
         num_classes=len(weights.get("head.weight", ())),
-    )
+    ) | _parts(weights, hidden, patch, recorded)
+
+
+def _parts(
+    weights: Mapping[str, Tensor], hidden: int, patch: int, recorded: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Size of the image, and arguments of ThinkingViT for parts that a plain ViT lacks."""
+    parts: dict[str, Any] = {}
+    for argument, name in (
+        ("pre_norm", "norm_pre"),
+        ("qk_norm", "blocks.0.attn.q_norm"),
+        ("scale_attn_norm", "blocks.0.attn.norm"),
+        ("scale_mlp_norm", "blocks.0.mlp.norm"),
+    ):
+        if f"{name}.weight" in weights:
+            parts[argument] = True
+    if "reg_token" in weights:
+        parts["reg_tokens"] = weights["reg_token"].shape[1]
+    if "blocks.0.ls1.gamma" in weights:
+        parts["init_values"] = 1e-5
+    if "blocks.0.mlp.fc1_g.weight" in weights:
+        parts["mlp_layer"] = "SwiGLU"
+    elif len(weights["blocks.0.mlp.fc1.weight"]) == 2 * hidden:
+        parts["mlp_layer"] = "SwiGLUPacked"
+    if parts.get("pre_norm"):
+        parts |= CLIP
+    bias = weights.get("blocks.0.attn.qkv.bias")
+    masked = {} if bias is None or bias.chunk(3)[1].any() else dict(k_bias=False)
+    if "pos_embed" not in weights:
+        _require(weights, "DINOv3", "reg_token")  # others have other rotary positions
+        return parts | DINOV3 | masked
+    if "mlp_layer" in parts and "init_values" not in parts:
+        parts |= EVA02 | masked
+    prefix, (rows, columns) = position_grid(weights, recorded)
+    if prefix != 1 + parts.get("reg_tokens", 0):
+        parts["no_embed_class"] = True
+    size = (rows * patch, columns * patch)
+    return parts | dict(img_size=size[0] if rows == columns else size)
 
 
 def _vit_stages(
@@ -155,7 +208,7 @@ def _vit_stages(
     return tuple(w // head_dim for w in widths)
 
 
-def _read_swin(weights: Mapping[str, Tensor], given: Stages | None) -> dict:
+def _read_swin(weights: Mapping[str, Tensor], given: Stages | None, slicing: str) -> dict:
     blocks = _numbers(weights, r"layers\.(\d+)\.blocks\.(\d+)\.")
     levels = range(1 + max(level for level, _ in blocks))
     depths = tuple(1 + max((i for at, i in blocks if at == level), default=-1) for level in levels)
@@ -173,7 +226,8 @@ def _read_swin(weights: Mapping[str, Tensor], given: Stages | None) -> dict:
     full = tuple(weights[name].shape[1] for name in tables)
     stages = _swin_stages(weights, dims, full, given)
     last = [w // n * h for w, n, h in zip(dims, full, stages[-1], strict=True)]
-    if doubles(last):
+    # the leading reading normalises patches at the full width of the first level
+    if doubles(last) and (slicing == "grouped" or last[0] == width):
         width, full = last[0], stages[-1]
     maps = [level for level in levels[:-1] if f"norm{level}.weight" in weights]
     return dict(

@@ -72,6 +72,12 @@ def fit(weights: Mapping[str, Tensor], model: nn.Module, report: "Report") -> di
             report.missing.append(name)
         else:
             fitted[name] = _slice_into(name, value, target, groups, report)
+    leading = getattr(backbone, "slicing", None) == "leading"
+    if leading and any(name.endswith("patch_embed.norm.weight") for name in report.cropped):
+        raise CheckpointError(
+            "with slicing='leading' patches are normalised at the full width of the first level: "
+            "it cannot be cropped, set embed_dims and num_heads of the weights"
+        )
     return fitted
 
 

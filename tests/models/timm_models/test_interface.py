@@ -18,7 +18,11 @@ SWIN = dict(
     thinking_stages=((1, 2, 4), (2, 4, 8)),
     window_size=4,
 )
-MODELS = {"thinkingvit_3h_6h": VIT, "thinkingswin_tiny": SWIN}
+MODELS = {
+    "thinkingvit_3h_6h": VIT,
+    "thinkingvit_dinov3_small": {**VIT, "init_values": 0.5},
+    "thinkingswin_tiny": SWIN,
+}
 BOTH = pytest.mark.parametrize("name", MODELS)
 
 

@@ -1,7 +1,7 @@
 """Multi-head self-attention whose number of heads follows the width of its input."""
 
 import torch.nn.functional as F
-from timm.layers import Attention
+from timm.layers import Attention, apply_rot_embed_cat
 from torch import Tensor
 
 from .nested import NestedLinear
@@ -20,6 +20,9 @@ class NestedAttention(Attention):
         **kwargs: Further arguments of timm's ``Attention``.
     """
 
+    rope_rotate_half = False
+    """Rotates channels i and i + head_dim / 2 together, not neighbours."""
+
     def __init__(
         self,
         dim: int,
@@ -34,12 +37,30 @@ class NestedAttention(Attention):
         self.proj = NestedLinear(dim, dim, bias=proj_bias)
 
     def forward(
-        self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
+        self,
+        x: Tensor,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+        rope: Tensor | None = None,
     ) -> Tensor:
-        """Attend over tokens (B, N, d), d a multiple of the head width."""
+        """Attend over tokens.
+
+        Args:
+            x: (B, N, d), d a multiple of the head width.
+            attn_mask: Of ``scaled_dot_product_attention``.
+            is_causal: Likewise.
+            rope: (..., N, 2 head_dim), the sines and cosines by which each token's queries and
+                keys are rotated, the same in every head; see :func:`.rope.rotary_table`.
+
+        Returns:
+            (B, N, d).
+        """
         batch, length, width = x.shape
         qkv = self.qkv(x).reshape(batch, length, 3, width // self.head_dim, self.head_dim)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, N, head_dim) each
+        q, k = self.q_norm(q), self.k_norm(k)
+        if rope is not None:
+            q, k = (apply_rot_embed_cat(t, rope, half=self.rope_rotate_half).to(v) for t in (q, k))
         x = F.scaled_dot_product_attention(
             q,
             k,
@@ -48,5 +69,5 @@ class NestedAttention(Attention):
             dropout_p=self.attn_drop.p if self.training else 0.0,
             is_causal=is_causal,
         )
-        x = x.transpose(1, 2).reshape(batch, length, width)  # (B, N, d)
+        x = self.norm(x.transpose(1, 2).reshape(batch, length, width))  # (B, N, d)
         return self.proj_drop(self.proj(x))
