@@ -261,7 +261,8 @@ def transformers_vit(kind: str, model: str = "Model", **options: Any) -> Build:
         # without noise MAE shuffles the patches
         order = torch.arange((SIZE // PATCH) ** 2.0).expand(2, -1)
         extra = dict(noise=order) if "MAE" in kind else {}
-        return Source(checkpoint, lambda x: to_map(inner(x, **extra).last_hidden_state))
+        norm = inner.post_layernorm if "CLIP" in kind else nn.Identity()  # of the class token only
+        return Source(checkpoint, lambda x: to_map(norm(inner(x, **extra).last_hidden_state)))
 
     return build
 
@@ -279,7 +280,7 @@ for _kind, _releases, _build in [
     ("DINOv2 giant", "facebook/dinov2-giant", transformers_vit("Dinov2", use_swiglu_ffn=True)),
     ("DINOv3", "facebook/dinov3-vit*", transformers_vit("DINOv3ViT", num_register_tokens=4)),
     ("DINOv3 plus", "facebook/dinov3-vits16plus-*",
-     transformers_vit("DINOv3ViT", num_register_tokens=4, use_gated_mlp=True)),
+     transformers_vit("DINOv3ViT", num_register_tokens=4, use_gated_mlp=True, hidden_act="silu")),
     ("CLIP", "openai/clip-vit-*", transformers_vit("CLIPVision")),
     ("SigLIP", "google/siglip-*", transformers_vit("SiglipVision")),
     ("BEiT", "microsoft/beit-*", transformers_vit("Beit", use_relative_position_bias=True)),
@@ -305,7 +306,7 @@ def transformers_swin(**options: Any) -> Build:
 
 
 source("transformers", "Swin", "microsoft/swin-*")(transformers_swin())
-source("transformers", "Swin, absolute positions", "")(
+source("transformers", "Swin, absolute positions", "none known")(
     transformers_swin(use_absolute_embeddings=True)
 )
 
@@ -381,7 +382,8 @@ for _kind, _releases, _build in [
     ("ViT", "vit-base-p16_*", mmpretrain_vit()),
     ("DINOv2", "vit-small-p14_dinov2-*", mmpretrain_vit(layer_scale_init_value=1e-5)),
     ("DINOv2 giant", "vit-giant-p14_dinov2-*",
-     mmpretrain_vit(layer_cfgs=dict(ffn_type="swiglu_fused"))),
+     mmpretrain_vit(layer_scale_init_value=1e-5, layer_cfgs=dict(ffn_type="swiglu_fused"))),
+    ("SwiGLU", "none known", mmpretrain_vit(layer_cfgs=dict(ffn_type="swiglu_fused"))),
     ("CLIP", "vit-base-p16_clip-*", mmpretrain_vit(pre_norm=True)),
     ("BEiT", "beit-*", mmpretrain_vit("BEiTViT")),
 ]:  # fmt: skip

@@ -113,6 +113,11 @@ ENTRIES = (
 _UNKNOWN = Entry("", "an entry of unknown meaning", REFUSE, _PLAIN)
 _DEEPER = Entry("", "a block that the model lacks", REFUSE, "set as many blocks as the source has")
 
+_HIDDEN = (
+    "with a norm before the blocks part of a Perception Encoder, whose rotary position embedding "
+    f"the weights do not show: {_PLAIN}"
+)
+
 _FRESH = r"(recycle\.\d+|pruning|gate|head|norm\d+)\..*"
 """Parts that weights of other networks lack, and that training starts from random values."""
 
@@ -149,6 +154,11 @@ def settle(
             refused.setdefault(reason, []).append(report.origin.get(name, name))
         elif entry.action != FOLD:
             report.dropped[name] = entry.meaning
+    if "norm_pre.weight" in weights and not any(name.startswith("rope.") for name in everything):
+        # of CLIP, which has none of these, or of a Perception Encoder
+        for name in weights:
+            if re.match(r"attn_pool\.|blocks\.0\.ls1\.", name):
+                refused.setdefault(_HIDDEN, []).append(report.origin.get(name, name))
     folded = _fold(weights, [name for name, entry in surplus.items() if entry.action == FOLD])
     settled = {name: value for name, value in folded.items() if name not in surplus}
     if any(entry.action == DROP_HEAD for entry in surplus.values()):

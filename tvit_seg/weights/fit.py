@@ -94,10 +94,9 @@ def check_recorded(backbone: nn.Module, recorded: Mapping[str, Any]) -> None:
             f"attention heads of {theirs} channels are recorded, the model's have {ours}: "
             f"set num_heads=embed_dims / {theirs}"
         )
-    activation = recorded.get("activation", "gelu").replace("_", "").replace("geluerf", "gelu")
+    activation = recorded.get("activation", "").replace("_", "")
     acts = {type(m).__name__.lower() for n, m in backbone.named_modules() if n.endswith("mlp.act")}
-    gated = acts == {"silu"}  # SwiGLU, whatever is recorded
-    if acts and not gated and activation not in acts:
+    if activation and acts and activation not in acts:
         raise CheckpointError(
             f"perceptrons with {recorded['activation']} are recorded, the model's have "
             f"{', '.join(acts)}: set act_cfg"

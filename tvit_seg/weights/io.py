@@ -134,6 +134,8 @@ def _read_folder(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{config} is not JSON: {first_line(error)}") from error
     content = content.get("vision_config", content)  # of CLIP
     backbone = {ours: content[key] for key, ours in _RECORDED.items() if key in content}
+    if content.get("use_swiglu_ffn"):  # of DINOv2, whatever hidden_act says
+        backbone["activation"] = "silu"
     if "quickgelu" in backbone.get("architecture", ""):
         backbone["activation"] = "quick_gelu"
     return dict(state_dict=checkpoint, meta=dict(backbone=backbone))
