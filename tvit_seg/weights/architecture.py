@@ -174,7 +174,7 @@ def _parts(
     if "pos_embed" not in weights:
         _require(weights, "DINOv3", "reg_token")  # others have other rotary positions
         return parts | DINOV3 | masked
-    if "mlp_layer" in parts and "init_values" not in parts:
+    if "mlp_layer" in parts and "init_values" not in parts and masked:
         parts |= EVA02 | masked
     prefix, (rows, columns) = position_grid(weights, recorded)
     if prefix != 1 + parts.get("reg_tokens", 0):
