@@ -2,8 +2,8 @@
 
 The sources are the packages' own classes, two blocks deep and with random parameters. A row of the
 table says how far our features at full width are from theirs, relative to the largest, or why the
-weights are refused. Every source that is read is then damaged: each entry is left out, renamed, and
-joined by one that computes something. A damaged file that is read without an error, without a line
+weights are refused. Every source that is read is then damaged and read into the same backbone: each
+entry is left out, renamed, and joined by one that computes something. A damaged file that is read without an error, without a line
 in the report, and with other features is a silent pass; there must be none, nor a row above 1e-4.
 
     python tools/dev/check_sources.py [PART OF A NAME ...] [--write docs/weight-sources.md]
@@ -430,23 +430,27 @@ BUILT: dict[str, nn.Module] = {}
 """Models by their config, since damaged files mostly differ in nothing else."""
 
 
-def read(checkpoint: Mapping[str, Any], size: tuple[int, int]) -> tuple[nn.Module, Any]:
-    """A thinking backbone of one stage with the weights, built from what they tell, and a report.
+def read(
+    checkpoint: Mapping[str, Any], size: tuple[int, int], config: dict | None = None
+) -> tuple[nn.Module, Any, dict]:
+    """A thinking backbone of one stage with the weights, a report, and the backbone's config.
 
-    Heads are named where the checkpoint does not record them, and the size of other images than
-    squares.
+    The config is read from the weights if None. Heads are named where the checkpoint does not
+    record them, and the size of images other than squares.
     """
     weights = convert_state_dict(checkpoint)
     recorded = weights.report.recorded
     recorded.setdefault("img_size", size)
-    config = read_architecture(weights, None if "num_heads" in recorded else WIDTH // HEADS)
+    config = config or read_architecture(
+        weights, None if "num_heads" in recorded else WIDTH // HEADS
+    )
     model = BUILT.get(repr(config)) or MODELS.build(config)
     BUILT[repr(config)] = model
     converted = convert_state_dict(weights, model)
     for parameter in model.parameters():  # whatever the weights lack must show
         nn.init.normal_(parameter)
     model.load_state_dict(converted, strict=False)
-    return model.eval(), converted.report
+    return model.eval(), converted.report, config
 
 
 def difference(ours: Tensor, theirs: Tensor) -> float:
@@ -486,14 +490,14 @@ def check(build: Build, mutate: bool) -> tuple[str, str, list[str]]:
     expected = theirs.features(images)
     count = str(len(get_state_dict(theirs.checkpoint)))
     try:
-        model, _ = read(theirs.checkpoint, theirs.size)
+        model, _, config = read(theirs.checkpoint, theirs.size)
     except CheckpointError as error:
         return count, f"refused: {printable(str(error))}", []
     distance = difference(model(images)[-1], expected)
     silent = ["itself"] if distance > LIMIT else []
     for change, checkpoint in damaged(theirs.checkpoint) if mutate and not silent else ():
         try:
-            model, report = read(checkpoint, theirs.size)
+            model, report, _ = read(checkpoint, theirs.size, config)
         except CheckpointError:
             continue
         if not report.absent and difference(model(images)[-1], expected) > LIMIT:
