@@ -155,10 +155,9 @@ def settle(
         elif entry.action != FOLD:
             report.dropped[name] = entry.meaning
     if "norm_pre.weight" in weights and not any(name.startswith("rope.") for name in everything):
-        # of CLIP, which has none of these, or of a Perception Encoder
-        for name in weights:
-            if re.match(r"attn_pool\.|blocks\.0\.ls1\.", name):
-                refused.setdefault(_HIDDEN, []).append(report.origin.get(name, name))
+        for name in report.origin:  # CLIP, read with its own network, has neither
+            if re.match(r"attn_pool\.|blocks\.\d+\.gamma_1", name):
+                refused.setdefault(_HIDDEN, []).append(report.origin[name])
     folded = _fold(weights, [name for name, entry in surplus.items() if entry.action == FOLD])
     settled = {name: value for name, value in folded.items() if name not in surplus}
     if any(entry.action == DROP_HEAD for entry in surplus.values()):
