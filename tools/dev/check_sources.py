@@ -3,8 +3,9 @@
 The sources are the packages' own classes, two blocks deep and with random parameters. A row of the
 table says how far our features at full width are from theirs, relative to the largest, or why the
 weights are refused. Every source that is read is then damaged and read into the same backbone: each
-entry is left out, renamed, and joined by one that computes something. A damaged file that is read without an error, without a line
-in the report, and with other features is a silent pass; there must be none, nor a row above 1e-4.
+entry is left out, renamed, and joined by one that computes something. A damaged file that is read
+without an error, without a line in the report, and with other features is a silent pass; there must
+be none, nor a row above 1e-4.
 
     python tools/dev/check_sources.py [PART OF A NAME ...] [--write docs/weight-sources.md]
 
