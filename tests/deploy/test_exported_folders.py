@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers.builders import MASK, SLIDE, segmentor
 from helpers.deployment import CFG, FCN, GATE, PRUNING, SMALL, SWIN, needs_onnx, noise, swin
+from helpers.todays import KINDS
 from mmengine.config import Config
 from mmseg.registry import MODELS
 
@@ -114,6 +115,23 @@ class TestOnnx:
         tensors = onnx.load(tmp_path / "stage0.onnx").graph.initializer
         weights = [onnx.numpy_helper.to_array(x) for x in tensors if x.data_type == 3]  # INT8
         assert max(np.abs(x.astype(int)).max() for x in weights if x.ndim == 2) == 64
+
+
+@needs_onnx
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("kind", "pruning"), [("dinov3", PRUNING), ("dinov3", None), ("eva", None)]
+)
+@torch.no_grad()
+def test_todays_vits(tmp_path, kind, pruning):
+    depth = 2 if pruning else 1
+    model = segmentor(GATE, backbone=dict(KINDS[kind], pruning=pruning, num_layers=depth))
+    export(model, CFG, tmp_path, noise(), any_size=pruning is None)
+    host = ThinkingHost(tmp_path, threads=1)
+    host.threshold = model.backbone.gate.threshold = 0.0
+    images = torch.randn(2, 3, 32, 48) if pruning else torch.randn(2, 3, 24, 72)
+    wanted = model.think(images).seg_logits
+    np.testing.assert_allclose(host.think(images.numpy())["seg_logits"], wanted, atol=1e-4)
 
 
 @pytest.mark.integration

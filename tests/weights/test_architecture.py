@@ -62,7 +62,7 @@ def test_stages_of_a_network_that_is_too_wide(reference):
 
 
 def test_weights_of_no_vit():
-    with pytest.raises(CheckpointError, match=r"not found: patch_embed\.proj\.weight, pos_embed"):
+    with pytest.raises(CheckpointError, match=r"not found: patch_embed\.proj\.weight, blocks"):
         read_architecture({"a": torch.zeros(1)})
     weights = classifier().backbone.state_dict()
     with pytest.raises(CheckpointError, match="7 patches is not square"):

@@ -24,34 +24,32 @@ def test_smaller_fills_leading_slices():
     assert not converted.report.cropped
 
 
+WIDE_SWIN = dict(embed_dims=32, num_heads=(4, 8, 16), thinking_stages=((1, 2, 4), (4, 8, 16)))
+
+
 @pytest.mark.parametrize(
     ("build", "wide"),
     [
         (vit, dict(embed_dims=128, num_heads=8, thinking_stages=(2, 8))),
-        *(
-            (
-                swin,
-                dict(
-                    embed_dims=32,
-                    num_heads=(4, 8, 16),
-                    slicing=slicing,
-                    thinking_stages=((1, 2, 4), (4, 8, 16)),
-                ),
-            )
-            for slicing in ("grouped", "leading")
-        ),
+        (swin, WIDE_SWIN),
     ],
 )
 @torch.no_grad()
 def test_larger_is_cropped_to_the_same_narrow_stage(build, wide):
-    backbone = build(**{key: wide[key] for key in ("slicing",) if key in wide})
-    wide = build(**wide)
+    backbone, wide = build(), build(**wide)
     converted = convert_state_dict(wide.state_dict(), backbone)
     assert "head.weight" in converted.report.cropped
     assert not converted.report.dropped
     backbone.load_state_dict(converted)
     images = torch.randn(1, 3, 64, 64)
     close(backbone.forward_stages(images)[0].logits, wide.forward_stages(images)[0].logits)
+
+
+def test_a_leading_first_level_is_not_cropped():
+    """Its patches are normalised at full width."""
+    weights = swin(**WIDE_SWIN, slicing="leading").state_dict()
+    with pytest.raises(CheckpointError, match="set embed_dims and num_heads"):
+        convert_state_dict(weights, swin(slicing="leading"))
 
 
 @torch.no_grad()
@@ -115,13 +113,13 @@ def test_image_head_of_other_classes_is_left_random(source, build):
         ("pos_embed", torch.flatten),
         ("patch_embed.proj.weight", lambda x: x[0]),
         ("head.bias", lambda x: x.sum()),
+        ("blocks.0.mlp.fc1.weight", lambda x: torch.cat((x, x))),
     ],
 )
-def test_other_dimensions_are_left_out(name, change):
+def test_other_shapes_are_refused(name, change):
     weights = timm_vit().state_dict()
-    converted = convert_state_dict({**weights, name: change(weights[name])}, vit())
-    assert converted.report.dropped[name].startswith("shape (")
-    assert name in converted.report.missing
+    with pytest.raises(CheckpointError, match=name):
+        convert_state_dict({**weights, name: change(weights[name])}, vit())
 
 
 @pytest.mark.parametrize("channels", [1, 6])

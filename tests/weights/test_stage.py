@@ -5,7 +5,8 @@ import timm
 import torch
 from helpers.builders import classifier, segmentor
 from helpers.contracts import close
-from helpers.sources import same
+from helpers.sources import same, vit
+from helpers.todays import KINDS, randomize
 from mmseg.registry import MODELS
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
@@ -89,11 +90,19 @@ def test_timms_deit_tiny_is_the_first_stage_of_3h_6h(tmp_path):
     same(weights, dict(tiny.state_dict()))
 
 
-@pytest.mark.parametrize("slicing", ["grouped", "leading"])
 @torch.no_grad()
-def test_swin_the_first_stage_as_a_timm_model(slicing):
-    model = swin(slicing=slicing)
-    plain, options = extracted(SwinTransformer, model, 0, thinking_stages=STAGES, slicing=slicing)
+def test_the_first_stage_of_a_vit_of_today_as_a_timm_model():
+    model = randomize(vit(**KINDS["clip"], qk_norm=True))
+    plain, options = extracted(VisionTransformer, model, 0, head_dim=16, thinking_stages=(2, 4))
+    assert options["reg_tokens"] == 2
+    images = torch.randn(3, 3, 64, 64)
+    close(plain(images), model.think(images, FixedGate(0)).logits)
+
+
+@torch.no_grad()
+def test_swin_the_first_stage_as_a_timm_model():
+    model = swin()
+    plain, options = extracted(SwinTransformer, model, 0, thinking_stages=STAGES)
     assert (options["embed_dim"], options["img_size"]) == (8, 64)
     images = torch.randn(3, 3, 64, 64)
     close(plain(images), model.think(images, FixedGate(0)).logits)
@@ -126,13 +135,10 @@ def test_swin_timms_swin_is_the_first_stage_of_a_wider_one():
     close(model.think(images, FixedGate(0)).logits, theirs(images))
 
 
-@pytest.mark.parametrize("slicing", ["grouped", "leading"])
 @torch.no_grad()
-def test_swin_the_first_stage_as_an_mmseg_model(slicing):
-    model = swin(slicing=slicing, always_partition=True)
-    weights, options = extract_stage(
-        model.state_dict(), 0, thinking_stages=STAGES, slicing=slicing, maps=True
-    )
+def test_swin_the_first_stage_as_an_mmseg_model():
+    model = swin(always_partition=True)
+    weights, options = extract_stage(model.state_dict(), 0, thinking_stages=STAGES, maps=True)
     plain = MODELS.build(
         dict(
             type="mmseg.SwinTransformer",
@@ -158,6 +164,12 @@ def test_refused_stages():
         extract_stage(weights, 3, thinking_stages=STAGES)
     with pytest.raises(CheckpointError, match="name thinking_stages"):
         extract_stage(weights, 0)
+    with pytest.raises(
+        CheckpointError, match="stage 0 reads 8 channels of patches normalised over"
+    ):
+        extract_stage(weights, 0, thinking_stages=STAGES, slicing="leading")
+    with pytest.raises(CheckpointError, match="no mlp_layer"):
+        extract_stage(vit(mlp_layer="SwiGLU").state_dict(), 0, head_dim=16)
     weights = swin(thinking_stages=((2, 2, 4), (2, 4, 8), (4, 8, 16))).state_dict()
     with pytest.raises(CheckpointError, match=r"stage 0 has levels of \[16, 16, 32\] channels"):
         extract_stage(weights, 0, thinking_stages=((2, 2, 4), (2, 4, 8), (4, 8, 16)))

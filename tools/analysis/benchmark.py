@@ -1,9 +1,10 @@
 """Measures speed and memory as ratios against other models on this machine.
 
-Rows: (1) one stage alone against timm's model of that width, (2) both stages against mmseg's
-VisionTransformer of full width, (3) all images stop against all think, (4) a batch of which
-half stops against the stages that its images run, (5) a training step against timm's two, (6) a
-sweep over 13 thresholds against one evaluation, (7) sliding windows against mmseg's Segmenter,
+Rows: (1) one stage alone against timm's model of that width, also with DINOv3's parts, (2) both
+stages against mmseg's VisionTransformer of full width, (3) all images stop against all think, (4) a
+batch of which half stops against the stages that its images run, (5) a training step against timm's
+two, (6) a sweep over 13 thresholds against one evaluation, (7) sliding windows against mmseg's
+Segmenter,
 (8) segmentors at several exit shares against mmseg's Segmenter and timm's backbones, (9) Swin-S,
 (10) stage 1 with token pruning against the same without, (11) segmentors with a nested mask head
 against mmseg's, (12) labels of a photo found class by class.

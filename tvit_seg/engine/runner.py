@@ -31,7 +31,7 @@ from ..utils.atomic import replacing
 from ..utils.checks import check
 from ..utils.text import first_line
 from ..weights.io import get_meta, get_state_dict, read_checkpoint
-from ..weights.load import check_compatible, strict_loading
+from ..weights.load import check_compatible, convert_named, strict_loading, thinks
 from .config_check import building
 from .hooks.checkpoint import (
     PlainCheckpointHook,
@@ -262,7 +262,13 @@ class ThinkingRunner(Runner):
         checkpoint = {**rest, "state_dict": weights}
         for pattern, replacement in revise_keys:
             weights = {re.sub(pattern, replacement, name): value for name, value in weights.items()}
-        check_compatible(self._bare_model, weights, filename, shapes=self._testing)
+        model = self._bare_model
+        if self._resume or self._testing or not thinks(model):
+            check_compatible(model, weights, filename, shapes=self._testing)
+        if thinks(model):
+            converted = convert_named(model, {**rest, "state_dict": weights}, filename)
+            checkpoint["state_dict"] = converted
+            self.logger.info(f"{filename}: {converted.report}")
         return checkpoint
 
     @master_only

@@ -9,9 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..registry import MODELS
 from ..utils.checks import check
-from .convert import ConvertedStateDict, backbone_weights
-from .fit import square
+from .convert import OURS, ConvertedStateDict, Report, backbone_weights, convert_state_dict
+from .entries import foreign
+from .fit import position_grid, recorded_head_dim, square
 from .names_swin import AUTHORS_SWIN, is_swin
 from .names_vit import AUTHORS_SEGMENTATION
 
@@ -19,10 +21,19 @@ Stages = Sequence[int] | Sequence[Sequence[int]]
 
 _PATCHES = "patch_embed.proj.weight"
 
+DINOV3: dict[str, Any] = dict(
+    use_abs_pos_emb=False,
+    rope=dict(rope_type="dinov3", temperature=100.0, rotate_half=True),
+    norm_cfg=dict(type="LN", eps=1e-5),
+)
+EVA02: dict[str, Any] = dict(rope=dict(rope_type="cat", ref_feat_shape=(16, 16)))
+CLIP: dict[str, Any] = dict(norm_cfg=dict(type="LN", eps=1e-5))
+"""Arguments of ThinkingViT for networks whose weights neither name nor show them."""
+
 
 def read_architecture(
     weights: Mapping[str, Tensor],
-    head_dim: int = 64,
+    head_dim: int | None = None,
     thinking_stages: Stages | None = None,
     slicing: str | None = None,
 ) -> dict[str, Any]:
@@ -31,56 +42,145 @@ def read_architecture(
     Args:
         weights: Under our names. The ``report`` of :func:`~tvit_seg.convert_state_dict` names their
             source: the authors' segmentation code has its own norm and resizing, their Swin its
-            own slicing.
-        head_dim: Channels of a ViT's attention head; 64 in all published models.
-        thinking_stages: Heads of each stage; for a Swin at each level. None reads a ViT's from the
-            recycling projections. Required for early releases, which are wider than their last
-            stage, and for a Swin with recycling, whose weights only tell the last level's.
-        slicing: Slicing of a Swin's narrow stages; None chooses by the source.
+            own slicing; and has what their file records, which other arguments replace.
+        head_dim: Channels of a ViT's attention head. None takes the recorded width, else 64, which
+            all published models have.
+        thinking_stages: Heads of each stage; for a Swin at each level. None takes the recorded
+            ones, or reads a ViT's from the recycling projections. Required for early releases,
+            which are wider than their last stage, and for a Swin with recycling, whose weights only
+            tell the last level's.
+        slicing: Slicing of a Swin's narrow stages; None takes the recorded one, or chooses by the
+            source.
+
+    Parts of a ViT that its weights do not show are those of the published network with such
+    weights: without position embedding :data:`DINOV3`, with gated perceptrons and without layer
+    scale :data:`EVA02`, with a norm before the blocks :data:`CLIP`.
 
     Returns:
         ``type`` and arguments of the backbone, without gate and drop rates. The network is as wide
-        as its last stage; a Swin only if that doubles its width from level to level, else as wide
-        as the weights are.
+        as its last stage; a Swin only if that doubles its width from level to level, and with
+        ``slicing='leading'`` only if it has the full first level, else as wide as the weights are.
 
     Raises:
         CheckpointError: Names are missing, or heads and widths contradict each other.
         ConfigError: ``thinking_stages`` do not fit the kind of backbone.
     """
-    source = weights.report.source if isinstance(weights, ConvertedStateDict) else ""
+    report = weights.report if isinstance(weights, ConvertedStateDict) else Report("")
+    recorded = report.recorded
     weights = backbone_weights(weights)
+    thinking_stages = thinking_stages or recorded.get("thinking_stages")
     if is_swin(weights):
-        slicing = slicing or ("leading" if source == AUTHORS_SWIN else "grouped")
-        return dict(type="ThinkingSwin", **_read_swin(weights, thinking_stages), slicing=slicing)
-    config = dict(type="ThinkingViT", **_read_vit(weights, head_dim, thinking_stages))
-    if source == AUTHORS_SEGMENTATION:
+        authors = report.source == AUTHORS_SWIN
+        slicing = slicing or recorded.get("slicing") or ("leading" if authors else "grouped")
+        swin = _read_swin(weights, thinking_stages, slicing)
+        return dict(type="ThinkingSwin", **swin, slicing=slicing)
+    head_dim = head_dim or recorded_head_dim(recorded)
+    if head_dim is None and report.source == OURS:
+        raise CheckpointError(
+            "the file does not record the width of its attention heads: name it, head_dim or "
+            "--head-dim"
+        )
+    head_dim = head_dim or 64
+    config = dict(type="ThinkingViT", **_read_vit(weights, head_dim, thinking_stages, recorded))
+    if report.source == AUTHORS_SEGMENTATION:
         config.update(norm_cfg=dict(type="LN", eps=1e-5), interpolate_mode="bilinear")
+    if not {"norm.weight", "fc_norm.weight"} & weights.keys():  # mmseg's default
+        config.update(final_norm=False)
+    if recorded.get("activation") == "quick_gelu":
+        config.update(act_cfg=dict(type="mmseg.QuickGELU"))
+    if "norm_eps" in recorded:
+        config.update(norm_cfg=dict(type="LN", eps=recorded["norm_eps"]))
     return config
+
+
+def fit_to(weights: ConvertedStateDict, backbone: Mapping[str, Any]) -> ConvertedStateDict:
+    """Fit weights, alone or with heads of a segmentor, to the backbone that a config describes.
+
+    Raises:
+        CheckpointError: They have or lack something that changes what the network computes; or they
+            would be cropped, but have a decode head.
+    """
+    model = MODELS.build(backbone)
+    alone = ConvertedStateDict(backbone_weights(weights))
+    alone.report = weights.report
+    fitted = convert_state_dict(alone, model)
+    report, prefix = fitted.report, "" if alone.keys() == weights.keys() else "backbone."
+    heads = {k: v for k, v in weights.items() if k.removeprefix(prefix) not in alone}
+    if heads and report.cropped:
+        raise CheckpointError(
+            "only backbones and classifiers can be cropped: the model is wider than "
+            f"{backbone['embed_dims']} channels and has {next(iter(heads))}"
+        )
+    result = ConvertedStateDict({prefix + k: v for k, v in fitted.items()} | heads)
+    result.report = report
+    return result
 
 
 def _require(weights: Mapping[str, Tensor], kind: str, *names: str) -> None:
     if absent := [name for name in names if name not in weights]:
-        raise CheckpointError(f"no complete {kind} weights: not found: {', '.join(absent)}")
+        raise CheckpointError(
+            f"no complete {kind} weights: not found: {', '.join(absent)}; "
+            f"parts of another network: {foreign(weights)}"
+        )
 
 
-def _read_vit(weights: Mapping[str, Tensor], head_dim: int, given: Stages | None) -> dict:
-    _require(weights, "ViT", _PATCHES, "pos_embed", "blocks.0.mlp.fc1.weight")
+def _read_vit(
+    weights: Mapping[str, Tensor], head_dim: int, given: Stages | None, recorded: Mapping[str, Any]
+) -> dict:
+    _require(weights, "ViT", _PATCHES, "blocks.0.mlp.fc2.weight")
     width, channels, patch, _ = weights[_PATCHES].shape
+    hidden = weights["blocks.0.mlp.fc2.weight"].shape[1]
     stages = _vit_stages(weights, width, head_dim, given)
-    side = square(weights["pos_embed"].shape[1] - 1, "a position embedding of {} patches")
     return dict(
-        img_size=side * patch,
+        img_size=224,
         patch_size=patch,
         in_channels=channels,
         embed_dims=stages[-1] * head_dim,
         num_layers=1 + max(index for (index,) in _numbers(weights, r"blocks\.(\d+)\.")),
         num_heads=stages[-1],
-        mlp_ratio=len(weights["blocks.0.mlp.fc1.weight"]) / width,
+        mlp_ratio=hidden / width,
         qkv_bias="blocks.0.attn.qkv.bias" in weights,
         patch_bias="patch_embed.proj.bias" in weights,
         thinking_stages=stages,
         num_classes=len(weights.get("head.weight", ())),
-    )
+    ) | _parts(weights, hidden, patch, recorded)
+
+
+def _parts(
+    weights: Mapping[str, Tensor], hidden: int, patch: int, recorded: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Size of the image, and arguments of ThinkingViT for parts that a plain ViT lacks."""
+    parts: dict[str, Any] = {}
+    for argument, name in (
+        ("pre_norm", "norm_pre"),
+        ("qk_norm", "blocks.0.attn.q_norm"),
+        ("scale_attn_norm", "blocks.0.attn.norm"),
+        ("scale_mlp_norm", "blocks.0.mlp.norm"),
+    ):
+        if f"{name}.weight" in weights:
+            parts[argument] = True
+    if "reg_token" in weights:
+        parts["reg_tokens"] = weights["reg_token"].shape[1]
+    if "blocks.0.ls1.gamma" in weights:
+        parts["init_values"] = 1e-5
+    if "blocks.0.mlp.fc1_g.weight" in weights:
+        parts["mlp_layer"] = "SwiGLU"
+    elif len(weights["blocks.0.mlp.fc1.weight"]) == 2 * hidden:
+        parts["mlp_layer"] = "SwiGLUPacked"
+    if parts.get("pre_norm"):
+        parts |= CLIP
+    bias = weights.get("blocks.0.attn.qkv.bias")
+    masked = {} if bias is None or bias.chunk(3)[1].any() else dict(k_bias=False)
+    if "pos_embed" not in weights:
+        _require(weights, "DINOv3", "reg_token")  # others have other rotary positions
+        return parts | DINOV3 | masked
+    if "mlp_layer" in parts and "init_values" not in parts and masked:
+        parts |= EVA02 | masked
+    prefix, (rows, columns) = position_grid(weights, recorded)
+    if prefix != 1 + parts.get("reg_tokens", 0):
+        parts["no_embed_class"] = True
+    size = (rows * patch, columns * patch)
+    return parts | dict(img_size=size[0] if rows == columns else size)
 
 
 def _vit_stages(
@@ -108,7 +208,7 @@ def _vit_stages(
     return tuple(w // head_dim for w in widths)
 
 
-def _read_swin(weights: Mapping[str, Tensor], given: Stages | None) -> dict:
+def _read_swin(weights: Mapping[str, Tensor], given: Stages | None, slicing: str) -> dict:
     blocks = _numbers(weights, r"layers\.(\d+)\.blocks\.(\d+)\.")
     levels = range(1 + max(level for level, _ in blocks))
     depths = tuple(1 + max((i for at, i in blocks if at == level), default=-1) for level in levels)
@@ -126,7 +226,8 @@ def _read_swin(weights: Mapping[str, Tensor], given: Stages | None) -> dict:
     full = tuple(weights[name].shape[1] for name in tables)
     stages = _swin_stages(weights, dims, full, given)
     last = [w // n * h for w, n, h in zip(dims, full, stages[-1], strict=True)]
-    if doubles(last):
+    # the leading reading normalises patches at the full width of the first level
+    if doubles(last) and (slicing == "grouped" or last[0] == width):
         width, full = last[0], stages[-1]
     maps = [level for level in levels[:-1] if f"norm{level}.weight" in weights]
     return dict(

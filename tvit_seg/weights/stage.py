@@ -11,11 +11,17 @@ from ..utils.checks import check
 from .architecture import Stages, doubles, read_architecture
 from .convert import backbone_weights, convert_state_dict
 
+_TIMM_PARTS = {
+    "init_values", "no_embed_class", "pre_norm", "qk_norm", "reg_tokens", "scale_attn_norm",
+    "scale_mlp_norm",
+}  # fmt: skip
+"""Arguments of ThinkingViT that are those of timm's ``VisionTransformer``."""
+
 
 def extract_stage(
     weights: Mapping[str, Tensor],
     stage: int,
-    head_dim: int = 64,
+    head_dim: int | None = None,
     thinking_stages: Stages | None = None,
     slicing: str | None = None,
     maps: bool = False,
@@ -47,8 +53,13 @@ def extract_stage(
     check(stage in range(len(stages)), "stage", stage, f"in [0, {len(stages) - 1}]")
     heads = stages[stage]
     if config["type"] == "ThinkingViT":
-        width = heads * head_dim
+        width = heads * width // config["num_heads"]
+        if unknown := {"rope", "mlp_layer"} & config.keys():
+            raise CheckpointError(
+                f"timm's VisionTransformer has no {' and '.join(sorted(unknown))}"
+            )
         img_size, own = config["img_size"], dict(depth=config["num_layers"], num_heads=heads)
+        own |= {key: config[key] for key in _TIMM_PARTS & config.keys()}
     else:
         window, last = config["window_size"], len(heads) - 1
         img_size = config["patch_size"] * 2**last * window
@@ -59,6 +70,11 @@ def extract_stage(
             raise CheckpointError(
                 f"stage {stage} has levels of {dims} channels: no plain Swin, which doubles its "
                 "width from level to level"
+            )
+        if config["slicing"] == "leading" and dims[0] < width:
+            raise CheckpointError(
+                f"stage {stage} reads {dims[0]} channels of patches normalised over {width}: no "
+                "plain Swin does so"
             )
         width = dims[0]
         if not maps:

@@ -1,4 +1,4 @@
-# mmseg's schedule for Swin.
+# mmseg's schedule for Swin, also for ViTs of today.
 _base_ = "./common.py"
 max_iters = 160000
 optim_wrapper = dict(
@@ -7,6 +7,9 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         custom_keys={
             "relative_position_bias_table": dict(decay_mult=0.0),
+            "pos_embed": dict(decay_mult=0.0),
+            "_token": dict(decay_mult=0.0),
+            ".gamma": dict(decay_mult=0.0),
             "norm": dict(decay_mult=0.0),
             ".scale": dict(decay_mult=0.0),
         }

@@ -5,11 +5,13 @@ import torch
 from helpers.contracts import BackboneContract, close
 from mmseg.registry import MODELS
 from timm.models.swin_transformer import SwinTransformer
+from torch import nn
 
-from tvit_seg import EntropyGate, FixedGate, ThinkingSwin, convert_state_dict
+from tvit_seg import EntropyGate, FixedGate, ThinkingSwin, ThinkingViT, convert_state_dict
 from tvit_seg.errors import ConfigError
 from tvit_seg.models.layers import window_attention
 from tvit_seg.models.layers.window_attention import shift_mask
+from tvit_seg.weights.architecture import read_architecture
 
 FULL = dict(embed_dims=16, depths=(2, 2), num_heads=(2, 4), window_size=4, drop_path_rate=0.0)
 SMALL = dict(**FULL, thinking_stages=((2, 2), (2, 4)), num_classes=10)
@@ -90,20 +92,64 @@ def test_full_width_equals_timm(size, slicing):
     close(thought.features[-1], theirs.forward_intermediates(images)[0].permute(0, 3, 1, 2))
 
 
-@pytest.mark.parametrize("slicing", ["grouped", "leading"])
-@torch.no_grad()
-def test_first_stage_equals_a_narrow_timm_model(slicing):
-    """Leading slices hold a whole narrow model, however they are cut."""
-    images = torch.randn(2, 3, 64, 64)
-    narrow = timm_swin(64, width=8, num_heads=(1, 2, 4))
-    ours = ThinkingSwin(
+def three_levels(**kwargs):
+    return ThinkingSwin(
         **{**FULL, "depths": (2, 2, 2), "num_heads": (2, 4, 8)},
         thinking_stages=((1, 2, 4), (2, 4, 8)),
         num_classes=10,
-        slicing=slicing,
+        **kwargs,
     ).eval()
+
+
+@torch.no_grad()
+def test_first_stage_equals_a_narrow_timm_model():
+    """Grouped slices hold a whole narrow model."""
+    images = torch.randn(2, 3, 64, 64)
+    narrow = timm_swin(64, width=8, num_heads=(1, 2, 4))
+    ours = three_levels()
     ours.load_state_dict(convert_state_dict(narrow.state_dict(), ours), strict=False)
     close(ours.think(images, FixedGate(0)).logits, narrow(images))
+
+
+@torch.no_grad()
+def test_a_leading_first_stage_equals_a_cut_by_hand():
+    """The first rows and columns of every layer, after the patch embedding at full width."""
+    images = torch.randn(2, 3, 64, 64)
+    ours, narrow = three_levels(slicing="leading"), timm_swin(64, width=8, num_heads=(1, 2, 4))
+    for name, parameter in ours.named_parameters():
+        if name.startswith("patch_embed"):  # else its norm would hardly differ from a narrow one
+            parameter.copy_(torch.randn_like(parameter))
+    weights = {name.replace("head.", "head.fc."): x for name, x in ours.state_dict().items()}
+    for name, parameter in narrow.named_parameters():
+        parameter.copy_(weights[name][tuple(map(slice, parameter.shape))])
+    narrow.patch_embed = nn.Sequential(ours.patch_embed, ours.patch_embed.norm, FirstChannels(8))
+    close(ours.think(images, FixedGate(0)).logits, narrow(images))
+    weights = {name: x for name, x in ours.state_dict().items() if "recycle" not in name}
+    config = read_architecture(weights, 32, ours.thinking_stages[:1], "leading")
+    assert config["embed_dims"] == 16  # a narrower network would normalise fewer channels
+
+
+@torch.no_grad()
+def test_from_weights(tmp_path):
+    model = three_levels(slicing="leading")
+    torch.save(model.state_dict(), path := tmp_path / "weights.pth")
+    options = dict(thinking_stages=model.thinking_stages, slicing="leading")
+    again = ThinkingSwin.from_weights(str(path), **options).eval()
+    images = torch.randn(2, 3, 64, 64)
+    close(again.think(images, FixedGate(0)).logits, model.think(images, FixedGate(0)).logits)
+    with pytest.raises(ConfigError, match="kind of weights must be ThinkingViT"):
+        ThinkingViT.from_weights(str(path), **options)
+
+
+class FirstChannels(nn.Module):
+    """Cut (..., D) to (..., d)."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.count = count
+
+    def forward(self, x):
+        return x[..., : self.count]
 
 
 def mmseg_pair(levels=2, **kwargs):

@@ -37,7 +37,7 @@ class Identity(nn.Module):
         super().__init__()
         self.seen = seen
 
-    def forward(self, x, mask=None):
+    def forward(self, x, mask=None, rope=None):
         self.seen.append(x.shape[1])
         return x
 

@@ -6,6 +6,7 @@ import torch
 from timm.data import resolve_model_data_config
 
 from tvit_seg import stage_macs
+from tvit_seg.models.backbones.arch import ARCHS
 
 VITS = {
     "thinkingvit_2h_3h": (2, 3),
@@ -28,7 +29,8 @@ def on_meta(name, **kwargs):
 
 
 def test_all_are_registered():
-    assert set(timm.list_models("thinking*")) == {*VITS, *SWINS}
+    presets = {f"thinkingvit_{arch}" for arch in ARCHS}
+    assert set(timm.list_models("thinking*")) == {*VITS, *SWINS, *presets}
     assert not timm.list_models("thinking*", pretrained=True)
 
 
@@ -39,6 +41,20 @@ def test_vits(name):
     assert model.embed_dim == 64 * VITS[name][-1]
     assert model.get_classifier().out_features == 1000
     assert {p.device.type for p in model.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_presets(arch):
+    model = on_meta(f"thinkingvit_{arch}", depth=1)
+    assert model.thinking_stages == ARCHS[arch]["thinking_stages"]
+    assert model.embed_dim == ARCHS[arch]["embed_dims"]
+    assert model.num_prefix_tokens == 1 + ARCHS[arch].get("reg_tokens", 0)
+    assert model.patch_embed.patch_size[0] == ARCHS[arch].get("patch_size", 16)
+    size = resolve_model_data_config(model)["input_size"]
+    assert (
+        len(model.patch_embed(torch.empty(1, *size, device="meta"))[0])
+        == model.patch_embed.num_patches
+    )
 
 
 @pytest.mark.parametrize(("name", "shape"), SWINS.items())

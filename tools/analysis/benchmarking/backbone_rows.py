@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tvit_seg.models.backbones import ThinkingBackbone
+from tvit_seg.models.backbones import ThinkingBackbone, ThinkingViT
 from tvit_seg.models.gates import EntropyGate, FixedGate
 from tvit_seg.utils.timing import Contestants
 
@@ -26,6 +27,12 @@ def backbone_rows(setting: Setting) -> Iterator[Row]:
                 partial(vit_stage, setting, size, batch, stage),
                 [Ratio(f"{name}, {shape(size, batch)}", lambda t: t["stage"] / t["timm"], 1.10)],
             )
+        name = f"full width / timm vit_small_patch16_dinov3, {shape(size, batch)}"
+        yield Row(
+            1,
+            partial(dinov3, setting, size, batch),
+            [Ratio(name, lambda t: t["stage"] / t["timm"], 1.10)],
+        )
     name = f"both stages / mmseg ViT, {shape(large, 1)}"
     yield Row(
         2,
@@ -57,6 +64,14 @@ def vit_stage(setting: Setting, size: int, batch: int, stage: int) -> Contestant
     """A stage against timm's ViT of its width."""
     ours, theirs = setting.thinking_vit(size, 1000), setting.timm_vit(stage, size)
     return stage_alone(ours, theirs, setting.images(batch, size), stage)
+
+
+def dinov3(setting: Setting, size: int, batch: int) -> Contestants:
+    """Registers and rotary positions: one stage of all heads against timm's DINOv3."""
+    ours = ThinkingViT(arch="dinov3_small", num_layers=setting.layers, thinking_stages=(6,))
+    theirs = timm.create_model("vit_small_patch16_dinov3", num_classes=0, depth=setting.layers)
+    pair = setting.prepare(ours), setting.prepare(theirs)
+    return stage_alone(*pair, setting.images(batch, size), 0)
 
 
 def stage_alone(

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -13,7 +14,10 @@ from ...errors import ExportError
 from ...hub import HubMixin
 from ...thinking import Decode, Features, StageOutput, Thought, think
 from ...utils.checks import check, check_integer
-from ...weights.load import load_pretrained
+from ...weights.architecture import Stages, read_architecture
+from ...weights.convert import convert_state_dict
+from ...weights.io import read_checkpoint
+from ...weights.load import load_pretrained, load_weights
 from ..gates import Gate, SampledGate, build_gate
 from .arguments import check_loss_weights
 
@@ -69,6 +73,46 @@ class ThinkingBackbone(BaseModule, HubMixin):
         check(fits, "gate", type(gate).__name__, allowed)
         gate.check(self)
         self.gate = gate
+
+    @classmethod
+    def from_weights(
+        cls,
+        path: str,
+        thinking_stages: Stages | None = None,
+        head_dim: int = 64,
+        prefix: str | None = None,
+        ema: bool | None = None,
+        **options: Any,
+    ) -> "ThinkingBackbone":
+        """Build the backbone that a file of weights is of, and load it.
+
+        Args:
+            path: As :func:`~tvit_seg.weights.load.load_pretrained`, also ``prefix`` and ``ema``.
+            thinking_stages: Heads of each stage; None for those of a file with recycling, else one
+                stage of full width.
+            prefix: Selects entries, and is removed from their names.
+            ema: Selects averaged or raw weights.
+            **options: Further arguments of the backbone, in place of those that names and shapes
+                tell, see :func:`~tvit_seg.weights.architecture.read_architecture`. With ``arch``
+                the file is not asked.
+
+        Raises:
+            CheckpointError: The file cannot be read, or describes no such backbone.
+            ConfigError: It is of another kind of backbone.
+        """
+        checkpoint = read_checkpoint(path)
+        if "arch" not in options:
+            weights = convert_state_dict(checkpoint, prefix=prefix, ema=ema)
+            slicing = options.get("slicing")
+            found = read_architecture(weights, head_dim, thinking_stages, slicing)
+            kind = found.pop("type")
+            check(kind == cls.__name__, "kind of weights", kind, cls.__name__)
+            options = found | options
+        elif thinking_stages is not None:
+            options["thinking_stages"] = thinking_stages
+        backbone = cls(**options)
+        load_weights(backbone, checkpoint, path, prefix, ema)
+        return backbone
 
     @abstractmethod
     def embed(self, images: Tensor, stage: int, embedding: Tensor | None = None) -> Tensor:
@@ -139,7 +183,7 @@ class ThinkingBackbone(BaseModule, HubMixin):
 
     def no_weight_decay(self) -> set[str]:
         """Names of multi-dimensional parameters without weight decay, as in timm."""
-        suffixes = ("cls_token", "pos_embed", "relative_position_bias_table")
+        suffixes = ("cls_token", "reg_token", "pos_embed", "relative_position_bias_table")
         return {name for name, _ in self.named_parameters() if name.endswith(suffixes)}
 
     def think(

@@ -84,8 +84,8 @@ class ThinkingSwin(ThinkingBackbone):
         loss_weights: Weight of each stage in the joint loss; None for equal weights.
         slicing: Slice of the query-key-value projection and the patch merging in a narrow stage.
             ``'grouped'``: the leading part of q, of k, of v, and of each merged patch, so that
-            leading slices hold a whole narrow model. ``'leading'``: the leading part of all, as
-            the authors' weights were trained.
+            leading slices hold a whole narrow model. ``'leading'``: the leading part of all, after
+            a norm of the patches at full width, as the authors' weights were trained.
         always_partition: Pads and shifts windows also on a level smaller than a window, as mmseg
             does; by default such a level is one window, as in timm.
         init_cfg: See :class:`ThinkingBackbone`.
@@ -207,9 +207,10 @@ class ThinkingSwin(ThinkingBackbone):
         self._freeze()
 
     def embed(self, images: Tensor, stage: int, embedding: Tensor | None = None) -> Tensor:
-        """Patches before their norm, see :meth:`ThinkingBackbone.embed`.
+        """Patches, see :meth:`ThinkingBackbone.embed`.
 
-        The norm is part of :meth:`run_stage`: it is taken over the channels of the stage.
+        With ``slicing='grouped'`` they lack their norm, which :meth:`run_stage` takes over the
+        channels of the stage; with ``'leading'`` they have it, over the full first level.
 
         Returns:
             (n, h, w, d_i), d_i the first level's width, (h, w) the grid of the padded image.
@@ -218,6 +219,8 @@ class ThinkingSwin(ThinkingBackbone):
         new = slice(start, self.stage_dims[stage][0])
         if embedding is not None and new.start == new.stop:
             return embedding
+        if self.slicing == "leading":
+            return self.patch_embed.norm(self.patch_embed(images))[..., : new.stop]
         patches = self.patch_embed(images, new)  # (n, h, w, d_i - d_{i-1})
         return patches if embedding is None else torch.cat((embedding, patches), dim=-1)
 
@@ -234,7 +237,8 @@ class ThinkingSwin(ThinkingBackbone):
             Tokens (n, h', w', d'_i), one map (n, D_l, h_l, w_l) for each level of ``out_indices``,
             logits (n, K).
         """
-        x = self.pos_drop(self.patch_embed.norm(embedding))
+        x = embedding if self.slicing == "leading" else self.patch_embed.norm(embedding)
+        x = self.pos_drop(x)
         if stage > 0:
             # the scale, a float32 parameter, would take a stage under autocast to float32
             x = x + self.recycle[stage - 1](tokens, x.shape[1:3]).to(x.dtype)

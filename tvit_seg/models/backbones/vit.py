@@ -12,17 +12,27 @@ from timm.layers import (
     to_2tuple,
     trunc_normal_,
 )
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import ExportError
 from ...registry import register
 from ...thinking import StageOutput
-from ...utils.checks import check, check_choice
+from ...utils.checks import check, check_choice, check_integer
 from ..gates import Gate
-from ..layers import NestedAttention, NestedLinear, NestedMlp, NestedPatchEmbed, Recycle
+from ..layers import (
+    NestedBlock,
+    NestedLinear,
+    NestedMlp,
+    NestedPatchEmbed,
+    NestedSwiGLU,
+    NestedSwiGLUPacked,
+    Recycle,
+    build_rope,
+    rotary_table,
+)
 from ..pruning import AllTokens, build_pruning
+from .arch import with_arch
 from .arguments import (
     check_fixed,
     check_integers,
@@ -39,10 +49,12 @@ _FIXED = dict(
     patch_pad="corner",
     with_cls_token=True,
     patch_norm=False,
-    pre_norm=False,
     num_fcs=2,
     norm_eval=False,
 )
+
+# the perceptrons of timm that are nested here
+_MLPS = dict(Mlp=NestedMlp, SwiGLU=NestedSwiGLU, SwiGLUPacked=NestedSwiGLUPacked)
 
 
 @register("MODELS")
@@ -62,7 +74,8 @@ class ThinkingViT(ThinkingBackbone):
         embed_dims: Width D of the widest possible stage; None for 64 x ``num_heads``.
         num_layers: Number of blocks.
         num_heads: Attention heads at width D; None for the heads of the last thinking stage.
-        mlp_ratio: Hidden width of the perceptrons over their width, > 0.
+        mlp_ratio: Hidden width of the perceptrons over their width, > 0. Narrow stages have the
+            same share of the full hidden width, rounded down.
         out_origin: Returns the stage's input as a map before all others.
         out_indices: Blocks whose output is returned as a map; -1 is the last.
         qkv_bias: Adds a bias to query, key and value.
@@ -79,18 +92,37 @@ class ThinkingViT(ThinkingBackbone):
         with_cp: Recomputes activations in the backward pass to save memory.
         frozen_exclude: Parameters with one of these in their name are trained, all others
             frozen; ``['all']`` trains everything.
+        pre_norm: Normalises the embedding before the first block, in each stage over the
+            channels of the stage (CLIP). Recycled tokens, which passed the final norm, are added
+            afterwards.
         pretrained: Deprecated spelling of ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
         thinking_stages: Attention heads of each thinking stage, increasing.
         gate: Gate or its config; None always thinks to the end.
         num_classes: Classes of the image-level head on the class token, which gates read; 0: none.
         loss_weights: Weight of each stage in the joint loss; None for equal weights.
         pruning: Config of the token pruning of one stage, ``type='DynamicPruning'``; None: none.
+        arch: Name of a published network in :data:`.arch.ARCHS`, such as ``'dinov3_small'``, for
+            the defaults of all arguments.
+        reg_tokens: Register tokens, after the class token; part of no map.
+        no_embed_class: Leaves the class token and registers without position embedding.
+        use_abs_pos_emb: Adds a learned position embedding to the tokens.
+        rope: Rotary position embedding of the patches in every block: arguments of timm's
+            ``create_rope_embed``, ``rope_type='cat'`` (EVA) or ``'dinov3'``; None for none.
+        init_values: Initial factor of a learned scale of each channel after attention and
+            perceptron; None for none.
+        k_bias: False leaves keys without the bias of ``qkv_bias`` (BEiT, EVA, DINOv3).
+        qk_norm: Normalises queries and keys of each head.
+        mlp_layer: Perceptron, ``'Mlp'``, ``'SwiGLU'`` or, with gate and values in one layer,
+            ``'SwiGLUPacked'``. The last two have no ``act_cfg``.
+        scale_attn_norm: Normalises the heads' output before its projection.
+        scale_mlp_norm: Normalises the hidden channels of the perceptron.
         init_cfg: See :class:`ThinkingBackbone`.
         **fixed: Further arguments of mmseg's ``VisionTransformer``, accepted with the only value
             that nested stages allow: ``patch_pad='corner'``, ``with_cls_token=True``,
-            ``patch_norm=False``, ``pre_norm=False``, ``num_fcs=2``, ``norm_eval=False``.
+            ``patch_norm=False``, ``num_fcs=2``, ``norm_eval=False``.
     """
 
+    @with_arch
     def __init__(
         self,
         img_size: int | Sequence[int] = 224,
@@ -110,6 +142,7 @@ class ThinkingViT(ThinkingBackbone):
         norm_cfg: dict = dict(type="LN", eps=1e-6),
         act_cfg: dict = dict(type="GELU"),
         patch_bias: bool = True,
+        pre_norm: bool = False,
         final_norm: bool = True,
         interpolate_mode: str = "bicubic",
         with_cp: bool = False,
@@ -120,11 +153,24 @@ class ThinkingViT(ThinkingBackbone):
         num_classes: int = 0,
         loss_weights: Sequence[float] | None = None,
         pruning: dict | None = None,
+        arch: str | None = None,
+        reg_tokens: int = 0,
+        no_embed_class: bool = False,
+        use_abs_pos_emb: bool = True,
+        rope: dict | None = None,
+        init_values: float | None = None,
+        k_bias: bool = True,
+        qk_norm: bool = False,
+        mlp_layer: str = "Mlp",
+        scale_attn_norm: bool = False,
+        scale_mlp_norm: bool = False,
         init_cfg: dict | list | None = None,
         **fixed,
     ):
         check_fixed("ThinkingViT", fixed, _FIXED)
         check_choice("interpolate_mode", interpolate_mode, ("bicubic", "bilinear"))
+        check_choice("mlp_layer", mlp_layer, _MLPS)
+        check_integer("reg_tokens", reg_tokens, minimum=0)
         patch_size = check_patch_size(patch_size)
         check_rates(mlp_ratio, drop_path_rate)
         heads = check_integers("thinking_stages", thinking_stages)
@@ -152,27 +198,43 @@ class ThinkingViT(ThinkingBackbone):
         self.final_norm = final_norm
         self.interpolate_mode = interpolate_mode
         self.with_cp = with_cp
+        self.num_prefix_tokens = 1 + reg_tokens
+        self.no_embed_class = no_embed_class
         norm = norm_layer(norm_cfg)
 
         self.patch_embed = NestedPatchEmbed(
             img_size, patch_size, in_channels, embed_dims, bias=patch_bias
         )
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.patch_embed.num_patches, embed_dims))
+        self.reg_token = self.pos_embed = None
+        if reg_tokens:
+            self.reg_token = nn.Parameter(torch.zeros(1, reg_tokens, embed_dims))
+        if use_abs_pos_emb:
+            length = self.patch_embed.num_patches
+            length += 0 if no_embed_class else self.num_prefix_tokens
+            self.pos_embed = nn.Parameter(torch.zeros(1, length, embed_dims))
         self.pos_drop = nn.Dropout(drop_rate)
+        self.norm_pre = norm(embed_dims) if pre_norm else nn.Identity()
+        self.rope = build_rope(dim=embed_dims, num_heads=num_heads, **rope) if rope else None
+        activation = partial(build_activation_layer, act_cfg) if mlp_layer == "Mlp" else nn.SiLU
         self.blocks = nn.ModuleList(
-            Block(
+            NestedBlock(
                 embed_dims,
                 num_heads,
-                mlp_ratio,
+                mlp_ratio=mlp_ratio,
                 qkv_bias=qkv_bias,
+                k_bias=k_bias,
+                rope_rotate_half=getattr(self.rope, "rotate_half", False),
+                qk_norm=qk_norm,
+                scale_attn_norm=scale_attn_norm,
+                scale_mlp_norm=scale_mlp_norm,
                 proj_drop=drop_rate,
                 attn_drop=attn_drop_rate,
+                init_values=init_values,
                 drop_path=rate,
-                act_layer=partial(build_activation_layer, act_cfg),
+                act_layer=activation,
                 norm_layer=norm,
-                attn_layer=NestedAttention,
-                mlp_layer=NestedMlp,
+                mlp_layer=_MLPS[mlp_layer],
             )
             for rate in calculate_drop_path_rates(drop_path_rate, num_layers)
         )
@@ -186,24 +248,22 @@ class ThinkingViT(ThinkingBackbone):
         self._freeze(frozen_exclude)
 
     def embed(self, images: Tensor, stage: int, embedding: Tensor | None = None) -> Tensor:
-        """Patches, class token and position embedding, see :meth:`ThinkingBackbone.embed`.
+        """Class token, registers, patches with positions; see :meth:`ThinkingBackbone.embed`.
 
         Returns:
-            (n, 1 + h w, d_i), class token first, (h, w) the grid of the padded image.
+            (n, P + h w, d_i), (h, w) the grid of the padded image.
         """
         start = 0 if embedding is None else embedding.shape[-1]
         new = slice(start, self.stage_dims[stage])
-        patches = self.patch_embed(images, new)  # (n, h w, d_i - d_{i-1})
-        cls_token = self.cls_token[..., new].expand(patches.shape[0], -1, -1)
-        tokens = torch.cat((cls_token, patches), dim=1)
-        position = resample_abs_pos_embed(
-            self.pos_embed[..., new],
-            self.grid(images.shape[-2:]),
-            self.patch_embed.grid_size,
-            interpolation=self.interpolate_mode,
-            antialias=False,
-        )
-        tokens = self.pos_drop(tokens + position)
+        tokens = self.patch_embed(images, new)  # (n, h w, d_i - d_{i-1})
+        if self.no_embed_class:
+            tokens = self._add_positions(tokens, new, images.shape[-2:], 0)
+        prefix = [token for token in (self.cls_token, self.reg_token) if token is not None]
+        prefix = [token[..., new].expand(tokens.shape[0], -1, -1) for token in prefix]
+        tokens = torch.cat((*prefix, tokens), dim=1)
+        if not self.no_embed_class:
+            tokens = self._add_positions(tokens, new, images.shape[-2:], self.num_prefix_tokens)
+        tokens = self.pos_drop(tokens)
         return tokens if embedding is None else torch.cat((embedding, tokens), dim=-1)
 
     def grid(self, size: Sequence[int]) -> list[int]:
@@ -219,16 +279,17 @@ class ThinkingViT(ThinkingBackbone):
         """Run the first heads of every block; see :meth:`ThinkingBackbone.run_stage`.
 
         Returns:
-            Tokens (n, N, d_i), maps (n, D, h, w) or pairs of them with (n, D), logits (n, K).
+            Tokens (n, P + h w, d_i), maps (n, D, h, w) or pairs of them with (n, D), logits (n, K).
         """
-        x = embedding
+        x = self.norm_pre(embedding)
         if stage > 0:
             x = x + self.recycle[stage - 1](tokens)
         run = self.pruning.start(stage, tokens, self.grid(size)) if self.pruning else AllTokens()
+        rope = self.rotary_table(size)
         maps = [x] if self.out_origin else []
         for index, block in enumerate(self.blocks):
             x, mask = run.before_block(index, x)
-            x = self._run(block, x, mask)
+            x = self._run(block, x, mask, run.positions(rope))
             if index in self.out_indices:
                 maps.append(run.scatter_back(x))
         tokens = run.finish(x, self.norm)
@@ -242,6 +303,15 @@ class ThinkingViT(ThinkingBackbone):
             logits=self.classify(tokens),
             keep_mask=run.keep_mask,
         )
+
+    def rotary_table(self, size: Sequence[int]) -> Tensor | None:
+        """Angles (P + h w, 2 head_dim) of the tokens of an image of (H, W) pixels.
+
+        None without rotary position embedding; see :func:`.layers.rotary_table`.
+        """
+        if self.rope is None:
+            return None
+        return rotary_table(self.rope, self.grid(size), self.num_prefix_tokens)
 
     @property
     def out_channels(self) -> tuple[int, ...]:
@@ -271,20 +341,35 @@ class ThinkingViT(ThinkingBackbone):
     def group_matcher(self, coarse: bool = False) -> dict:
         """Group embedding and blocks, the last with the norm; see :class:`ThinkingBackbone`."""
         return dict(
-            stem=r"^(?:cls_token|pos_embed|patch_embed)",
+            stem=r"^(?:cls_token|reg_token|pos_embed|patch_embed|norm_pre)",
             blocks=[(r"^blocks\.(\d+)", None), (r"^norm\.", (99999,))],
         )
 
     def _to_feature(self, x: Tensor, size: Sequence[int]) -> Tensor | tuple[Tensor, Tensor]:
-        """Tokens (n, 1 + h w, d), zero-padded: map (n, D, h, w), or also class token (n, D)."""
+        """Tokens (n, P + h w, d), zero-padded: map (n, D, h, w), or also class token (n, D)."""
         x = F.pad(x, (0, self.embed_dims - x.shape[-1]))
-        # contiguous as in mmseg: some heads call view()
-        spatial = x[:, 1:].transpose(1, 2).unflatten(2, self.grid(size)).contiguous()
+        spatial = x[:, self.num_prefix_tokens :].transpose(1, 2).unflatten(2, self.grid(size))
+        spatial = spatial.contiguous()  # as in mmseg: some heads call view()
         return (spatial, x[:, 0]) if self.output_cls_token else spatial
 
+    def _add_positions(
+        self, tokens: Tensor, channels: slice, size: Sequence[int], prefix: int
+    ) -> Tensor:
+        if self.pos_embed is None:
+            return tokens
+        return tokens + resample_abs_pos_embed(
+            self.pos_embed[..., channels],
+            self.grid(size),
+            self.patch_embed.grid_size,
+            num_prefix_tokens=prefix,
+            interpolation=self.interpolate_mode,
+            antialias=False,
+        )
+
     def _reset_parameters(self) -> None:
-        trunc_normal_(self.cls_token, std=0.02)
-        trunc_normal_(self.pos_embed, std=0.02)
+        for parameter in (self.cls_token, self.reg_token, self.pos_embed):
+            if parameter is not None:
+                trunc_normal_(parameter, std=0.02)
         self._reset_linear()
 
     def _freeze(self, exclude: Sequence[str]) -> None:

@@ -1,7 +1,11 @@
-"""Linear layer and layer norm that work on any leading slice of their channels."""
+"""Layers of a few parameters that work on any leading slice of their channels."""
 
+import torch
 import torch.nn.functional as F
+from timm.layers import LayerScale
 from torch import Tensor, nn
+
+from ...errors import CheckpointError
 
 
 def leading(x: Tensor, size: int, dim: int = 0, groups: int = 1) -> Tensor:
@@ -44,6 +48,7 @@ class NestedLinear(nn.Linear):
         super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
         self.groups = groups
         self.in_groups = in_groups
+        self._ratio = out_features, in_features
 
     @property
     def weight_groups(self) -> tuple[int, int]:
@@ -55,11 +60,13 @@ class NestedLinear(nn.Linear):
 
         Args:
             x: (..., d) with d <= ``in_features``.
-            out_features: Output width; by default it shrinks in proportion to the input.
+            out_features: Output width; by default it shrinks in proportion to the input, rounded
+                down in each group of rows.
         """
         width = x.shape[-1]
         if out_features is None:
-            out_features = width * self.out_features // self.in_features
+            rows, columns = self._ratio
+            out_features = width * (rows // self.groups) // columns * self.groups
         return F.linear(x, *self._slices(width, out_features))
 
     def cut(self, width: int, out_features: int) -> None:
@@ -76,6 +83,26 @@ class NestedLinear(nn.Linear):
         bias = self.bias
         if bias is not None:
             bias = leading(bias, out_features, groups=self.groups)
+        return weight, bias
+
+
+class KeyMaskedLinear(NestedLinear):
+    """Query-key-value projection of :class:`NestedLinear` without a bias of the keys.
+
+    As in BEiT, EVA and DINOv3. The rows of the bias that belong to keys exist but are 0.
+    """
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        bias = state_dict.get(f"{prefix}bias")
+        if bias is not None and bias.chunk(3)[1].any():
+            raise CheckpointError(f"{prefix}bias has values for keys: set k_bias=True")
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _slices(self, width: int, out_features: int) -> tuple[Tensor, Tensor | None]:
+        weight, bias = super()._slices(width, out_features)
+        if bias is not None:
+            q, k, v = bias.chunk(3)
+            bias = torch.cat((q, torch.zeros_like(k), v))
         return weight, bias
 
 
@@ -115,3 +142,11 @@ class NestedLayerNorm(nn.LayerNorm):
             None if part is None else leading(part, width, groups=self.groups)
             for part in (self.weight, self.bias)
         ]
+
+
+class NestedLayerScale(LayerScale):
+    """timm's ``LayerScale`` with the leading slice of its factors."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply each of the d channels of (..., d) by its factor."""
+        return x * leading(self.gamma, x.shape[-1])

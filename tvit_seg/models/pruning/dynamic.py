@@ -93,13 +93,14 @@ class DynamicPruning(nn.Module):
 
         Args:
             stage: Index of the stage, from 0.
-            tokens: (n, 1 + h w, d_{i-1}) output of the previous stage; None in the first.
+            tokens: (n, P + h w, d_{i-1}) output of the previous stage, those of the P prefix tokens
+                (class token, registers) first; None in the first.
             grid: (h, w), rows and columns of tokens.
         """
         if stage != self.stage or self.keep_ratio == 1:
             return AllTokens()
         if tokens is not None:
-            tokens = F.pad(tokens, (0, self.dim - tokens.shape[-1]))  # (n, 1 + h w, d_i)
+            tokens = F.pad(tokens, (0, self.dim - tokens.shape[-1]))  # (n, P + h w, d_i)
         kind = SoftTokens if self.training else HardTokens
         return kind(self, tokens, grid)
 

@@ -78,7 +78,8 @@ class PruningLoss(nn.Module):
             losses["loss_logits"] = self.logits_weight * loss
         if self.tokens_weight:
             kept = output.keep_mask[:, -1].flatten(1).detach()  # (B, h w)
-            loss = categorical_divergence(output.tokens[:, 1:], target.tokens[:, 1:])
+            spatial = slice(-kept.shape[1], None)
+            loss = categorical_divergence(output.tokens[:, spatial], target.tokens[:, spatial])
             mean = (loss * kept).sum() / kept.sum().clamp(1)
             losses["loss_tokens"] = self.tokens_weight * mean * joint_share(kept.sum()).to(mean)
         return losses

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class AllTokens:
-    """Tokens of a stage without pruning; the class token is always first."""
+    """Tokens of a stage without pruning.
+
+    P prefix tokens come first, the class token and registers, then the spatial ones, N = P + h w.
+    """
 
     keep_mask: Tensor | None = None
     """(n, L, h, w) spatial tokens that survive each of L prunings, 1 or 0; None without pruning."""
@@ -28,8 +31,12 @@ class AllTokens:
         """
         return x, None
 
+    def positions(self, rope: Tensor | None) -> Tensor | None:
+        """Rows (..., K, 2 head_dim) of the current tokens in a rotary table (N, 2 head_dim)."""
+        return rope
+
     def scatter_back(self, x: Tensor) -> Tensor:
-        """All tokens (n, 1 + h w, d), from current (n, K, d) and latest values of pruned ones."""
+        """All tokens (n, N, d), from current (n, K, d) and latest values of pruned ones."""
         return x
 
     def finish(self, x: Tensor, norm: Callable[[Tensor], Tensor]) -> Tensor:
@@ -39,7 +46,7 @@ class AllTokens:
             x: (n, K, d) after the last block.
 
         Returns:
-            (n, 1 + h w, d).
+            (n, N, d).
         """
         return norm(x)
 
@@ -49,8 +56,8 @@ class PrunedTokens(AllTokens):
 
     Args:
         pruning: Locations, keep ratio and predictors.
-        previous: (n, 1 + h w, d) output tokens of the previous stage, zero-padded to the width of
-            this one; None in the first.
+        previous: (n, N, d) output tokens of the previous stage, zero-padded to the width of this
+            one; None in the first.
         grid: (h, w).
     """
 
@@ -61,6 +68,7 @@ class PrunedTokens(AllTokens):
     def __init__(self, pruning: "DynamicPruning", previous: Tensor | None, grid: Sequence[int]):
         self.pruning = pruning
         self.grid = tuple(grid)
+        self.prefix = 0
         self.counts = pruning.keep_counts(grid)
         self.previous = previous
         self.history: list[Tensor] = []  # (n, h w) keep mask of each pruning so far
@@ -71,6 +79,8 @@ class PrunedTokens(AllTokens):
         return torch.stack(self.history, dim=1).unflatten(2, self.grid)  # (n, L, h, w)
 
     def before_block(self, index: int, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        if index == 0:
+            self.prefix = x.shape[1] - self.grid[0] * self.grid[1]
         if index in self.pruning.locations:
             self.snapshots.append((x, self.survivors))
             x = self.prune(x, self.pruning.predictors[len(self.history)])
@@ -95,23 +105,23 @@ class PrunedTokens(AllTokens):
     @staticmethod
     @abstractmethod
     def scatter(x: Tensor, survivors: Tensor, others: Tensor) -> Tensor:
-        """Write tokens (n, K, d) to their positions among others (n, 1 + h w, d)."""
+        """Write tokens (n, K, d) to their positions among others (n, N, d)."""
 
 
 class SoftTokens(PrunedTokens):
     """For training: every token keeps running, but pruned ones are masked as keys.
 
     Decisions are random and carry a gradient to the predictors. ``survivors`` is the policy
-    (n, 1 + h w, 1).
+    (n, N, 1).
     """
 
     def prune(self, x: Tensor, predictor: nn.Module) -> Tensor:
         policy = x.new_ones(*x.shape[:2], 1) if self.survivors is None else self.survivors
-        policy = policy[:, 1:]  # the class token always stays
-        decision = hard_decision(predictor(x[:, 1:], policy)).to(x.dtype)
+        policy = policy[:, self.prefix :]  # the others always stay
+        decision = hard_decision(predictor(x[:, self.prefix :], policy)).to(x.dtype)
         policy = policy * decision  # (n, h w, 1)
         self.history.append(policy[..., 0])
-        self.survivors = F.pad(policy, (0, 0, 1, 0), value=1.0)
+        self.survivors = F.pad(policy, (0, 0, self.prefix, 0), value=1.0)
         self.attn_mask = attention_mask(self.survivors)
         return x
 
@@ -123,16 +133,22 @@ class SoftTokens(PrunedTokens):
 class HardTokens(PrunedTokens):
     """For inference: only the tokens with the highest scores keep running.
 
-    ``survivors`` has their original indices (n, K), 0 for the class token.
+    ``survivors`` has their original indices (n, K), the first P for prefix tokens.
     """
 
     def prune(self, x: Tensor, predictor: nn.Module) -> Tensor:
-        scores = predictor(x[:, 1:])[..., 0]
-        best = F.pad(top_tokens(scores, self.counts[len(self.history)]) + 1, (1, 0))  # (n, K')
+        scores = predictor(x[:, self.prefix :])[..., 0]
+        scores = F.pad(scores, (self.prefix, 0), value=torch.inf)  # the others always stay
+        best = top_tokens(scores, self.prefix + self.counts[len(self.history)])  # (n, K')
         self.survivors = best if self.survivors is None else self.survivors.gather(1, best)
-        mask = x.new_zeros(x.shape[0], 1 + self.grid[0] * self.grid[1])
-        self.history.append(mask.scatter(1, self.survivors, 1.0)[:, 1:])
+        mask = x.new_zeros(x.shape[0], self.prefix + self.grid[0] * self.grid[1])
+        self.history.append(mask.scatter(1, self.survivors, 1.0)[:, self.prefix :])
         return take_tokens(x, best)
+
+    def positions(self, rope: Tensor | None) -> Tensor | None:
+        if rope is None or self.survivors is None:
+            return rope
+        return rope[self.survivors][:, None]  # (n, 1, K, 2 head_dim)
 
     @staticmethod
     def scatter(x: Tensor, survivors: Tensor, others: Tensor) -> Tensor:

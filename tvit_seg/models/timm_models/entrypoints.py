@@ -4,7 +4,12 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.data import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
+)
 from timm.models import (
     build_model_with_cfg,
     generate_default_cfgs,
@@ -14,6 +19,7 @@ from timm.models import (
 
 from ...errors import ConfigError
 from ...utils.checks import check_choice
+from ..backbones.arch import ARCHS
 from .interface import TimmInterface
 from .swin import TimmThinkingSwin
 from .vit import TimmThinkingViT
@@ -32,17 +38,24 @@ _SWINS = {  # blocks of each level, heads of each stage; the small one is publis
     "thinkingswin_small": ((2, 2, 18, 2), ((3, 3, 6, 12), (3, 6, 12, 24))),
     "thinkingswin_base": ((2, 2, 18, 2), ((4, 4, 8, 16), (4, 8, 16, 32))),
 }
+_TIMM_NAMES = dict(embed_dims="embed_dim", num_layers="depth")
+_PRESETS = {  # networks of others, that think: the parts of a published one in two stages
+    f"thinkingvit_{arch}": {_TIMM_NAMES.get(key, key): value for key, value in preset.items()}
+    for arch, preset in ARCHS.items()
+}
 
 
-def _cfg(pool_size: tuple[int, int] | None = None) -> dict[str, Any]:
+def _cfg(
+    pool_size: tuple[int, int] | None = None, img_size: int = 224, clip: bool = False
+) -> dict[str, Any]:
     return dict(
         num_classes=1000,
-        input_size=(3, 224, 224),
+        input_size=(3, img_size, img_size),
         pool_size=pool_size,
         crop_pct=0.875,
         interpolation="bicubic",
-        mean=IMAGENET_DEFAULT_MEAN,
-        std=IMAGENET_DEFAULT_STD,
+        mean=OPENAI_CLIP_MEAN if clip else IMAGENET_DEFAULT_MEAN,
+        std=OPENAI_CLIP_STD if clip else IMAGENET_DEFAULT_STD,
         first_conv="patch_embed.proj",
         classifier="head",
         paper_ids="arXiv:2507.10800",
@@ -51,7 +64,12 @@ def _cfg(pool_size: tuple[int, int] | None = None) -> dict[str, Any]:
 
 
 default_cfgs = generate_default_cfgs(
-    {name: _cfg() for name in _VITS} | {name: _cfg(pool_size=(7, 7)) for name in _SWINS}
+    {name: _cfg() for name in _VITS}
+    | {name: _cfg(pool_size=(7, 7)) for name in _SWINS}
+    | {
+        name: _cfg(img_size=preset.get("img_size", 224), clip="clip" in name or "eva02" in name)
+        for name, preset in _PRESETS.items()
+    }
 )
 
 
@@ -116,5 +134,7 @@ def _register(name: str, cls: type[TimmInterface], **defaults: Any) -> None:
 
 for _name, _stages in _VITS.items():
     _register(_name, TimmThinkingViT, thinking_stages=_stages)
+for _name, _preset in _PRESETS.items():
+    _register(_name, TimmThinkingViT, **_preset)
 for _name, (_depths, _stages) in _SWINS.items():
     _register(_name, TimmThinkingSwin, depths=_depths, thinking_stages=_stages)

@@ -23,7 +23,6 @@ class TimmThinkingViT(TimmInterface, ThinkingViT):
     """
 
     pools = ("token", "avg", "avgmax", "max")
-    num_prefix_tokens = 1
 
     def __init__(
         self,
@@ -63,12 +62,12 @@ class TimmThinkingViT(TimmInterface, ThinkingViT):
         """Features after blocks; see :meth:`TimmInterface.forward_intermediates`.
 
         Returns:
-            Final tokens (B, 1 + h w, D) and the features, (B, D, h, w) or (B, h w, D), with
-            ``return_prefix_tokens`` each in a pair with its class token (B, 1, D).
+            Final tokens (B, P + h w, D) and the features, (B, D, h, w) or (B, h w, D), with
+            ``return_prefix_tokens`` each in a pair with its class token and registers (B, P, D).
         """
         *features, final = self._intermediates(images, indices, norm)
         maps = [self._format(x, images.shape[-2:], output_fmt) for x in features]
-        prefix = [x[:, :1] for x in features]
+        prefix = [x[:, : self.num_prefix_tokens] for x in features]
         if output_dict:
             result: dict[str, Tensor | list[Tensor]] = dict(image_intermediates=maps)
             if return_prefix_tokens:
@@ -80,11 +79,11 @@ class TimmThinkingViT(TimmInterface, ThinkingViT):
 
     def _format(self, x: Tensor, size: torch.Size, output_fmt: str) -> Tensor:
         check_choice("output_fmt", output_fmt, ("NCHW", "NLC"))
-        x = x[:, 1:]
+        x = x[:, self.num_prefix_tokens :]
         if output_fmt == "NLC":
             return x
         return x.transpose(1, 2).unflatten(2, self.grid(size)).contiguous()  # (B, D, h, w)
 
     def _to_feature(self, x: Tensor, size: Sequence[int]) -> Tensor:
-        """Tokens (n, 1 + h w, D) in place of a map."""
+        """Tokens (n, P + h w, D) in place of a map."""
         return self._pad(self.norm(x) if self.norm_intermediates else x)
