@@ -231,6 +231,15 @@ def test_presets_are_defaults():
     assert backbone.reg_token is None
 
 
+@torch.no_grad()
+def test_presets_in_a_hub_folder(tmp_path):
+    model = ThinkingViT(arch="dinov3_small", num_layers=1, num_classes=3).eval()
+    model.save_pretrained(tmp_path)
+    images = torch.randn(1, 3, 64, 64)
+    again = ThinkingViT.from_pretrained(tmp_path).eval()
+    close(again.think(images).logits, model.think(images).logits)
+
+
 @pytest.mark.parametrize(
     ("arguments", "field"),
     [
