@@ -17,6 +17,7 @@ from prettytable import PrettyTable
 import tvit_seg  # noqa: F401, registers the datasets
 from tvit_seg.datasets import TimmDataset
 from tvit_seg.datasets.check import survey_config
+from tvit_seg.datasets.colours import convert_colours
 from tvit_seg.datasets.survey import Survey, by_kind, format_problems, survey_of
 from tvit_seg.engine.cli import ConfigOptions, friendly_errors, read_config
 from tvit_seg.errors import DataError
@@ -51,6 +52,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="label 0 is ignored, others are lowered by one",
     )
+    parser.add_argument(
+        "--convert-colours",
+        type=Path,
+        metavar="DIR",
+        help="first convert label pictures of colours to label maps in DIR, and check these",
+    )
+    parser.add_argument(
+        "--colours", nargs="+", type=colour, metavar="R,G,B", help="colours of the classes in order"
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw histogram and samples")
     parser.add_argument("--samples", type=int, default=4, help="plotted per dataset (4)")
     parser.add_argument(
@@ -68,6 +78,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--labels and --classes go with --images; a config has its own")
     if args.labels is not None and not args.classes:
         parser.error("--labels needs --classes: their names in order, or how many there are")
+    if (args.convert_colours is None) != (args.colours is None):
+        parser.error("--convert-colours and --colours go together")
+    if args.colours is not None and args.labels is None:
+        parser.error("--convert-colours needs --images, --labels and --classes")
     for name in ("samples", "show", "workers"):
         value = getattr(args, name)
         if value is not None and value < 1:
@@ -77,6 +91,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args.classes = class_names(args.classes or [])
     if args.labels is not None and not 1 <= len(args.classes) <= 255:
         parser.error(f"--classes: {len(args.classes)}, must be between 1 and 255")
+    if args.colours is not None and len(args.colours) != len(args.classes):
+        parser.error(f"--colours: {len(args.colours)}, for {len(args.classes)} classes")
     if args.plot is not None and args.plot.suffix.lower() not in PLOTS:
         parser.error(f"--plot {args.plot} must end in one of {', '.join(PLOTS)}")
     return args
@@ -91,17 +107,30 @@ def survey(args: argparse.Namespace) -> list[Survey]:
         folder = Path(args.images)
         dataset = TimmDataset(str(folder.parent), folder.name)
     else:
+        labels = args.labels
+        if args.colours is not None:
+            labels = str(args.convert_colours)
+            others = convert_colours(
+                Path(args.labels), args.convert_colours, args.colours, args.ignore_index
+            )
+            print(f"label maps written to {labels}")
+            for (red, green, blue), count in others.most_common(args.show):
+                print(f"colour {red},{green},{blue} is of no class: {count} pixels are ignored")
         dataset = BaseSegDataset(
-            data_prefix=dict(img_path=args.images, seg_map_path=args.labels),
+            data_prefix=dict(img_path=args.images, seg_map_path=labels),
             img_suffix=args.img_suffix or most_frequent_ending(args.images),
-            seg_map_suffix=args.seg_map_suffix or most_frequent_ending(args.labels),
-            metainfo=dict(classes=args.classes),
+            seg_map_suffix=args.seg_map_suffix or most_frequent_ending(labels),
+            metainfo=dict(classes=args.classes, palette=args.colours or ()),
             ignore_index=args.ignore_index,
             reduce_zero_label=args.reduce_zero_label,
             pipeline=[],
             lazy_init=True,
         )
     return [survey_of(dataset).run(args.workers)]
+
+
+def colour(text: str) -> tuple[int, ...]:
+    return tuple(int(value) for value in text.split(","))
 
 
 def class_names(given: list[str]) -> list[str]:

@@ -7,6 +7,8 @@ from pathlib import Path
 import cv2
 import mmcv
 import numpy as np
+import torch
+from mmengine.runner.amp import autocast
 from prettytable import PrettyTable
 from tqdm import tqdm
 
@@ -38,6 +40,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help="output folder (work_dirs/demo_out)",
     )  # fmt: skip
     parser.add_argument("--threshold", type=float, help="gate threshold in nats (the config's)")
+    parser.add_argument("--amp", action="store_true", help="run in mixed precision")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
     parser.add_argument(
         "--opacity", type=float, default=0.6, help="opacity of the class colours (0.6)"
@@ -132,12 +135,13 @@ def main(argv: list[str] | None = None) -> None:
             for path in paths:
                 read_image(path)  # bad ones end here, before work starts
         sketcher = Sketcher(load(args), args.opacity)
-        if video is not None:
-            target = args.out_dir / f"{args.input.stem}.mp4"
-            draw_video(video, target, sketcher.draw)
-        else:
-            root = args.input if args.input.is_dir() else args.input.parent
-            draw_pictures(paths, root, args.out_dir, sketcher.draw)
+        with autocast(torch.device(args.device).type, enabled=args.amp):
+            if video is not None:
+                target = args.out_dir / f"{args.input.stem}.mp4"
+                draw_video(video, target, sketcher.draw)
+            else:
+                root = args.input if args.input.is_dir() else args.input.parent
+                draw_pictures(paths, root, args.out_dir, sketcher.draw)
     print(sketcher.summary())
     print(f"written to {args.out_dir}")
 

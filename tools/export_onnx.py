@@ -15,7 +15,7 @@ from torch import nn
 
 import tvit_seg  # noqa: F401, first, since it reports missing packages
 from tvit_seg.deploy import FORMATS, export
-from tvit_seg.deploy.evaluate import evaluate, load_images, time_host
+from tvit_seg.deploy.evaluate import evaluate, load_images, time_hosts
 from tvit_seg.deploy.formats import quantize
 from tvit_seg.engine.cli import ConfigOptions, friendly_errors, read_config
 from tvit_seg.engine.cli_weights import add_trust_argument
@@ -65,6 +65,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help="also write int8 graphs, in DIR/int8; implies --evaluate",
     )
     parser.add_argument(
+        "--reduce-range",
+        action="store_true",
+        help="int8 weights of 7 bits, for x86 processors without VNNI",
+    )
+    parser.add_argument(
         "--evaluate",
         type=int,
         nargs="?",
@@ -101,6 +106,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--benchmark compares thresholds, and --stage has none")
     if args.int8 and args.format != "onnx":
         parser.error("--int8 needs --format onnx")
+    if args.reduce_range and not args.int8:
+        parser.error("--reduce-range needs --int8")
     if args.int8 and args.evaluate is None:
         args.evaluate = 0
     return args
@@ -154,16 +161,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         show_manifest(manifest, folder)
         if args.int8:
-            quantize(folder, folder / "int8")
+            quantize(folder, folder / "int8", args.reduce_range)
+        if args.evaluate is None and args.benchmark is None:
+            return
+        kind = FORMATS[args.format]
+        hosts = {args.format: kind(folder, args.threads)}
+        if args.int8:
+            hosts["onnx, int8"] = kind(folder / "int8", args.threads)
         if args.evaluate is not None:
-            kind = FORMATS[args.format]
-            hosts = {args.format: kind(folder, args.threads)}
-            if args.int8:
-                hosts["onnx, int8"] = kind(folder / "int8", args.threads)
             scores = evaluate(model, cfg, hosts, args.evaluate or None, args.stage)
             show_scores(scores, "mIoU" if hasattr(model, "decode_head") else "accuracy")
         if args.benchmark is not None:
-            print(time_host(folder, model, images, args.benchmark, args.rounds, args.threads))
+            print(time_hosts(hosts, model, images, args.benchmark, args.rounds, args.threads))
 
 
 if __name__ == "__main__":

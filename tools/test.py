@@ -23,6 +23,7 @@ def parse_args() -> argparse.Namespace:
     painted.add_argument("--show-dir", metavar="DIR", help="save painted images in DIR")
     parser.add_argument("--wait-time", type=float, default=2, help="seconds per image for --show")
     parser.add_argument("--tta", action="store_true", help="average over augmented images")
+    parser.add_argument("--amp", action="store_true", help="run in mixed precision")
     return parser.parse_args()
 
 
@@ -75,6 +76,8 @@ def main() -> None:
         if args.show or args.show_dir:
             require_segmentor(cfg, "--show" if args.show else "--show-dir")
             paint(cfg, args)
+        if args.amp:
+            cfg.test_cfg.fp16 = True  # mmengine's name for autocast, bfloat16 on the CPU
         if args.tta:
             require_segmentor(cfg, "--tta")
             use_tta(cfg)

@@ -14,8 +14,9 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 from .errors import CheckpointError
-from .weights.io import get_meta, get_state_dict, read_checkpoint
-from .weights.load import check_compatible
+from .weights.fit import check_recorded
+from .weights.io import get_meta, get_state_dict, read_checkpoint, recorded_backbone
+from .weights.load import check_compatible, thinks
 
 _LOADERS = ("LoadImageFromFile", "LoadAnnotations")
 
@@ -70,6 +71,8 @@ def load_model(cfg: Config, checkpoint: str | Path | None) -> tuple[nn.Module, d
     if checkpoint is not None:
         weights = get_state_dict(saved)
         check_compatible(model, weights, checkpoint)
+        if thinks(model):
+            check_recorded(model.backbone, recorded_backbone(saved))
         try:
             model.load_state_dict(weights)
         except RuntimeError as error:  # torch names what is missing or of another shape

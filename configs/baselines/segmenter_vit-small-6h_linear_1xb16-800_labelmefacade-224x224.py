@@ -18,5 +18,5 @@ model = dict(
     ),
     test_cfg=_base_.inference,
 )
-val_evaluator = [dict(type="IoUMetric", iou_metrics=["mIoU"])]
+val_evaluator = [dict(type="ExactIoUMetric", iou_metrics=["mIoU"])]
 test_evaluator = val_evaluator

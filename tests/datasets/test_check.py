@@ -63,6 +63,16 @@ class TestGoodData:
             check_dataset([])
 
 
+def test_masks_of_black_and_white(tmp_path):
+    """They would train to an mIoU of 0: the foreground is ignored."""
+    cfg = Config(dict(train_dataloader=dict(dataset=settings(tmp_path, type="BaseSegDataset"))))
+    save(tmp_path, "a", (0, 255))
+    with pytest.raises(DataError, match=r"only 0 and 255(.|\n)*hint: .*must be stored as 1"):
+        check_config_data(cfg)
+    save(tmp_path, "b", (0, 1))
+    check_config_data(cfg)
+
+
 class TestFiles:
     def test_indices_and_name_lists_leave_other_files_out(self, root):
         (root / "labels/b.png").unlink()

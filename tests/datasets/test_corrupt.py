@@ -71,6 +71,19 @@ def test_mmseg_datasets(root, kind, file):
     assert dataset.metainfo["classes"]
 
 
+def test_labels_of_sixteen_bits(root):
+    """mmseg would read class 300 as 44."""
+    path = root / "ann_dir/train/3.png"
+    Image.fromarray(np.full((24, 32), 9, np.uint16)).save(path)
+    dataset = build_guarded(settings(root))
+    assert (dataset[3]["data_samples"].gt_sem_seg.data == 9).all()
+    Image.fromarray(np.full((24, 32), 300, np.uint16)).save(path)
+    with pytest.raises(DataError, match=f"{path}: label value 300 not allowed"):
+        dataset[3]
+    with pytest.raises(DataError, match=f"{path}: label value 300 not allowed"):
+        build_guarded(settings(root, skip_corrupt=True))[3]
+
+
 def test_wrappers(root):
     bad = truncate(root / "img_dir/train/3.jpg")
 

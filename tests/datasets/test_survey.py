@@ -79,7 +79,9 @@ def test_labels_with_zero_for_other(tmp_path):
 
 def test_masks_of_black_and_white(tmp_path):
     save(tmp_path, "a", (0, 255))
-    assert "a mask's foreground must be stored as 1" in survey(tmp_path).hints[0]
+    found = survey(tmp_path)
+    assert "labels contain only 0 and 255, and 255 is ignored" in found.problems[0].text
+    assert "a mask's foreground must be stored as 1" in found.hints[0]
     assert not survey(tmp_path, ignore_index=254).hints
 
 

@@ -96,6 +96,26 @@ class TestOnnx:
         assert small.manifest["weights"] == "int8"
         assert "largest_difference" not in small.manifest
 
+    def test_int8_does_not_depend_on_batch_mates(self, written, tmp_path):
+        quantize(written[1], tmp_path)
+        host = ThinkingHost(tmp_path, threads=1)
+        images = np.random.default_rng(0).standard_normal((3, 3, 32, 32)).astype(np.float32)
+        images[2] *= 30  # activations of another range
+        host.threshold = float(np.median(host.think(images)["entropy"][:, 0]))
+        together = host.think(images)
+        assert len(set(together["exit_stage"])) == 2
+        for i in range(3):
+            for name, alone in host.think(images[i : i + 1]).items():
+                np.testing.assert_array_equal(together[name][i], alone[0], name)
+
+    def test_int8_weights_of_seven_bits(self, written, tmp_path):
+        import onnx
+
+        quantize(written[1], tmp_path, reduce_range=True)
+        tensors = onnx.load(tmp_path / "stage0.onnx").graph.initializer
+        weights = [onnx.numpy_helper.to_array(x) for x in tensors if x.data_type == 3]  # INT8
+        assert max(np.abs(x.astype(int)).max() for x in weights if x.ndim == 2) == 64
+
 
 @needs_onnx
 @pytest.mark.integration

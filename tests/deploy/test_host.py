@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from tvit_seg import FixedGate
 from tvit_seg.deploy.graphs import StageGraph
-from tvit_seg.deploy.host import new_size, prepare, resize, windows
+from tvit_seg.deploy.host import new_size, prepare, resize, warn_of_saturation, windows
 from tvit_seg.models.segmentors.windows import Windows
 
 SIZE = (32, 48)
@@ -187,3 +187,21 @@ def test_labels_are_those_of_all_classes_at_once(size):
     whole = (..., slice(0, SIZE[0]), slice(0, SIZE[1]))
     labels = host.label(logits, [whole], size)
     assert (labels == resize(logits, size).argmax(0)).all()
+
+
+@pytest.mark.parametrize(
+    ("features", "warns"),
+    [
+        ("avx2 avx512f", True),
+        ("avx2 avx512_vnni", False),
+        ("avx2 avx_vnni", False),
+        ("asimd", False),
+    ],
+)
+def test_int8_without_vnni(tmp_path, recwarn, features, warns):
+    (tmp_path / "cpuinfo").write_text(f"flags : fpu {features}\n")
+    warn_of_saturation(tmp_path / "cpuinfo")
+    warn_of_saturation(tmp_path / "absent")
+    assert [("VNNI" in str(w.message), w.category) for w in recwarn] == [
+        (True, UserWarning)
+    ] * warns

@@ -3,8 +3,11 @@
 import argparse
 
 import pytest
+import torch
+from helpers.builders import classifier
 
-from tvit_seg.engine.cli_weights import add_weights_arguments, architecture_options
+from tvit_seg.engine.cli_weights import add_weights_arguments, read_weights
+from tvit_seg.weights.publish import record_backbone
 
 
 @pytest.fixture
@@ -29,23 +32,21 @@ def test_nothing_is_told_by_default(parse):
     assert parse("--raw").ema is False
 
 
-VIT = dict(thinking_stages=[1, 2], embed_dims=64, num_heads=2)
-SWIN = dict(thinking_stages=[[1, 1], [1, 2]], embed_dims=32, num_heads=[1, 2], slicing="leading")
-
-
 @pytest.mark.parametrize(
-    ("line", "recorded", "expected"),
-    [
-        ("", {}, (64, None, None)),
-        ("", VIT, (32, [1, 2], None)),
-        ("--head-dim 16 --thinking-stages 2 4", VIT, (16, [2, 4], None)),
-        ("", SWIN, (64, [[1, 1], [1, 2]], "leading")),
-        ("--slicing grouped", SWIN, (64, [[1, 1], [1, 2]], "grouped")),
-    ],
+    ("line", "heads"),
+    [("", (2, 4)), ("--head-dim 16", (1, 2)), ("--head-dim 16 --thinking-stages 1 2", (1, 2))],
 )
-def test_the_command_line_goes_before_the_record(parse, line, recorded, expected):
-    options = architecture_options(parse(line), recorded)
-    assert options == dict(zip(("head_dim", "thinking_stages", "slicing"), expected, strict=True))
+def test_the_command_line_goes_before_the_record(parse, tmp_path, line, heads):
+    model = classifier()
+    record = dict(record_backbone(model), thinking_stages=None)
+    checkpoint = dict(state_dict=model.state_dict(), meta=dict(backbone=record))
+    torch.save(checkpoint, tmp_path / "w.pth")
+    args = parse(line)
+    args.source = tmp_path / "w.pth"
+    weights, origin, backbone = read_weights(args)
+    assert backbone["thinking_stages"] == heads
+    assert origin["source"]["file"] == "w.pth"
+    assert len(weights) == len(model.state_dict())
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from mmengine.registry import OPTIMIZERS
 from mmseg.registry import DATASETS, MODELS
 from torch import nn
 
-from tvit_seg.engine.config_check import building, check_config
+from tvit_seg.engine.config_check import building, check_config, check_ignore_index
 from tvit_seg.errors import ConfigError, DataError
 
 DATA = dict(type="SceneDataset")
@@ -100,3 +100,65 @@ def test_other_errors_pass(tmp_path):
         DATASETS.build(dict(type="TimmDataset", data_root=str(tmp_path / "nowhere")))
     with pytest.raises(KeyError), building({}):
         {}[1]
+
+
+def ignoring(index=255, **changes):
+    """A config in which every part ignores this label; ``changes`` are dotted."""
+    steps = [dict(type="RandomRotate", prob=1, degree=9, seg_pad_val=index)]
+    steps.append(dict(type="Pad", size=(9, 9), pad_val=dict(img=0, seg=index)))
+    data = dict(type="BaseSegDataset", ignore_index=index, pipeline=steps, img_suffix=".png")
+    head = dict(type="FCNHead", ignore_index=index)
+    metrics = [dict(type=f"{kind}Metric", ignore_index=index) for kind in ("ExactIoU", "Thinking")]
+    model = dict(
+        data_preprocessor=dict(type="SegDataPreProcessor", seg_pad_val=index),
+        decode_head=head,
+        auxiliary_head=[head, dict(head, loss_decode=[dict(type="DiceLoss", ignore_index=1)])],
+        image_loss=dict(target="presence"),
+    )
+    repeated = dict(type="RepeatDataset", dataset=dict(data, skip_corrupt=True), times=2)
+    cfg = Config(
+        dict(
+            model=model,
+            train_dataloader=dict(dataset=repeated),
+            val_dataloader=dict(dataset=data),
+            val_evaluator=metrics,
+            test_dataloader=None,
+        )
+    )
+    cfg.merge_from_dict(changes)
+    return cfg
+
+
+@pytest.mark.parametrize("index", [255, 254, 0])
+def test_one_ignored_label(index):
+    cfg = ignoring(index)
+    check_ignore_index(cfg)
+    check_ignore_index(dict(model=dict(type="ThinkingTTAModel", module=cfg.model)))
+    check_ignore_index(dict(model=dict(type="ThinkingClassifier")))
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "model.decode_head.ignore_index",
+        "model.auxiliary_head.1.ignore_index",
+        "model.image_loss.ignore_index",
+        "model.data_preprocessor.seg_pad_val",
+        "train_dataloader.dataset.dataset.ignore_index",
+        "val_dataloader.dataset.pipeline.0.seg_pad_val",
+        "val_dataloader.dataset.pipeline.1.pad_val.seg",
+        "val_evaluator.1.ignore_index",
+    ],
+)
+def test_parts_that_ignore_different_labels(option):
+    part = option.rpartition(".")[0].removesuffix(".pad_val")
+    with pytest.raises(ConfigError, match=rf"must be the same.*(254 in {part}(;|$))") as caught:
+        check_ignore_index(ignoring(**{option: 254}))
+    assert "255 in " in str(caught.value)
+
+
+def test_labels_that_are_ignored_by_default():
+    cfg = ignoring(254)
+    del cfg.val_evaluator[0]["ignore_index"], cfg.model.data_preprocessor["seg_pad_val"]
+    with pytest.raises(ConfigError, match=r"255 in model\.data_preprocessor, val_evaluator\.0"):
+        check_ignore_index(cfg)

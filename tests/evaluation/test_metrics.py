@@ -10,8 +10,8 @@ from mmseg.evaluation import IoUMetric
 
 from tvit_seg import RandomGate
 from tvit_seg.errors import ConfigError
-from tvit_seg.evaluation import ThinkingAccuracy, ThinkingMetric
-from tvit_seg.evaluation.metrics import segmentation_quality
+from tvit_seg.evaluation import ExactIoUMetric, ThinkingAccuracy, ThinkingMetric
+from tvit_seg.evaluation.metrics import pixel_counts, segmentation_quality
 
 META = dict(classes=tuple("abcde"))
 
@@ -27,6 +27,47 @@ def test_segmentation_quality_is_that_of_mmseg():
         assert found["mIoU"][i] == pytest.approx(100 * np.nanmean(theirs["IoU"]))
         assert found["mAcc"][i] == pytest.approx(100 * np.nanmean(theirs["Acc"]), nan_ok=True)
         assert found["aAcc"][i] == pytest.approx(100 * float(theirs["aAcc"]))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_pixel_counts_are_those_of_mmseg(dtype):
+    """Also with labels and predictions that are no class."""
+    labels = torch.randint(0, 7, (40, 50)).to(dtype)
+    labels[:3] = 255
+    prediction = torch.randint(0, 6, (40, 50))
+    wanted = IoUMetric.intersect_and_union(prediction, labels.long(), 5, 255)
+    found = pixel_counts(prediction, labels, 5)
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found, torch.stack(wanted))
+
+
+def iou(kind, prediction, labels, **kwargs):
+    metric = kind(iou_metrics=["mIoU", "mDice", "mFscore"], **kwargs)
+    metric.dataset_meta = META
+    sample = dict(pred_sem_seg=dict(data=prediction[None]), gt_sem_seg=dict(data=labels[None]))
+    metric.process({}, [sample])
+    return metric.evaluate(1)
+
+
+def test_the_exact_metric_has_the_results_of_mmseg(caplog):
+    prediction, labels = torch.randint(0, 5, (2, 60, 60))
+    labels[0] = 254
+    pair = (iou(kind, prediction, labels, ignore_index=254) for kind in (ExactIoUMetric, IoUMetric))
+    found, theirs = pair
+    assert found == pytest.approx(theirs, abs=0.011)
+    assert list(found) == list(theirs)
+    assert "16,777,216" not in caplog.text
+
+
+def test_more_pixels_than_float32_counts(monkeypatch):
+    """In one thread mmseg finds an IoU of 84 for class 1."""
+    logged = []
+    monkeypatch.setattr("tvit_seg.evaluation.metrics.print_log", lambda *args: logged.append(args))
+    labels = torch.ones(4200, 4200, dtype=torch.uint8)
+    prediction = labels.clone()
+    prediction[:840] = 2  # a fifth of the pixels
+    assert iou(ExactIoUMetric, prediction, labels)["mIoU"] == 40  # (80 + 0) / 2
+    assert "1 images have more than 16,777,216 pixels" in logged[0][0]
 
 
 def result(stages, entropy_width=2, gmacs=1.0, windows=None, wrong=0, difficulty=None):

@@ -34,6 +34,7 @@ KINDS = dict(
         mlp_layer="SwiGLU",
     ),
     eva=dict(
+        k_bias=False,  # that, and SwiGLU without layer scale, tells the rotary positions
         mlp_layer="SwiGLUPacked",
         mlp_ratio=8 / 3,
         scale_mlp_norm=True,

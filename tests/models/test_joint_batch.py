@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-import mmseg
 import pytest
 import torch
 import torch.distributed as dist
@@ -12,7 +11,6 @@ from helpers.builders import LINEAR, MASK, class_samples, classifier, samples, s
 from helpers.processes import run_together
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import init_default_scope
-from mmengine.utils import digit_version
 
 from tvit_seg import ThinkingEncoderDecoder
 from tvit_seg.models.joint_batch import average_logs, joint_share
@@ -64,8 +62,6 @@ CASES = {
     "pruned classifier": lambda: classifier(backbone=PRUNING),
     "sandwich": lambda: classifier(backbone=dict(thinking_stages=(1, 2, 3, 4)), sandwich=True),
 }
-if digit_version(mmseg.__version__) < digit_version("1.3"):
-    del CASES["class weights"]  # mmseg looks up the weight of ignored pixels
 
 
 def certain(scores):

@@ -67,6 +67,25 @@ def test_folders_with_faults(tool, scenes, tmp_path, capsys):
     assert plot.exists()
 
 
+def test_convert_colours(tool, tmp_path, capsys):
+    for folder in ("images", "rgb"):
+        (tmp_path / folder).mkdir()
+        pixels = [[(9, 9, 9), (0, 200, 0)], [(7, 7, 7), (0, 200, 0)]]
+        Image.fromarray(np.array(pixels, np.uint8)).save(tmp_path / folder / "a.png")
+    command = ["--images", str(tmp_path / "images"), "--labels", str(tmp_path / "rgb")]
+    command += ["--classes", "road", "tree", "--convert-colours", str(tmp_path / "maps")]
+    tool.main([*command, "--colours", "9,9,9", "0,200,0"])
+    printed = capsys.readouterr().out
+    assert "colour 7,7,7 is of no class: 1 pixels are ignored" in printed
+    assert "data: 1 samples are fine" in printed
+    assert np.asarray(Image.open(tmp_path / "maps/a.png")).tolist() == [[0, 1], [255, 1]]
+    with pytest.raises(SystemExit, match="2"):
+        tool.main([*command, "--colours", "9,9,9"])
+    assert "--colours: 1, for 2 classes" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        tool.main(command)
+
+
 def test_class_folders(tool, tmp_path, capsys):
     for name in ("cat", "dog"):
         (tmp_path / "train" / name).mkdir(parents=True)

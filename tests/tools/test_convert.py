@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from helpers.builders import classifier, segmentor
+from helpers.builders import MASK, VIT, classifier, segmentor
 from helpers.contracts import close
+from mmengine.config import Config
+from mmseg.registry import MODELS
 from safetensors.torch import save_file
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
@@ -230,7 +232,7 @@ def test_one_stage_for_timm_and_mmseg(run, tmp_path, capsys):
     assert "lost: the classification head" in said
 
 
-@pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "vit_tiny_patch16_224"])
 def test_timm_models_keep_their_width(run, tmp_path, name):
     torch.save(timm.create_model(name, pretrained=False).state_dict(), tmp_path / "timm.pth")
     run("import_weights", tmp_path / "timm.pth", tmp_path / "ours.pth")
@@ -270,10 +272,70 @@ def test_a_stage_is_needed_for_plain_models(run, tmp_path, capsys):
     assert "--stage goes with" in capsys.readouterr().err
 
 
-def test_an_unknown_width_of_heads_is_said(run, tmp_path):
-    """The shipped checkpoint records none; its heads have 32 channels."""
-    command = ("export_weights", ROOT / "checkpoints/quickstart.pth", tmp_path / "plain.pth")
-    with pytest.warns(UserWarning, match="64 channels are assumed.*--head-dim"):
+@torch.no_grad()
+def test_one_stage_of_a_nested_segmentor(run, tmp_path, capsys):
+    model = segmentor(head=MASK, nested_head=True)
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "ours.pth")
+    parts = dict(backbone=VIT, decode_head=MASK, test_cfg=dict(mode="whole"))
+    config = dict(type="ThinkingEncoderDecoder", nested_head=True, **parts)
+    Config(dict(model=config)).dump(tmp_path / "config.py")
+    command = ("export_weights", tmp_path / "ours.pth", tmp_path / "plain.pth")
+    command += ("--layout", "mmseg", "--stage", 0, "--head-dim", 8)
+    run(*command)
+    assert "lost: the decode head" in capsys.readouterr().out
+    run(*command, "--config", tmp_path / "config.py")
+    assert "lost: the decode head" not in capsys.readouterr().out
+    found = read_checkpoint(tmp_path / "plain.pth")
+    options = found["meta"]["model"]
+    width = options["embed_dim"]
+    theirs = MODELS.build(
+        dict(
+            type="EncoderDecoder",
+            backbone=dict(
+                type="VisionTransformer",
+                img_size=(32, 32),
+                patch_size=8,
+                patch_bias=True,
+                embed_dims=width,
+                num_layers=options["depth"],
+                num_heads=options["num_heads"],
+                final_norm=True,
+            ),
+            decode_head={**MASK, "in_channels": width, "channels": width, "embed_dims": width,
+                         "num_heads": 1},
+            test_cfg=dict(mode="whole"),
+        )
+    ).eval()  # fmt: skip
+    theirs.load_state_dict(found["state_dict"])
+    images = torch.randn(2, 3, 32, 32)
+    model.backbone.set_gate(dict(type="FixedGate", stage=0))
+    close(
+        theirs.encode_decode(images, [dict(img_shape=(32, 32))] * 2),
+        model.think(images).seg_logits,
+        atol=1e-4,
+    )
+
+
+def test_an_unknown_width_of_heads_is_asked_for(run, tmp_path):
+    command = ("export_weights", tmp_path / "ours.pth", tmp_path / "plain.pth")
+    torch.save(classifier().state_dict(), tmp_path / "ours.pth")
+    with pytest.raises(SystemExit, match="--head-dim"):
         run(*command, "--layout", "timm", "--stage", 0)
-    run(*command, "--layout", "timm", "--stage", 0, "--head-dim", 32)
-    assert read_checkpoint(tmp_path / "plain.pth")["meta"]["model"]["num_heads"] == 2
+
+
+def test_the_quickstart_through_all_layouts(run, tmp_path, capsys):
+    """The shipped checkpoint and all that is made of it record heads of 32 channels."""
+    shipped = ROOT / "checkpoints/quickstart.pth"
+    heads = read_checkpoint(shipped)["meta"]["backbone"]["num_heads"]
+    run("export_weights", shipped, tmp_path / "theirs.pth", "--layout", "authors")
+    assert "theirs.pth: the authors' layout" in capsys.readouterr().out
+    run("import_weights", tmp_path / "theirs.pth", tmp_path / "back.pth")
+    for source in (shipped, tmp_path / "back.pth"):
+        run("export_weights", source, tmp_path / "plain.pth", "--layout", "timm", "--stage", 0)
+        model = read_checkpoint(tmp_path / "plain.pth")["meta"]["model"]
+        assert model["embed_dim"] // model["num_heads"] == 32
+        assert model["num_heads"] < heads
+    run("import_weights", tmp_path / "plain.pth", tmp_path / "one.pth")
+    again = read_checkpoint(tmp_path / "one.pth")["meta"]["backbone"]
+    assert again["num_heads"] == model["num_heads"]
+    assert again["img_size"] == model["img_size"]

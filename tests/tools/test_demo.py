@@ -37,10 +37,11 @@ def test_folder(demo, tmp_path, capsys):
     assert "average GMACs of a picture" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("amp", [[], ["--amp"]])
 @pytest.mark.parametrize(("threshold", "stage"), [("0", "1"), ("10", "0")])
-def test_threshold(demo, tmp_path, capsys, threshold, stage):
+def test_threshold(demo, tmp_path, capsys, threshold, stage, amp):
     cv2.imwrite(str(tmp_path / "a.png"), picture())
-    options = ["--threshold", threshold, "--out-dir", str(tmp_path)]
+    options = ["--threshold", threshold, "--out-dir", str(tmp_path), *amp]
     demo.main([str(tmp_path / "a.png"), *options])
     assert f"|   {stage}   |       1       |   100.0   |" in capsys.readouterr().out
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from helpers.processes import free_port, launcher
@@ -124,6 +125,28 @@ def test_sweep(trained, tmp_path):
     rows = json.loads(found.read_text())["rows"]
     assert [row["threshold"] for row in (rows[0], rows[-1])] == [0, "inf"]
     assert (rows[0]["stage0.share"], rows[-1]["stage0.share"]) == (0, 100)
+
+
+def test_mixed_precision(trained, tmp_path):
+    """Labels differ by rounding from those in full precision; the cost does not."""
+    options, work = trained
+    costs, labels = [], []
+    for amp in ([], ["--amp"]):
+        out = tmp_path / f"labels{len(amp)}"
+        log = run("tools/test.py", CONFIG, work / "iter_4.pth", *amp, "--out", out, *options)
+        costs.append(dict(figures(log))["thinking/gmacs"])
+        labels.append([cv2.imread(str(path), 0) for path in sorted(out.iterdir())])
+    assert costs[0] == costs[1]
+    changed = (np.array(labels[0]) != np.array(labels[1])).mean()
+    assert 0 < changed < 0.05
+    found = tmp_path / "sweep.json"
+    sweep = ("tools/analysis/sweep.py", CONFIG, work / "iter_4.pth", "--json", found)
+    run(*sweep, "--amp", "--thresholds", 0, *options)
+    exact = tmp_path / "exact.json"
+    run(*sweep[:-1], exact, "--thresholds", 0, *options)
+    (row,), (other,) = (json.loads(path.read_text())["rows"] for path in (found, exact))
+    assert row["gmacs"] == other["gmacs"]
+    assert row["aAcc"] != other["aAcc"]
 
 
 def test_token_pruning(trained, tmp_path):

@@ -1,14 +1,20 @@
 """Anybody's weights into a model, from files."""
 
 import logging
+import runpy
+import sys
+from pathlib import Path
 
 import pytest
+import timm
 import torch
-from helpers.builders import LINEAR, classifier, segmentor
+from helpers.builders import LINEAR, VIT, classifier, segmentor
+from helpers.classification import config, image_folder
 from helpers.contracts import close
 from helpers.sources import swin, timm_swin, timm_vit, vit
 from torch import nn
 
+from tvit_seg.engine import ThinkingRunner
 from tvit_seg.errors import CheckpointError
 from tvit_seg.weights.convert import to_authors
 from tvit_seg.weights.load import check_compatible, load_pretrained, load_weights
@@ -31,12 +37,13 @@ def test_init_cfg_loads_a_file_and_reports(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("model", "weights"),
     [
-        (lambda: vit(num_layers=9), timm_vit),
+        (lambda: vit(num_layers=3), timm_vit),
+        (lambda: vit(num_layers=1), timm_vit),
         (lambda: vit(embed_dims=32), timm_swin),
     ],
 )
-def test_less_than_half_is_refused(model, weights):
-    with pytest.raises(CheckpointError, match=r"file is of another model: .*less than half"):
+def test_other_networks_are_refused(model, weights):
+    with pytest.raises(CheckpointError, match=r"file: weights of another network: "):
         load_weights(model(), weights().state_dict(), "file")
 
 
@@ -79,6 +86,71 @@ def test_the_right_slicing_is_asked_for(slicing, theirs, monkeypatch):
     load_weights(swin(slicing=slicing), checkpoint, "file")
     warned = any("needs slicing='leading'" in text for text in said)
     assert warned == (slicing == "grouped")
+
+
+def from_runner(path, folder):
+    root = image_folder(folder / "images")
+    runner = ThinkingRunner.from_cfg(config(root, folder, load_from=path))
+    runner.load_or_resume()
+    return runner.model.backbone
+
+
+def initialised(model):
+    model.init_weights()
+    return getattr(model, "backbone", model)
+
+
+def from_cfg(path, folder):
+    return initialised(vit(**SMALL, init_cfg=dict(type="Pretrained", checkpoint=path)))
+
+
+def from_timm(path, folder):
+    return timm.create_model("thinkingvit_3h_6h", checkpoint_path=path, **TIMM)
+
+
+def from_tool(path, folder):
+    target = folder / "out.pth"
+    tool = Path(__file__).parents[2] / "tools/convert/import_weights.py"
+    argv = [str(part) for part in (tool, path, target, "--head-dim", 8)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", argv)
+        runpy.run_path(str(tool), run_name="__main__")
+    return initialised(vit(**SMALL, pretrained=str(target)))
+
+
+SMALL = {key: VIT[key] for key in ("img_size", "patch_size", "embed_dims", "num_heads")}
+SMALL |= dict(thinking_stages=(2, 4), num_classes=3)
+TIMM = dict(img_size=32, patch_size=8, embed_dim=32, num_heads=4, depth=2)
+TIMM |= dict(thinking_stages=(2, 4), num_classes=3)
+DOORS = {
+    "load_pretrained": lambda path, folder: loaded(vit(**SMALL), path),
+    "init_cfg": from_cfg,
+    "pretrained": lambda path, folder: initialised(vit(**SMALL, pretrained=path)),
+    "segmentor": lambda path, folder: initialised(segmentor(backbone=dict(pretrained=path))),
+    "load_from": from_runner,
+    "checkpoint_path": from_timm,
+    "import_weights.py": from_tool,
+}
+
+
+def loaded(model, path):
+    load_pretrained(model, path)
+    return model
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.filterwarnings("ignore")
+def test_all_doors_decide_alike(tmp_path, door):
+    """Layer scale is folded, a norm before the blocks refused, wherever the file is named."""
+    theirs = timm_vit(32, 4, img_size=32, patch_size=8, num_classes=3, init_values=0.5)
+    torch.save(theirs.state_dict(), tmp_path / "good.pth")
+    torch.save({**theirs.state_dict(), "norm_pre.weight": torch.ones(32)}, tmp_path / "bad.pth")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    backbone = DOORS[door](str(tmp_path / "good.pth"), tmp_path / "a")
+    close(backbone.blocks[1].mlp.fc2.weight, theirs.blocks[1].mlp.fc2.weight * 0.5)
+    with pytest.raises((CheckpointError, SystemExit), match=r"norm_pre\.\w+ \(norm before"):
+        DOORS[door](str(tmp_path / "bad.pth"), tmp_path / "b")
 
 
 def test_check_compatible():

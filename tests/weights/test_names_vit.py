@@ -29,15 +29,18 @@ def test_surplus_scalars_of_early_releases_are_dropped(reference):
     assert "recycle.11.scale" in converted.report.dropped
 
 
-def test_distilled_deit_loses_its_second_token():
+def test_a_distillation_token_is_a_register():
     weights = timm_vit().state_dict()
     weights["dist_token"] = torch.randn(1, 1, 64)
     weights["head_dist.weight"] = torch.randn(10, 64)
     weights["pos_embed"] = torch.randn(1, 18, 64)
-    converted = convert_state_dict(weights, vit())
+    converted = convert_state_dict(weights)
     assert converted.report.source == "distilled DeiT weights"
     assert torch.equal(converted["pos_embed"][:, 1:], weights["pos_embed"][:, 2:])
-    assert set(converted.report.dropped) == {"dist_token", "head_dist.weight"}
+    expected = weights["dist_token"] + weights["pos_embed"][:, 1:2]
+    assert torch.equal(converted["reg_token"], expected)
+    with pytest.raises(CheckpointError, match="dist_token"):
+        convert_state_dict(weights, vit())
 
 
 @pytest.mark.parametrize("kind", ["mask", "linear"])

@@ -62,10 +62,17 @@ def test_a_release_loads_everywhere(trained, tmp_path, name):
 
 def test_what_weights_do_not_tell():
     assert record_backbone(segmentor()) == dict(
-        embed_dims=32, thinking_stages=(2, 4), num_heads=VIT["num_heads"]
+        embed_dims=32,
+        thinking_stages=(2, 4),
+        num_heads=VIT["num_heads"],
+        img_size=(32, 32),
+        patch_size=8,
     )
     assert record_backbone(swin(slicing="leading")) == dict(
-        embed_dims=16, thinking_stages=((1, 2, 4), (2, 4, 8)), slicing="leading"
+        embed_dims=16,
+        thinking_stages=((1, 2, 4), (2, 4, 8)),
+        patch_size=4,
+        slicing="leading",
     )
     assert record_backbone(torch.nn.Linear(1, 1)) == {}
 

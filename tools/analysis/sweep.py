@@ -13,6 +13,7 @@ from math import isfinite, isnan
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.runner.amp import autocast
 from prettytable import PrettyTable
 
 from tvit_seg.datasets.check import require_data
@@ -59,6 +60,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="R",
         help="keep ratios of the token pruning, in (0, 1]; one pass for each",
     )
+    parser.add_argument("--amp", action="store_true", help="run in mixed precision")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table as CSV")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="plot quality against cost")
@@ -263,14 +265,15 @@ def main() -> None:
         model = getattr(runner.model, "module", runner.model)
         compile_as_configured(model, cfg.get("compile"))
         key = "difficulty" if "difficulty" in cfg.get("meta_keys", ()) else None
-        if args.keep_ratios:
-            if found := sweep_keep_ratios(model, loader, args.keep_ratios, key):
-                report_keep_ratios(found, args)
-        elif found := sweep(model, loader, difficulty_key=key):
-            if chosen := report(found, cfg, args):
-                model.backbone.gate.threshold = chosen.threshold
-            if args.sheet:
-                draw_contact_sheet(found, model, loader.dataset, args.sheet)
+        with autocast(enabled=args.amp):
+            if args.keep_ratios:
+                if found := sweep_keep_ratios(model, loader, args.keep_ratios, key):
+                    report_keep_ratios(found, args)
+            elif found := sweep(model, loader, difficulty_key=key):
+                if chosen := report(found, cfg, args):
+                    model.backbone.gate.threshold = chosen.threshold
+                if args.sheet:
+                    draw_contact_sheet(found, model, loader.dataset, args.sheet)
     close_distributed(runner)
 
 

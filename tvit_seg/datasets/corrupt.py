@@ -12,7 +12,7 @@ from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
 
 from ..errors import CorruptImageError, DataError, UnknownFormatError
-from .images import read_image, read_label, reading, require_whole
+from .images import read_image, read_label, reading, require_bytes, require_whole
 
 _IN_A_ROW = 100
 
@@ -70,11 +70,13 @@ class GuardedPipeline(Compose):
         """
         readers = dict(img_path=read_image, seg_map_path=read_label)
         paths = {key: data[key] for key in readers if data.get(key)}
-        for path in paths.values():
+        for key, path in paths.items():
             # formats that PIL does not know are left to the transforms
             with suppress(UnknownFormatError), reading(path):
                 content = fileio.get(path, backend_args=self.backend_args)
                 require_whole(content, decode_others=False)
+                if key == "seg_map_path":
+                    require_bytes(content, path)
         try:
             return super().__call__(data)
         except Exception:

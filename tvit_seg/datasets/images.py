@@ -86,6 +86,13 @@ def read_label(path: str | Path, backend_args: dict | None = None) -> np.ndarray
         return np.asarray(Image.open(io.BytesIO(data)))
 
 
+def require_bytes(data: bytes, path: str) -> None:
+    """Reject a label map with values above 255, which mmseg would read modulo 256."""
+    image = Image.open(io.BytesIO(data))
+    if image.mode[0] in "IF" and (largest := np.asarray(image).max()) > 255:  # of 16 or 32 bits
+        raise DataError(f"{path}: label value {largest} not allowed: labels have 8 bits")
+
+
 def find_pictures(folder: Path) -> list[Path]:
     """List all pictures in a folder and its subfolders, sorted.
 

@@ -25,12 +25,11 @@ from ..utils.text import printable, some
 from .images import read_image, read_label
 from .timm_dataset import TimmDataset
 
-_CHECKS_VERSION = 2  # increase it when the checks change, so that cached data is read again
+_CHECKS_VERSION = 3  # increase it when the checks change, so that cached data is read again
 _IGNORED, _NOT_ALLOWED = -1, -2  # for label values that are no class
 _CONTENT = "image or label"  # kind of problems with what a file holds
-_ONE_CHANNEL = (
-    "a label holds one class index per pixel, as a grey or palette PNG; convert colour-coded ones"
-)
+_CONVERT = "convert with tools/check_dataset.py --convert-colours"
+_ONE_CHANNEL = f"a label holds one class index per pixel, as a grey or palette PNG; {_CONVERT}"
 _TRAIN_IDS = "convert with the cityscapesscripts label ids -> trainIds (`*_labelTrainIds.png`)"
 
 
@@ -192,12 +191,17 @@ class LabelMapSurvey(Survey):
                 f"{self.name}: labels run from {first} to {count}, with {count} classes; with "
                 f"reduce_zero_label=True training reads them one lower, and 0 as ignored{more}"
             )
-        elif count > 1 and self.values == {0, ignored}:
-            hints.append(
-                f"{self.name}: labels contain only 0 and {ignored}, and {ignored} is ignored; a "
-                "mask's foreground must be stored as 1"
-            )
         return hints
+
+    def check_contents(self, workers: int | None = None) -> Iterator[Problem]:
+        """Decode and count what ``check_files`` found; yield problems, also of all labels."""
+        yield from super().check_contents(workers)
+        ignored = self.dataset.ignore_index
+        if self.num_classes > 1 and self.values == {0, ignored}:
+            folder = self.dataset.data_prefix["seg_map_path"]
+            text = f"{folder}: labels contain only 0 and {ignored}, and {ignored} is ignored"
+            hint = f"{self.name}: a mask's foreground must be stored as 1; {_CONVERT}"
+            yield Problem("labels of one class", text, hint)
 
     def _find_remarks(self) -> Iterator[str]:
         last, dataset = self.num_classes, self.dataset

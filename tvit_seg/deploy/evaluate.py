@@ -1,6 +1,5 @@
 """Quality and speed of exported graphs on real images, compared with the model."""
 
-import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import cycle, islice
@@ -14,7 +13,6 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import BaseDataElement
-from mmseg.evaluation import IoUMetric
 from mmseg.models import EncoderDecoder
 from mmseg.registry import DATASETS
 from prettytable import PrettyTable
@@ -23,11 +21,11 @@ from tqdm import tqdm
 
 from ..datasets.images import find_pictures, read_image
 from ..errors import ExportError
+from ..evaluation.metrics import pixel_counts
 from ..models.gates import FixedGate
 from ..utils.text import first_line
 from ..utils.timing import alternate, compare, machine
 from .export import prepare_windows
-from .formats import FORMATS
 from .host import ThinkingHost
 
 
@@ -77,17 +75,14 @@ def evaluate(
         stage: Exit stage of single graphs, and then of the model; None where there is a gate.
     """
     segments = isinstance(model, EncoderDecoder)
-    evaluators = cfg.get("val_evaluator") or ()
-    evaluators = [evaluators] if isinstance(evaluators, dict) else evaluators
-    ignore = [m.get("ignore_index", 255) for m in evaluators if "IoUMetric" in str(m.get("type"))]
 
     def score(labels: Tensor, sample: BaseDataElement) -> Tensor:
         """Return (2, K) intersections and unions in pixels, or (2, 1) correct and all labels."""
         if not segments:
             return torch.tensor([[labels.item() == sample.gt_label.item()], [1]])
-        truth, count = sample.gt_sem_seg.data[0].long(), model.decode_head.num_classes
-        areas = IoUMetric.intersect_and_union(labels.long(), truth, count, [*ignore, 255][0])
-        return torch.stack(areas[:2])
+        truth, count = sample.gt_sem_seg.data[0], model.decode_head.num_classes
+        counts = pixel_counts(labels, truth, count, model.decode_head.ignore_index)
+        return torch.from_numpy(counts[:2])
 
     scores: dict[str, Any] = dict.fromkeys(("PyTorch", *hosts), 0)
     gate = model.backbone.gate
@@ -106,8 +101,8 @@ def evaluate(
     return {name: 100 * (part / whole).nanmean().item() for name, (part, whole) in scores.items()}
 
 
-def time_host(
-    folder: str | Path,
+def time_hosts(
+    hosts: dict[str, ThinkingHost],
     model: nn.Module,
     images: Sequence[np.ndarray],
     batch: int,
@@ -118,38 +113,47 @@ def time_host(
     """Table of host loop times on a batch with all, half or no early exits.
 
     Args:
-        folder: From :func:`~tvit_seg.deploy.export`, with a gate that has a threshold.
+        hosts: Exports of ``model`` by name, with a gate that has a threshold; GMACs and the first
+            column of ratios are relative to the first one.
         images: (H, W, 3) uint8 BGR, repeated if there are fewer than ``batch``.
         rounds: Counted rounds, after ``warmup`` others.
-        threads: Threads of onnxruntime and PyTorch; None for their defaults.
+        threads: Threads of PyTorch; None for its default. The hosts have their own.
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    host = FORMATS[json.loads(Path(folder, "manifest.json").read_text())["format"]](folder, threads)
-    if len(host.stages) < 2 or "threshold" not in host.manifest["gate"]:
+    first = next(iter(hosts.values()))
+    if len(first.stages) < 2 or "threshold" not in first.manifest["gate"]:
         raise ExportError("a benchmark needs graphs of two stages, and a gate with a threshold")
-    inputs = prepare_windows(host.manifest, images)
+    inputs = prepare_windows(first.manifest, images)
     inputs = [x for x in inputs if x.shape == inputs[0].shape]
     inputs = np.stack(list(islice(cycle(inputs), batch)))
 
-    def run_host(threshold: float) -> dict[str, np.ndarray]:
+    def run_host(host: ThinkingHost, threshold: float) -> dict[str, np.ndarray]:
         host.threshold = threshold
         return host.think(inputs)
 
-    middle = float(np.median(run_host(0.0)["entropy"][:, 0]))
-    thresholds = {"all stop": inf, "half stop": middle, "all think": 0.0}
+    contestants: dict[str, Any] = {}
+    for name, host in hosts.items():
+        middle = float(np.median(run_host(host, 0.0)["entropy"][:, 0]))
+        for exits, threshold in (("all stop", inf), ("half stop", middle), ("all think", 0.0)):
+            contestants[f"{name}, {exits}"] = partial(run_host, host, threshold)
+    gmacs = np.array(first.manifest["gmacs"])
+    costs = {name: gmacs[run()["exit_stage"]].sum() for name, run in contestants.items()}
     thinks: Any = model if hasattr(model, "think") else model.backbone
     run_model = torch.no_grad()(partial(thinks.think, torch.from_numpy(inputs), FixedGate(-1)))
-    contestants = {name: partial(run_host, threshold) for name, threshold in thresholds.items()}
-    seconds = alternate({**contestants, "PyTorch, all think": run_model}, rounds, warmup)
-    gmacs = np.array(host.manifest["gmacs"])
-    costs = {name: gmacs[run()["exit_stage"]].sum() for name, run in contestants.items()}
-    table = PrettyTable(["images", "median (ms)", "time / all think", "+-IQR", "GMACs / all think"])
+    own, whole = "PyTorch, all think", f"{next(iter(hosts))}, all think"
+    seconds = alternate({**contestants, own: run_model}, rounds, warmup)
+    bases = {"all think": whole, "PyTorch": own}
+    heads = [f"time / {base} (+-IQR)" for base in bases]
+    table = PrettyTable(["runtime, images", "median (ms)", *heads, "GMACs / all think"])
     for name, times in seconds.items():
-        pair = {"this": times, "all think": seconds["all think"]}
-        ratio, iqr = compare(pair, lambda t: t["this"] / t["all think"])
-        cost = f"{costs[name] / costs['all think']:.3f}" if name in costs else ""
-        table.add_row([name, f"{1e3 * median(times):.1f}", f"{ratio:.3f}", f"{iqr:.3f}", cost])
+        ratios = []
+        for base in bases.values():
+            pair = {"this": times, "base": seconds[base]}
+            ratio, iqr = compare(pair, lambda t: t["this"] / t["base"])
+            ratios.append(f"{ratio:.3f} +-{iqr:.3f}")
+        cost = f"{costs[name] / costs[whole]:.3f}" if name in costs else ""
+        table.add_row([name, f"{1e3 * median(times):.1f}", *ratios, cost])
     size = " x ".join(map(str, inputs.shape[-2:]))
     where = ", ".join(f"{key} {value}" for key, value in machine().items() if key != "threads")
     return f"{batch} images of {size} pixels, {rounds} rounds, threads {threads}; {where}\n{table}"

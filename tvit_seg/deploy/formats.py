@@ -139,8 +139,15 @@ def _name_axes(path: Path) -> None:
 WRITERS = {"onnx": write_onnx, "pt2": write_pt2}
 
 
-def quantize(folder: str | Path, target: str | Path) -> None:
-    """Convert a folder of ONNX graphs to int8 matrix products with per-channel weights."""
+def quantize(folder: str | Path, target: str | Path, reduce_range: bool = False) -> None:
+    """Convert a folder of ONNX graphs to int8 matrix products with per-channel weights.
+
+    Args:
+        folder: From :func:`~tvit_seg.deploy.export`.
+        target: Folder for the int8 graphs.
+        reduce_range: Quantise weights to 7 bits, for x86 processors without VNNI, whose sums of
+            8-bit products saturate.
+    """
     folder, target = Path(folder), Path(target)
     manifest = json.loads((folder / "manifest.json").read_text())
     if manifest["format"] != "onnx":
@@ -157,8 +164,9 @@ def quantize(folder: str | Path, target: str | Path) -> None:
                 op_types_to_quantize=["MatMul", "Gemm"],
                 per_channel=True,
                 weight_type=QuantType.QInt8,
+                reduce_range=reduce_range,
             )
-    manifest["weights"] = "int8"
+    manifest |= {"weights": "int8", "reduce_range": reduce_range}
     for checked in ("largest_difference", "checked_images"):  # of the graphs in full precision
         del manifest[checked]
     write_manifest(manifest, target)

@@ -9,6 +9,7 @@ After each thinking stage, images (in sliding inference: windows) whose entropy 
 """
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from math import nan
 from pathlib import Path
@@ -49,13 +50,19 @@ class ThinkingHost:
         self.threads, self.providers = threads, list(providers)
         self.manifest = json.loads(Path(folder, "manifest.json").read_text())
         self.threshold = self.manifest["gate"].get("threshold", 0.0)
+        if self.manifest.get("weights") == "int8" and not self.manifest.get("reduce_range"):
+            warn_of_saturation()
         self.stages = [self.open(Path(folder, name)) for name in self.manifest["stages"]]
         names = decode_files(self.manifest)
         decode = {name: self.open(Path(folder, name)) for name in dict.fromkeys(names) if name}
         self.decode: list[Any] = [decode.get(name) for name in names]  # of each stage
 
     def open(self, path: Path) -> Callable[[Arrays], Arrays]:
-        """Open a graph as a function of named arrays that ignores superfluous ones."""
+        """Open a graph as a function of named arrays that ignores superfluous ones.
+
+        An int8 graph runs image by image: it quantises activations by the range of a whole tensor,
+        so that in a batch the result of an image would depend on the others.
+        """
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -63,9 +70,17 @@ class ThinkingHost:
         session = onnxruntime.InferenceSession(path, options, self.providers)
         names = [node.name for node in session.get_inputs()]
         outputs = [node.name for node in session.get_outputs()]
-        return lambda arrays: dict(
-            zip(outputs, session.run(outputs, {name: arrays[name] for name in names}), strict=True)
-        )
+
+        def run(arrays: Arrays) -> Arrays:
+            inputs = {name: arrays[name] for name in names}
+            return dict(zip(outputs, session.run(outputs, inputs), strict=True))
+
+        def run_each(arrays: Arrays) -> Arrays:
+            count = len(arrays[names[0]])
+            found = [run({name: arrays[name][i : i + 1] for name in names}) for i in range(count)]
+            return {name: np.concatenate([one[name] for one in found]) for name in outputs}
+
+        return run_each if self.manifest.get("weights") == "int8" else run
 
     def think(self, images: np.ndarray) -> Arrays:
         """Run stages until every image has exited; images that exit cost nothing further.
@@ -183,6 +198,20 @@ class ThinkingHost:
             np.copyto(labels, index, where=scores > best)
             best = np.maximum(best, scores)
         return labels
+
+
+def warn_of_saturation(cpu_info: str | Path = "/proc/cpuinfo") -> None:
+    """Warn if int8 products saturate: on x86 without VNNI, pairs of them add up in 16 bits."""
+    try:
+        features = Path(cpu_info).read_text()
+    except OSError:  # not Linux: unknown
+        return
+    if "avx2" in features and "vnni" not in features:
+        warnings.warn(
+            "this processor has no VNNI instructions: int8 graphs are no faster, and sums of "
+            "products saturate, which changes results; write them with --int8 --reduce-range",
+            stacklevel=3,
+        )
 
 
 def decode_files(manifest: dict) -> list[str | None]:

@@ -20,7 +20,7 @@ from ..utils.checks import check
 from ..utils.resources import resources
 from ..utils.text import first_line
 from .cli_weights import add_trust_argument
-from .config_check import building, check_config
+from .config_check import building, check_config, check_ignore_index
 from .distributed import is_first_process, prepare_distributed
 from .hooks.checkpoint import checkpoint_folders, latest_checkpoint
 
@@ -130,6 +130,7 @@ def build_runner(cfg: Config, checkpoint: dict[str, Any] | None = None) -> Runne
     prepare_distributed(cfg)
     with building(cfg):
         runner = RUNNERS.build(cfg)
+        check_ignore_index(cfg)
     if checkpoint is not None:
         runner.read_ahead = {cfg.load_from: checkpoint}
     return runner

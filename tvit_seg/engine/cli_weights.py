@@ -1,12 +1,16 @@
 """Command-line arguments for reading a file of weights."""
 
 import argparse
-from collections.abc import Mapping
-from typing import Any
+
+from ..weights.architecture import fit_to, read_architecture
+from ..weights.convert import ConvertedStateDict
+from ..weights.fit import recorded_head_dim
+from ..weights.names_swin import is_swin
+from ..weights.publish import read_source
 
 
 def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--thinking-stages``, ``--head-dim``, ``--slicing``, ``--ema`` and ``--raw``."""
+    """Add ``--thinking-stages``, ``--head-dim``, ``--slicing`` and so on."""
     parser.add_argument(
         "--thinking-stages",
         nargs="+",
@@ -26,6 +30,18 @@ def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
         help="slicing of a Swin's narrow stages; default: as recorded in the source, "
         "else leading for the authors' and grouped for others",
     )
+    parser.add_argument(
+        "--img-size",
+        nargs=2,
+        type=int,
+        metavar=("HEIGHT", "WIDTH"),
+        help="pixels of the image that a ViT's position embedding is for; default: as recorded in "
+        "the source, else a square",
+    )
+    parser.add_argument(
+        "--prefix",
+        help="reads only entries whose names begin with it, in files of several networks",
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--ema", action="store_const", const=True, help="take averaged weights")
     which.add_argument(
@@ -33,21 +49,34 @@ def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def architecture_options(args: argparse.Namespace, recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``head_dim``, ``thinking_stages`` and ``slicing`` for ``read_architecture``.
+def read_weights(
+    args: argparse.Namespace, needs_stages: bool = True
+) -> tuple[ConvertedStateDict, dict, dict]:
+    """Read the file ``args.source`` as the arguments of :func:`add_weights_arguments` ask for.
 
     Args:
-        args: Parsed arguments of :func:`add_weights_arguments`, which take precedence.
-        recorded: The backbone's arguments from the source file, empty if it has none.
+        args: Parsed arguments.
+        needs_stages: Raises an error for a Swin whose stages are neither recorded nor named; else
+            its weights are only renamed.
+
+    Returns:
+        Weights that the backbone computes with, all of them; their origin; and the config of this
+        backbone, empty where stages are unknown.
     """
-    heads, head_dim = recorded.get("num_heads"), 64
-    if isinstance(heads, int):  # a ViT's; a Swin has several
-        head_dim = recorded["embed_dims"] // heads
-    return dict(
-        head_dim=args.head_dim or head_dim,
-        thinking_stages=args.thinking_stages or recorded.get("thinking_stages"),
-        slicing=args.slicing or recorded.get("slicing"),
-    )
+    weights, record = read_source(args.source, args.ema, args.prefix)
+    record.pop("backbone", None)
+    recorded = weights.report.recorded
+    if args.img_size is not None:
+        recorded["img_size"] = tuple(args.img_size)
+    if args.head_dim is not None:  # in place of the recorded width
+        recorded.pop("num_heads", None)
+    known = args.thinking_stages or recorded.get("thinking_stages")
+    if is_swin(weights) and not (needs_stages or known) and any("recycle." in n for n in weights):
+        return weights, record, {}
+    backbone = read_architecture(weights, args.head_dim, args.thinking_stages, args.slicing)
+    if args.head_dim is None and recorded_head_dim(recorded) is None and not is_swin(weights):
+        print(f"{args.source} does not record heads: 64 channels each are assumed (--head-dim)")
+    return fit_to(weights, backbone), record, backbone
 
 
 def add_trust_argument(parser: argparse.ArgumentParser) -> None:

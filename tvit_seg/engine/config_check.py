@@ -1,5 +1,6 @@
 """Checks of a whole config, and errors that name the part that was being built."""
 
+import copy
 import re
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,8 +10,11 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.runner import Runner
+from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS
 from torch.utils.data import DataLoader
 
+from ..datasets.corrupt import pop_skip_corrupt
 from ..errors import ConfigError, TvitSegError
 from ..utils.checks import check, check_keys, did_you_mean
 from ..utils.text import first_line
@@ -54,6 +58,61 @@ def check_config(cfg: Config | Mapping[str, Any], needed: Sequence[str] = ()) ->
         section, _, last = field.rpartition(".")
         if last in parts.get(section, {}):
             check(fits(parts[section][last]), field, parts[section][last], allowed)
+
+
+_IGNORES = {
+    **dict.fromkeys(("ExactIoUMetric", "IoUMetric", "ThinkingMetric"), "ignore_index"),
+    **dict.fromkeys(("GenerateEdge", "TverskyLoss"), "ignore_index"),
+    **dict.fromkeys(("RandomMosaic", "RandomRotate", "SegDataPreProcessor"), "seg_pad_val"),
+}
+"""Parts that leave out, or pad with, the label 255 unless this option says otherwise."""
+_HEAD = re.compile(r"(decode_head|auxiliary_head)(\.\d+)?(\.(head|kernel_generate_head))?")
+
+
+def check_ignore_index(cfg: Config | Mapping[str, Any]) -> None:
+    """Reject a config whose heads, metrics, datasets and padding ignore different labels.
+
+    Datasets are built, but read no files.
+    """
+    model = cfg["model"]
+    model = model.get("module") or model  # of test-time augmentation
+    if "decode_head" not in model:
+        return
+    loaders = [f"{split}_dataloader" for split in ("train", "val", "test")]
+    data = {name: copy.deepcopy(cfg.get(name)) for name in loaders}
+    for loader in filter(None, data.values()):
+        pop_skip_corrupt(loader["dataset"])
+    evaluators = {name: cfg.get(name) for name in ("val_evaluator", "test_evaluator")}
+    found: dict[Any, list[str]] = {}
+    for name, part in _dicts({"model": model, **data, **evaluators}):
+        value = _ignored_label(name, part)
+        if value is not None:
+            found.setdefault(value, []).append(name)
+    listed = "; ".join(f"{value} in {', '.join(names)}" for value, names in found.items())
+    if len(found) > 1:
+        raise ConfigError(
+            f"ignore_index (of padding: seg_pad_val) must be the same everywhere, got {listed}"
+        )
+
+
+def _ignored_label(name: str, part: Mapping[str, Any]) -> Any:
+    """Return the label that a part of a config ignores or pads with; None for other parts."""
+    kind = part.get("type")
+    short = (kind if isinstance(kind, str) else getattr(kind, "__name__", "")).rpartition(".")[-1]
+    if kind is not None and _HEAD.fullmatch(name.removeprefix("model.")):
+        inner = "head" in part or "kernel_generate_head" in part  # which follows in this loop
+        return None if inner else part.get("ignore_index", 255)
+    if short == "Pad":
+        padding = part.get("pad_val", 0)
+        return padding.get("seg", 255) if isinstance(padding, Mapping) else 255
+    if short in _IGNORES:
+        return part.get(_IGNORES[short], 255)
+    if "_dataloader.dataset" in name and kind is not None and "pipeline" in part:
+        cls = DATASETS.get(kind) if isinstance(kind, str) else kind
+        if isinstance(cls, type) and issubclass(cls, BaseSegDataset):
+            return DATASETS.build({**part, "pipeline": [], "lazy_init": True}).ignore_index
+    given = name.endswith("image_loss") or short == "RandomCrop" or short.endswith("Metric")
+    return part.get("ignore_index") if given else None  # DiceLoss leaves out a class by this name
 
 
 @contextmanager

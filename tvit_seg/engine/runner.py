@@ -25,12 +25,13 @@ from ..errors import CheckpointError, ConfigError, TvitSegError
 from ..models.compile import compile_as_configured
 from ..models.segmentors import ThinkingEncoderDecoder
 from ..models.segmentors.head_check import check_heads
+from ..models.segmentors.losses import mend_losses
 from ..registry import register
 from ..utils.atomic import replacing
 from ..utils.checks import check
 from ..utils.text import first_line
 from ..weights.io import get_meta, get_state_dict, read_checkpoint
-from ..weights.load import check_compatible, strict_loading
+from ..weights.load import check_compatible, convert_named, strict_loading, thinks
 from .config_check import building
 from .hooks.checkpoint import (
     PlainCheckpointHook,
@@ -94,6 +95,8 @@ class ThinkingRunner(Runner):
         check_heads(self._bare_model)  # mmseg's own segmentors do not
         if isinstance(self.model, ThinkingEncoderDecoder):  # views of TTA are merged by logits
             self.model.test_cfg.setdefault("seg_logits", False)
+        elif not isinstance(self._bare_model, ThinkingEncoderDecoder):  # which does it itself
+            mend_losses(self._bare_model)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger; dumps of config, environment and hooks go to its file only."""
@@ -259,7 +262,13 @@ class ThinkingRunner(Runner):
         checkpoint = {**rest, "state_dict": weights}
         for pattern, replacement in revise_keys:
             weights = {re.sub(pattern, replacement, name): value for name, value in weights.items()}
-        check_compatible(self._bare_model, weights, filename, shapes=self._testing)
+        model = self._bare_model
+        if self._resume or self._testing or not thinks(model):
+            check_compatible(model, weights, filename, shapes=self._testing)
+        if thinks(model):
+            converted = convert_named(model, {**rest, "state_dict": weights}, filename)
+            checkpoint["state_dict"] = converted
+            self.logger.info(f"{filename}: {converted.report}")
         return checkpoint
 
     @master_only

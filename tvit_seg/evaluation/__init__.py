@@ -1,9 +1,10 @@
 """Metrics of models that think, and sweeps over the threshold of their gate."""
 
 from .curves import pareto_front
-from .metrics import ThinkingAccuracy, ThinkingMetric
+from .metrics import ExactIoUMetric, ThinkingAccuracy, ThinkingMetric
 
 __all__ = [
+    "ExactIoUMetric",
     "ThinkingAccuracy",
     "ThinkingMetric",
     "pareto_front",

@@ -1,5 +1,6 @@
 """Exits, quality of each thinking stage, and average cost, counted image by image."""
 
+import logging
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from ..errors import ConfigError
 from ..registry import register
 from ..utils.checks import check, check_integer
 
+_EXACT_IN_FLOAT32 = 2**24  # above, adding 1 changes nothing
+
 
 def pixel_counts(
     prediction: Tensor, labels: Tensor, num_classes: int, ignore_index: int = 255
@@ -24,12 +27,25 @@ def pixel_counts(
     """Count pixels of label maps (H, W), except where the label is ``ignore_index``.
 
     Returns:
-        (4, K) intersection, union, prediction and label areas, which add up over images.
+        (4, K) int64 intersection, union, prediction and label areas, which add up over images.
+        Values outside [0, K) belong to no class.
     """
-    areas = IoUMetric.intersect_and_union(
-        prediction, labels.to(prediction), num_classes, ignore_index
+    labels = labels.to(prediction.device)
+    counted = labels != ignore_index
+    rows, columns = (_bins(values[counted], num_classes) for values in (labels, prediction))
+    side = num_classes + 1  # the last one is no class
+    confusion = torch.bincount(rows.mul_(side).add_(columns), minlength=side**2)
+    confusion = confusion.view(side, side).cpu().numpy()
+    both, predicted, label = (
+        x[:-1] for x in (confusion.diagonal(), confusion.sum(0), confusion.sum(1))
     )
-    return torch.stack(areas).double().numpy()
+    return np.stack([both, predicted + label - both, predicted, label])
+
+
+def _bins(values: Tensor, num_classes: int) -> Tensor:
+    """Return new int64 values, with ``num_classes`` in place of those outside [0, K)."""
+    values = values.long()
+    return values.where((values >= 0) & (values < num_classes), num_classes)
 
 
 def segmentation_quality(counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -67,6 +83,35 @@ def thinks_by_difficulty(
         thinks = np.concatenate(chosen) > 0 if chosen else np.array([np.nan])
         shares[f"thinks.{level}"] = round(100 * float(thinks.mean()), 2)
     return shares
+
+
+@register("METRICS")
+class ExactIoUMetric(IoUMetric):
+    """mmseg's ``IoUMetric`` with the same arguments and results, but pixels counted in integers.
+
+    mmseg counts in float32, where counting by ones ends at 2^24 = 16,777,216 pixels of a class
+    in an image. Evaluations with such images log once that the two may differ.
+    """
+
+    @staticmethod
+    def intersect_and_union(
+        pred_label: Tensor, label: Tensor, num_classes: int, ignore_index: int
+    ) -> tuple[Tensor, ...]:
+        """Count an image's intersection, union, prediction and label areas, (K,) float64 each."""
+        counts = pixel_counts(pred_label, label, num_classes, ignore_index)
+        return tuple(torch.from_numpy(counts).double())
+
+    def compute_metrics(self, results: list[tuple[Tensor, ...]]) -> dict[str, float]:
+        """Compute mmseg's metrics from the areas of all images."""
+        large = sum(any(area.max() > _EXACT_IN_FLOAT32 for area in areas) for areas in results)
+        if large:
+            print_log(
+                f"{large} images have more than {_EXACT_IN_FLOAT32:,} pixels of a class, of which "
+                "mmseg's own IoUMetric would not count all: its metrics may differ from these",
+                MMLogger.get_current_instance(),
+                logging.WARNING,
+            )
+        return super().compute_metrics(results)
 
 
 class _ExitMetric(BaseMetric):
@@ -134,10 +179,10 @@ class ThinkingMetric(_ExitMetric):
 
     def _count(self, sample: dict) -> dict:
         prediction, labels = (
-            sample[name]["data"].squeeze(0).cpu() for name in ("pred_sem_seg", "gt_sem_seg")
+            sample[name]["data"].squeeze(0) for name in ("pred_sem_seg", "gt_sem_seg")
         )
         num_classes = len(self.dataset_meta["classes"])
-        counts = np.zeros((sample["gate_entropy"].shape[-1], 4, num_classes))
+        counts = np.zeros((sample["gate_entropy"].shape[-1], 4, num_classes), np.int64)
         for stage, window in zip(sample["exit_stage"].reshape(-1), sample["windows"], strict=True):
             pixels = _pixels(window, prediction.shape)
             own = prediction[pixels], labels[pixels]

@@ -51,7 +51,7 @@ def _scale_to_joint_mean(
         return loss
     labels = args[1] if len(args) > 1 else kwargs["label"]
     valid = labels != kwargs.get("ignore_index", -100)
-    if module.class_weight is not None:
+    if module.class_weight is not None and not module.use_sigmoid:
         weights = torch.tensor(module.class_weight, dtype=torch.double, device=labels.device)
         count = weights[labels[valid]].sum()
     elif module.avg_non_ignore:

@@ -8,6 +8,7 @@ from mmseg.visualization import SegLocalVisualizer
 
 from ..registry import register
 from .keep_masks import draw_keep_masks
+from .palette import distinct_palette
 from .window_map import draw_frame, draw_window_map, stage_colour, write_text
 
 
@@ -18,7 +19,7 @@ class ThinkingVisualizer(SegLocalVisualizer):
     Image, label map (if there is one) and prediction are side by side. A whole image is framed in
     the colour of its stage; with sliding windows, a map shows their stages and entropies. With
     token pruning, a copy of the image for each pruning shows the remaining tokens. A caption gives
-    stages, entropy and GMACs.
+    stages, entropy and GMACs. Classes with the same colour in the palette get different ones.
 
     Images below ``min_height`` pixels are enlarged. Further arguments are those of
     ``SegLocalVisualizer``.
@@ -68,7 +69,8 @@ class ThinkingVisualizer(SegLocalVisualizer):
         """Draw a result on an image (H, W, 3) RGB: all panels side by side, with the caption."""
         sample = SegDataSample() if data_sample is None else data_sample
         panels = [image] if with_image else []
-        meta = (self.dataset_meta.get("classes"), self.dataset_meta.get("palette"))
+        palette = distinct_palette(self.dataset_meta.get("palette") or ())
+        meta = (self.dataset_meta.get("classes"), palette)
         for wanted, field in ((draw_gt, "gt_sem_seg"), (draw_pred, "pred_sem_seg")):
             if wanted and field in sample:
                 regions = sample.get(field).cpu()

@@ -9,9 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..registry import MODELS
 from ..utils.checks import check
-from .convert import ConvertedStateDict, backbone_weights
-from .fit import square
+from .convert import OURS, ConvertedStateDict, Report, backbone_weights, convert_state_dict
+from .entries import foreign
+from .fit import position_grid, recorded_head_dim, square
 from .names_swin import AUTHORS_SWIN, is_swin
 from .names_vit import AUTHORS_SEGMENTATION
 
@@ -31,7 +33,7 @@ CLIP: dict[str, Any] = dict(norm_cfg=dict(type="LN", eps=1e-5))
 
 def read_architecture(
     weights: Mapping[str, Tensor],
-    head_dim: int = 64,
+    head_dim: int | None = None,
     thinking_stages: Stages | None = None,
     slicing: str | None = None,
 ) -> dict[str, Any]:
@@ -40,12 +42,15 @@ def read_architecture(
     Args:
         weights: Under our names. The ``report`` of :func:`~tvit_seg.convert_state_dict` names their
             source: the authors' segmentation code has its own norm and resizing, their Swin its
-            own slicing.
-        head_dim: Channels of a ViT's attention head; 64 in all published models.
-        thinking_stages: Heads of each stage; for a Swin at each level. None reads a ViT's from the
-            recycling projections. Required for early releases, which are wider than their last
-            stage, and for a Swin with recycling, whose weights only tell the last level's.
-        slicing: Slicing of a Swin's narrow stages; None chooses by the source.
+            own slicing; and has what their file records, which other arguments replace.
+        head_dim: Channels of a ViT's attention head. None takes the recorded width, else 64, which
+            all published models have.
+        thinking_stages: Heads of each stage; for a Swin at each level. None takes the recorded
+            ones, or reads a ViT's from the recycling projections. Required for early releases,
+            which are wider than their last stage, and for a Swin with recycling, whose weights only
+            tell the last level's.
+        slicing: Slicing of a Swin's narrow stages; None takes the recorded one, or chooses by the
+            source.
 
     Parts of a ViT that its weights do not show are those of the published network with such
     weights: without position embedding :data:`DINOV3`, with gated perceptrons and without layer
@@ -60,24 +65,68 @@ def read_architecture(
         CheckpointError: Names are missing, or heads and widths contradict each other.
         ConfigError: ``thinking_stages`` do not fit the kind of backbone.
     """
-    source = weights.report.source if isinstance(weights, ConvertedStateDict) else ""
+    report = weights.report if isinstance(weights, ConvertedStateDict) else Report("")
+    recorded = report.recorded
     weights = backbone_weights(weights)
+    thinking_stages = thinking_stages or recorded.get("thinking_stages")
     if is_swin(weights):
-        slicing = slicing or ("leading" if source == AUTHORS_SWIN else "grouped")
+        authors = report.source == AUTHORS_SWIN
+        slicing = slicing or recorded.get("slicing") or ("leading" if authors else "grouped")
         swin = _read_swin(weights, thinking_stages, slicing)
         return dict(type="ThinkingSwin", **swin, slicing=slicing)
-    config = dict(type="ThinkingViT", **_read_vit(weights, head_dim, thinking_stages))
-    if source == AUTHORS_SEGMENTATION:
+    head_dim = head_dim or recorded_head_dim(recorded)
+    if head_dim is None and report.source == OURS:
+        raise CheckpointError(
+            "the file does not record the width of its attention heads: name it, head_dim or "
+            "--head-dim"
+        )
+    head_dim = head_dim or 64
+    config = dict(type="ThinkingViT", **_read_vit(weights, head_dim, thinking_stages, recorded))
+    if report.source == AUTHORS_SEGMENTATION:
         config.update(norm_cfg=dict(type="LN", eps=1e-5), interpolate_mode="bilinear")
+    if not {"norm.weight", "fc_norm.weight"} & weights.keys():  # mmseg's default
+        config.update(final_norm=False)
+    if recorded.get("activation") == "quick_gelu":
+        config.update(act_cfg=dict(type="mmseg.QuickGELU"))
+    if "norm_eps" in recorded:
+        config.update(norm_cfg=dict(type="LN", eps=recorded["norm_eps"]))
     return config
+
+
+def fit_to(weights: ConvertedStateDict, backbone: Mapping[str, Any]) -> ConvertedStateDict:
+    """Fit weights, alone or with heads of a segmentor, to the backbone that a config describes.
+
+    Raises:
+        CheckpointError: They have or lack something that changes what the network computes; or they
+            would be cropped, but have a decode head.
+    """
+    model = MODELS.build(backbone)
+    alone = ConvertedStateDict(backbone_weights(weights))
+    alone.report = weights.report
+    fitted = convert_state_dict(alone, model)
+    report, prefix = fitted.report, "" if alone.keys() == weights.keys() else "backbone."
+    heads = {k: v for k, v in weights.items() if k.removeprefix(prefix) not in alone}
+    if heads and report.cropped:
+        raise CheckpointError(
+            "only backbones and classifiers can be cropped: the model is wider than "
+            f"{backbone['embed_dims']} channels and has {next(iter(heads))}"
+        )
+    result = ConvertedStateDict({prefix + k: v for k, v in fitted.items()} | heads)
+    result.report = report
+    return result
 
 
 def _require(weights: Mapping[str, Tensor], kind: str, *names: str) -> None:
     if absent := [name for name in names if name not in weights]:
-        raise CheckpointError(f"no complete {kind} weights: not found: {', '.join(absent)}")
+        raise CheckpointError(
+            f"no complete {kind} weights: not found: {', '.join(absent)}; "
+            f"parts of another network: {foreign(weights)}"
+        )
 
 
-def _read_vit(weights: Mapping[str, Tensor], head_dim: int, given: Stages | None) -> dict:
+def _read_vit(
+    weights: Mapping[str, Tensor], head_dim: int, given: Stages | None, recorded: Mapping[str, Any]
+) -> dict:
     _require(weights, "ViT", _PATCHES, "blocks.0.mlp.fc2.weight")
     width, channels, patch, _ = weights[_PATCHES].shape
     hidden = weights["blocks.0.mlp.fc2.weight"].shape[1]
@@ -94,10 +143,12 @@ def _read_vit(weights: Mapping[str, Tensor], head_dim: int, given: Stages | None
         patch_bias="patch_embed.proj.bias" in weights,
         thinking_stages=stages,
         num_classes=len(weights.get("head.weight", ())),
-    ) | _parts(weights, hidden, patch)
+    ) | _parts(weights, hidden, patch, recorded)
 
 
-def _parts(weights: Mapping[str, Tensor], hidden: int, patch: int) -> dict[str, Any]:
+def _parts(
+    weights: Mapping[str, Tensor], hidden: int, patch: int, recorded: Mapping[str, Any]
+) -> dict[str, Any]:
     """Size of the image, and arguments of ThinkingViT for parts that a plain ViT lacks."""
     parts: dict[str, Any] = {}
     for argument, name in (
@@ -121,17 +172,15 @@ def _parts(weights: Mapping[str, Tensor], hidden: int, patch: int) -> dict[str, 
     bias = weights.get("blocks.0.attn.qkv.bias")
     masked = {} if bias is None or bias.chunk(3)[1].any() else dict(k_bias=False)
     if "pos_embed" not in weights:
+        _require(weights, "DINOv3", "reg_token")  # others have other rotary positions
         return parts | DINOV3 | masked
-    if "mlp_layer" in parts and "init_values" not in parts:
+    if "mlp_layer" in parts and "init_values" not in parts and masked:
         parts |= EVA02 | masked
-    count, others = weights["pos_embed"].shape[1], 1 + parts.get("reg_tokens", 0)
-    sides = {prefix: round(max(count - prefix, 0) ** 0.5) for prefix in (others, 0, 1)}
-    fitting = [prefix for prefix, side in sides.items() if side**2 == count - prefix]
-    if not fitting:
-        square(count - others, "a position embedding of {} patches")
-    if fitting[0] != others:
+    prefix, (rows, columns) = position_grid(weights, recorded)
+    if prefix != 1 + parts.get("reg_tokens", 0):
         parts["no_embed_class"] = True
-    return parts | dict(img_size=sides[fitting[0]] * patch)
+    size = (rows * patch, columns * patch)
+    return parts | dict(img_size=size[0] if rows == columns else size)
 
 
 def _vit_stages(

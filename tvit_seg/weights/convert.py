@@ -1,13 +1,13 @@
 """Conversion of others' weights to our names and shapes, and back to others' names.
 
-Supported are checkpoints of the authors (classification, segmentation, DynamicViT), DeiT and timm
-ViTs, mmseg ViTs, Swin transformers, and our own; :mod:`.names_vit` and :mod:`.names_swin` have
-their names.
+:mod:`.names_vit` and :mod:`.names_swin` have the names of each code base, :mod:`.canonical` joins
+what they keep in parts, :mod:`.entries` decides on what a model has no place for, :mod:`.fit` cuts.
 """
 
+import copy
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,18 +17,27 @@ from torch import Tensor, nn
 from ..errors import CheckpointError
 from ..utils.text import some
 from . import names_swin, names_vit
+from .canonical import canonical, from_google
+from .entries import COMPUTED
 from .fit import fit
-from .io import get_state_dict
+from .io import get_state_dict, recorded_backbone
 from .names_swin import is_swin
 
+OURS = "our weights"
+
 _SIGNS = {
-    "our weights": (r"(^|\.)recycle\.\d+\.scale$", "recycle.N.scale"),
+    OURS: (r"(^|\.)recycle\.\d+\.scale$", "recycle.N.scale"),
     **names_swin.SIGNS,
     **names_vit.SIGNS,
 }
 
 _HEAD = re.compile(r"(decode|auxiliary)_head\.")
-_COMPUTED = (".relative_position_index", ".attn_mask")
+
+_PATCHES = re.compile(
+    r"((?:.*\.)?)(?:patch_embed\.proj(?:ection)?|embeddings\.patch_embeddings?(?:\.projection)?"
+    r"|embedding|conv_proj|conv1|features\.0\.0)\.weight"
+)
+"""A patch embedding's weights in any code base; what precedes it is the network's place."""
 
 
 @dataclass
@@ -42,8 +51,12 @@ class Report:
         partial: Those of them that fill only a leading slice of the model's.
         resized: Those of them that were interpolated (position and patch embedding, tables of
             relative positions) or made for other image channels (patch embedding).
+        absent: Names that the source network computes without: 0, layer scale 1.
         missing: The model's names that keep their initial values.
         dropped: The checkpoint's names that were not used, with the reason.
+        recorded: The backbone's arguments that the checkpoint records.
+        origin: The checkpoint's names of renamed entries.
+        head_dim: Width of the model's attention heads if the checkpoint does not record its own.
     """
 
     source: str
@@ -51,14 +64,23 @@ class Report:
     cropped: list[str] = field(default_factory=list)
     partial: list[str] = field(default_factory=list)
     resized: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     dropped: dict[str, str] = field(default_factory=dict)
+    recorded: dict[str, Any] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
+    head_dim: int | None = None
 
     def __str__(self) -> str:
         lines = [f"recognised as {self.source}; {len(self.loaded)} tensors read"]
         for name in ("cropped", "partial", "resized", "missing"):
             if names := getattr(self, name):
                 lines.append(f"  {name}: {some(names, 8)}")
+        if self.head_dim:
+            lines.append(f"  heads of {self.head_dim} channels, which the file does not record")
+        if self.absent:
+            kinds = dict.fromkeys(re.sub(r"\.\d+\.", ".N.", name) for name in self.absent)
+            lines.append(f"  absent, so 0 (layer scale 1): {some(kinds, 8)}")
         if dropped := [f"{name} ({why})" for name, why in self.dropped.items()]:
             lines.append(f"  dropped: {some(dropped, 8)}")
         return "\n".join(lines)
@@ -76,14 +98,15 @@ def convert_state_dict(
     prefix: str | None = None,
     ema: bool | None = None,
 ) -> ConvertedStateDict:
-    """Give weights of the authors, DeiT, timm, Microsoft or mmseg our names, and a model's shapes.
+    """Give weights of other code bases our names, and a model's shapes.
 
     Args:
-        state_dict: Weights or a checkpoint, see :func:`~tvit_seg.weights.io.get_state_dict`.
+        state_dict: Weights or a checkpoint, see :func:`~tvit_seg.weights.io.get_state_dict`. The
+            result of an earlier conversion is only fitted.
         model: A thinking backbone or segmentor to fit the weights to: smaller ones fill the leading
             slices of its parameters, larger ones are cropped, the position embedding and
             tables of relative positions are resized. None only renames.
-        prefix: Selects entries, and is removed from their names.
+        prefix: Selects entries, and is removed from their names. A common prefix is found.
         ema: Selects averaged or raw weights of a checkpoint that holds both.
 
     Returns:
@@ -92,22 +115,28 @@ def convert_state_dict(
         unless ``model`` is a backbone.
 
     Raises:
-        CheckpointError: The names are of no known kind, or positions cannot be resized.
+        CheckpointError: The names are of no known kind, positions cannot be resized, or an entry
+            that only the weights or only the model has changes what the network computes, see
+            :mod:`.entries`.
     """
-    weights = get_state_dict(state_dict, ema)
-    if prefix:
-        prefix = prefix.rstrip(".") + "."
-        weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-    report = Report(source=_recognise(weights))
-    converted = _to_ours(weights, report)
-    _drop_distillation(converted, report)
-    converted = _fold_layer_scale(converted)
-    _drop_scalars(converted, report)
+    converted: Mapping[str, Tensor] = state_dict
+    if isinstance(state_dict, ConvertedStateDict):
+        report = copy.deepcopy(state_dict.report)
+    else:
+        weights = get_state_dict(state_dict, ema)
+        if prefix:
+            prefix = prefix.rstrip(".") + "."
+            weights = {
+                k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)
+            }
+        report = Report(source="", recorded=recorded_backbone(state_dict))
+        converted = _to_ours(weights, report)
+        _drop_scalars(converted, report)
     if model is not None:
         converted = fit(_address(converted, model, report), model, report)
     result = ConvertedStateDict(converted)
     result.report = report
-    report.loaded = list(result)
+    report.loaded = [name for name in result if name not in report.absent]
     return result
 
 
@@ -182,29 +211,71 @@ def _recognise(weights: Mapping[str, Tensor]) -> str:
     )
 
 
+def _find_network(names: Iterable[str]) -> str:
+    """Find the prefix of a backbone's names: ``''``, ``'backbone.'``, or that of a container.
+
+    Raises:
+        CheckpointError: There are several networks.
+    """
+    names = list(names)
+    found = []
+    for place in dict.fromkeys(m[1] for m in map(_PATCHES.fullmatch, names) if m):
+        inner = [name.removeprefix(place) for name in names if name.startswith(place)]
+        if any(re.search(sign, name) for sign, _ in _SIGNS.values() for name in inner):
+            found.append(place)
+    chosen = [place for place in found if place in ("", "backbone.")] or found or [""]
+    if len(chosen) > 1:
+        raise CheckpointError(
+            f"{len(found)} networks: name one of the prefixes {some(found)}, such as "
+            f"prefix={found[0].rstrip('.')!r} (--prefix)"
+        )
+    return chosen[0]
+
+
 def _to_ours(weights: Mapping[str, Tensor], report: Report) -> dict[str, Tensor]:
     """Rename to ours; for a segmentor with ``backbone.`` and ``decode_head.`` in front."""
-    table = names_swin.everybody(weights) if is_swin(weights) else names_vit.EVERYBODY
-    ours = {}
+    if any(name.endswith("/kernel") for name in weights):
+        weights, recorded = from_google(weights)
+        report.recorded.update(recorded)
+    place = _find_network(weights)
+    inner = {k.removeprefix(place): v for k, v in weights.items() if k.startswith(place)}
+    report.source = _recognise(inner)
+    backbone = _rename_backbone(inner, report)
+    parent = place.removesuffix("backbone.").removesuffix("encoder.")
+    if parent == place:
+        outside = [name for name in weights if not name.startswith(place)]
+        report.dropped.update(dict.fromkeys(outside, f"outside of {place}"))
+        return backbone
+    ours = {f"backbone.{name}": value for name, value in backbone.items()}
     for name, value in weights.items():
-        if name.endswith(_COMPUTED):
-            report.dropped[name] = "computed, not learned"
-            continue
-        name = re.sub(r"^encoder\.", "backbone.", name)
-        name = re.sub(r"^decoder\.", "decode_head.", name)
-        if _HEAD.match(name):
-            if report.source == names_vit.AUTHORS_SEGMENTATION:
+        if name.startswith(parent) and not name.startswith(place):
+            name = re.sub(r"^decoder\.", "decode_head.", name.removeprefix(parent))
+            if report.source == names_vit.AUTHORS_SEGMENTATION and _HEAD.match(name):
                 theirs = name.removeprefix("decode_head.")
                 value = _head_value(theirs, value)
                 name = f"decode_head.{_rename(theirs, names_vit.AUTHORS_DECODER)}"
             ours[name] = value
+    return ours
+
+
+def _rename_backbone(weights: Mapping[str, Tensor], report: Report) -> dict[str, Tensor]:
+    swin = report.source in names_swin.SIGNS or is_swin(weights)
+    table = names_swin.everybody(weights) if swin else names_vit.EVERYBODY
+    ours = {}
+    for name, value in weights.items():
+        if re.fullmatch(COMPUTED.pattern, name):
+            report.dropped[name] = COMPUTED.meaning
             continue
-        prefix = "backbone." if name.startswith("backbone.") else ""
-        renamed = _rename(name.removeprefix(prefix), table)
+        renamed = _rename(name, table)
         if ".downsample." in renamed and report.source == names_swin.MMSEG_SWIN:
             value = _fold(value)
-        ours[prefix + renamed] = value
-    return ours
+        if renamed in ours:
+            raise CheckpointError(f"{report.origin[renamed]} and {name} are both {renamed}")
+        ours[renamed] = value
+        report.origin[renamed] = name
+    if "dist_token" in ours:
+        report.origin["reg_token"] = report.origin["dist_token"]
+    return canonical(ours)
 
 
 def _head_value(theirs: str, value: Tensor, back: bool = False) -> Tensor:
@@ -247,32 +318,6 @@ def _unfold(value: Tensor) -> Tensor:
     return value.unflatten(-1, (2, 2, -1)).transpose(-1, -3).flatten(-3)
 
 
-def _drop_distillation(weights: dict[str, Tensor], report: Report) -> None:
-    for name in list(weights):
-        if not re.search(r"(dist_token$|head_dist\.)", name):
-            continue
-        report.dropped[name] = "distillation"
-        del weights[name]
-        if name.endswith("dist_token"):  # its position follows the class token's
-            key = name.replace("dist_token", "pos_embed")
-            if key not in weights:
-                raise CheckpointError(f"weights with a {name} but without a {key}")
-            weights[key] = torch.cat((weights[key][:, :1], weights[key][:, 2:]), dim=1)
-
-
-def _fold_layer_scale(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Multiply DINOv2's layer scale (``ls1``, ``ls2``) into the last layer of each branch."""
-    folded = {}
-    for name, value in weights.items():
-        if match := re.fullmatch(r"(.*)\.(attn\.proj|mlp\.fc2)\.(weight|bias)", name):
-            scale = weights.get(f"{match[1]}.ls{1 if match[2] == 'attn.proj' else 2}.gamma")
-            if scale is not None:
-                value = value * scale.view(-1, *[1] * (value.ndim - 1))
-        if not re.search(r"\.ls[12]\.gamma$", name):
-            folded[name] = value
-    return folded
-
-
 def _drop_scalars(weights: dict[str, Tensor], report: Report) -> None:
     """Leave out the scalars that early releases have for stages without a projection."""
     for name in list(weights):
@@ -281,7 +326,9 @@ def _drop_scalars(weights: dict[str, Tensor], report: Report) -> None:
             del weights[name]
 
 
-def _address(weights: dict[str, Tensor], model: nn.Module, report: Report) -> dict[str, Tensor]:
+def _address(
+    weights: Mapping[str, Tensor], model: nn.Module, report: Report
+) -> Mapping[str, Tensor]:
     """Names with or without ``backbone.``, as in the model."""
     inside = {name for name in weights if name.startswith("backbone.")}
     segmentor = any(name.startswith("backbone.") for name in model.state_dict())

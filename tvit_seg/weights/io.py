@@ -26,9 +26,20 @@ from ..utils.text import first_line, some
 _METADATA = "tvit_seg"
 """Key of a ``.safetensors`` file's metadata for the JSON of all that is not weights."""
 
-_RAW = ("state_dict", "model", "student")
-_AVERAGED = ("state_dict_ema", "model_ema", "teacher")
+_RAW = ("state_dict", "model", "student", "encoder")
+_AVERAGED = ("state_dict_ema", "model_ema", "teacher", "target_encoder")
 """Keys of the weights and of their moving average."""
+
+_RECORDED = dict(
+    hidden_size="embed_dims",
+    num_attention_heads="num_heads",
+    image_size="img_size",
+    patch_size="patch_size",
+    layer_norm_eps="norm_eps",
+    hidden_act="activation",
+    architecture="architecture",
+)
+"""Keys of transformers' and timm's ``config.json`` for what weights do not tell, and ours."""
 
 _TRUSTED: ContextVar[bool] = ContextVar("trusted", default=False)
 
@@ -47,13 +58,14 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     """Read a local checkpoint without running any code from it.
 
     Args:
-        path: A ``.safetensors`` file, an ``.npz`` of arrays, or a file written by ``torch.save``,
-            zip or legacy.
+        path: A ``.safetensors`` file, an ``.npz`` of arrays, a file written by ``torch.save``,
+            zip or legacy, or a folder with ``model.safetensors`` and ``config.json``.
         map_location: As in ``torch.load``; a device for ``.safetensors``.
 
     Returns:
         The content; of a ``.safetensors`` file that :func:`write_checkpoint` did not write, the
-        tensors; of an ``.npz`` the arrays ``param/...``, or all, under ``state_dict``.
+        tensors; of an ``.npz`` the arrays ``param/...``, or all, under ``state_dict``; of a folder
+        the tensors under ``state_dict``, and its description under ``meta``.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -68,6 +80,8 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"checkpoint {path} does not exist")
+    if path.is_dir():
+        return _read_folder(path)
     if not path.is_file():  # reading a pipe may not end
         raise CheckpointError(f"checkpoint {path} is not a regular file")
 
@@ -92,6 +106,39 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
             f"checkpoint {path}: {len(bad)} tensors hold NaN or infinity ({some(bad, 3)})"
         )
     return checkpoint
+
+
+def weights_file(folder: Path) -> Path:
+    """Find the file with the weights in a folder of a published model.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).exists():
+            return folder / name
+    raise CheckpointError(
+        f"checkpoint {folder} is not a regular file, nor a model.safetensors in it"
+    )
+
+
+def _read_folder(path: Path) -> dict[str, Any]:
+    """Read a folder as transformers and timm publish models."""
+    checkpoint = read_checkpoint(weights_file(path))
+    config = path / "config.json"
+    if "state_dict" in checkpoint or not config.exists():
+        return checkpoint
+    try:
+        content = json.loads(config.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"{config} is not JSON: {first_line(error)}") from error
+    content = content.get("vision_config", content)  # of CLIP
+    backbone = {ours: content[key] for key, ours in _RECORDED.items() if key in content}
+    if content.get("use_swiglu_ffn"):  # of DINOv2, whatever hidden_act says
+        backbone["activation"] = "silu"
+    if "quickgelu" in backbone.get("architecture", ""):
+        backbone["activation"] = "quick_gelu"
+    return dict(state_dict=checkpoint, meta=dict(backbone=backbone))
 
 
 def _read_pickle(path: Path, map_location: Any) -> Any:
@@ -162,7 +209,7 @@ def get_state_dict(checkpoint: Mapping[str, Any], ema: bool | None = None) -> di
     Raw weights are under ``state_dict``, ``model`` or ``student``, their moving average under
     ``state_dict_ema``, ``model_ema`` or ``teacher``. mmengine's ``EMAHook`` saves the average as
     ``state_dict`` and the raw ones as ``ema_state_dict``. If there is none of these, the checkpoint
-    itself is taken. The prefix ``module.`` of wrapped models is stripped.
+    itself is taken. ``module.`` and ``_orig_mod.`` of wrapped and compiled models are stripped.
 
     Args:
         checkpoint: From :func:`read_checkpoint`.
@@ -185,7 +232,9 @@ def get_state_dict(checkpoint: Mapping[str, Any], ema: bool | None = None) -> di
         )
     if any(name.startswith("module.") for name in found):
         # mmengine's averaged model has a step counter next to the module
-        return {k.removeprefix("module."): v for k, v in found.items() if k != "steps"}
+        found = {k.removeprefix("module."): v for k, v in found.items() if k != "steps"}
+    if any("_orig_mod." in name for name in found):
+        found = {k.replace("_orig_mod.", ""): v for k, v in found.items()}
     return found
 
 
@@ -207,6 +256,13 @@ def get_meta(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(meta, dict):
         raise CheckpointError(f"meta must be a dict, got a {type(meta).__name__}")
     return meta
+
+
+def recorded_backbone(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the backbone's arguments that a checkpoint records, an empty dict if none."""
+    meta = checkpoint.get("meta")
+    found = meta.get("backbone") if isinstance(meta, Mapping) else None
+    return dict(found) if isinstance(found, Mapping) else {}
 
 
 def _is_weights(value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import CheckpointError
 from ..utils.text import some
 from .convert import ConvertedStateDict, Report, convert_state_dict
-from .io import get_meta, read_checkpoint, which_weights
+from .io import read_checkpoint, which_weights
 from .names_swin import AUTHORS_SWIN
 
 
@@ -31,8 +31,8 @@ def load_pretrained(
             ``state_dict``.
 
     Raises:
-        CheckpointError: The file is damaged, holds code, is of an unknown kind, or fits less than
-            half of the model's parameters.
+        CheckpointError: The file is damaged, holds code, is of an unknown kind, or has or lacks
+            something that changes what the network computes, see :mod:`.entries`.
     """
     return load_weights(model, read_checkpoint(path), path, prefix, ema)
 
@@ -48,18 +48,14 @@ def load_weights(
 
     ``name`` stands for the checkpoint in the log and in errors.
     """
-    try:
-        converted = convert_state_dict(checkpoint, model, prefix, ema)
-    except CheckpointError as error:
-        raise CheckpointError(f"{name}: {error}") from error
+    converted = convert_named(model, checkpoint, name, prefix, ema)
     report = converted.report
     if (which := which_weights(checkpoint, ema)) != "only":
         report.source += f" ({which})"
-    _require_half(model, converted.keys(), name, str(report))
     model.load_state_dict(converted, strict=False)
     print_log(f"Loaded {name}: {report}", logger="current")
     slicing = getattr(getattr(model, "backbone", model), "slicing", None)
-    needed = _slicing(checkpoint, converted)
+    needed = _slicing(converted)
     if slicing and needed and slicing != needed:
         print_log(
             f"{name} needs slicing={needed!r}: with {slicing!r} narrow stages will be wrong",
@@ -67,6 +63,25 @@ def load_weights(
             level=logging.WARNING,
         )
     return report
+
+
+def convert_named(
+    model: nn.Module,
+    checkpoint: Mapping[str, Any],
+    name: str | Path,
+    prefix: str | None = None,
+    ema: bool | None = None,
+) -> ConvertedStateDict:
+    """Convert a checkpoint for a model; errors begin with the checkpoint's ``name``."""
+    try:
+        return convert_state_dict(checkpoint, model, prefix, ema)
+    except CheckpointError as error:
+        raise CheckpointError(f"{name}: {error}") from error
+
+
+def thinks(model: nn.Module) -> bool:
+    """Return whether a model is, or has, a backbone with thinking stages."""
+    return hasattr(getattr(model, "backbone", model), "thinking_stages")
 
 
 def check_compatible(
@@ -93,13 +108,13 @@ def check_compatible(
         for name, value in parameters.items()
         if name in state_dict and state_dict[name].shape != value.shape
     }
-    _require_half(
-        model,
-        parameters.keys() - {*missing, *differing},
-        f"checkpoint {path}",
-        f"missing: {some(missing)}; unexpected: {some(unexpected)}; "
-        f"of another shape: {some(differing.values())}",
-    )
+    count = len(parameters) - len({*missing, *differing})
+    if 2 * count < len(parameters):
+        raise CheckpointError(
+            f"checkpoint {path} is of another model: {count} of {len(parameters)} parameters fit, "
+            f"less than half; missing: {some(missing)}; unexpected: {some(unexpected)}; "
+            f"of another shape: {some(differing.values())}"
+        )
     if shapes and differing:
         raise CheckpointError(
             f"checkpoint {path} is of a model with other sizes (another number of classes, another "
@@ -107,27 +122,13 @@ def check_compatible(
         )
 
 
-def _require_half(model: nn.Module, fitting: Collection[str], name: str, details: str) -> None:
-    """Reject weights from which less than half of the parameters get values, in part or whole.
-
-    Parameters are counted, not elements: a narrow model's weights fill a part of each.
-    """
-    parameters = dict(model.named_parameters())
-    count = sum(parameter in fitting for parameter in parameters)
-    if 2 * count < len(parameters):
-        raise CheckpointError(
-            f"{name} is of another model: {count} of {len(parameters)} parameters fit, "
-            f"less than half; {details}"
-        )
-
-
-def _slicing(checkpoint: Mapping[str, Any], converted: ConvertedStateDict) -> str | None:
+def _slicing(converted: ConvertedStateDict) -> str | None:
     """Slicing that the narrow stages of a Swin need; None without such stages or if unknown."""
     if not any("recycle." in name for name in converted):
         return None
     if converted.report.source.startswith(AUTHORS_SWIN):
         return "leading"
-    return get_meta(checkpoint).get("backbone", {}).get("slicing")
+    return converted.report.recorded.get("slicing")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Names of Swin checkpoints: ours, and those of the authors, timm, Microsoft and mmseg.
+"""Names of Swin checkpoints: ours, and those of other code bases.
 
 Ours are timm's, plus ``norm{level}`` for the maps of all levels but the last (mmseg has them too)
 and ``recycle.I.{upsample,proj,scale}``. Tables are as in :mod:`.names_vit`.
@@ -17,6 +17,14 @@ _LEVEL = r"(^|\.)(?:layers|stages)\.(\d+)\.blocks\."
 SIGNS = {
     AUTHORS_SWIN: (r"^proj_layer\d*\.upsample\.weight$", "proj_layer*.upsample.weight"),
     MMSEG_SWIN: (_MMSEG_QKV, "stages.N.blocks.N.attn.w_msa.qkv.weight"),
+    "transformers Swin weights": (
+        r"(^|\.)encoder\.layers\.\d+\.blocks\.\d+\.attention\..*relative_position_bias_table$",
+        "encoder.layers.N.blocks.N.attention.*.relative_position_bias_table",
+    ),
+    "torchvision Swin weights": (
+        r"(^|\.)features\.\d+\.\d+\.attn\.relative_position_bias_table$",
+        "features.N.N.attn.relative_position_bias_table",
+    ),
     "timm Swin weights": (_TABLE, "layers.N.blocks.N.attn.relative_position_bias_table"),
 }
 """Names that only this kind has, as a pattern and to read; to be tried in this order."""
@@ -45,8 +53,56 @@ MMSEG = [
 ]
 
 
+def _blocks(block: str, parts: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(f"layers.#.blocks.#.{ours}", f"{block}.{theirs}") for ours, theirs in parts]
+
+
+TRANSFORMERS = [
+    ("patch_embed.proj.", "embeddings.patch_embeddings.projection."),
+    ("patch_embed.norm.", "embeddings.norm."),
+    ("absolute_pos_embed", "embeddings.position_embeddings"),
+    ("mask_token", "embeddings.mask_token"),
+    ("norm.", "layernorm."),
+    *((f"layers.{i + 1}.downsample.", f"encoder.layers.{i}.downsample.") for i in _LEVELS),
+    *_blocks(
+        "encoder.layers.#.blocks.#",
+        [
+            *(
+                (f"attn.{name[0]}.", f"attention.self.{name}.")
+                for name in ("query", "key", "value")
+            ),
+            *((f"attn.{part}.", f"attention.{part}_proj.") for part in "qkv"),
+            ("attn.proj.", "attention.output.dense."),
+            ("attn.proj.", "attention.o_proj."),
+            ("attn.", "attention.self."),
+            ("attn.", "attention.relative_position_bias."),
+            ("norm1.", "layernorm_before."),
+            ("norm2.", "layernorm_after."),
+            ("mlp.fc1.", "intermediate.dense."),
+            ("mlp.fc2.", "output.dense."),
+            ("", ""),
+        ],
+    ),
+]
+
+TORCHVISION = [
+    ("patch_embed.proj.", "features.0.0."),
+    ("patch_embed.norm.", "features.0.2."),
+    *(
+        row
+        for i in _LEVELS
+        for row in (
+            (f"layers.{i}.blocks.#.mlp.fc1.", f"features.{2 * i + 1}.#.mlp.0."),
+            (f"layers.{i}.blocks.#.mlp.fc2.", f"features.{2 * i + 1}.#.mlp.3."),
+            (f"layers.{i}.blocks.#.", f"features.{2 * i + 1}.#."),
+            (f"layers.{i + 1}.downsample.", f"features.{2 * i + 2}."),
+        )
+    ),
+]
+
+
 def is_swin(names: Iterable[str]) -> bool:
-    """Return whether the names are those of a Swin transformer."""
+    """Return whether the names, ours, are those of a Swin transformer."""
     return any(re.search(_TABLE, name) for name in names)
 
 
@@ -59,5 +115,9 @@ def last_norm(names: Iterable[str]) -> tuple[str, str]:
 def everybody(names: Iterable[str]) -> list[tuple[str, str]]:
     """Choose the rows for a Swin backbone of any kind, including current timm's."""
     names = list(names)
-    early = any(re.search(r"(^|\.)layers\.0\.downsample\.", name) for name in names)
-    return [*AUTHORS, *MMSEG, *(MICROSOFT if early else []), last_norm(names)]
+    table = [*AUTHORS, *TRANSFORMERS, *TORCHVISION, *MMSEG]
+    if any(re.search(r"(^|\.)layers\.0\.downsample\.", name) for name in names):
+        table += MICROSOFT
+    if any(re.search(_MMSEG_QKV, name) for name in names):
+        table.append(last_norm(names))
+    return table

@@ -9,17 +9,28 @@ from typing import Any
 from torch import Tensor, nn
 
 from .convert import ConvertedStateDict, convert_state_dict
-from .io import get_meta, plain, read_checkpoint, which_weights, write_checkpoint
+from .fit import model_head_dim
+from .io import (
+    get_meta,
+    plain,
+    read_checkpoint,
+    weights_file,
+    which_weights,
+    write_checkpoint,
+)
 
 _RECIPE = ("arch", "args", "epoch", "iter", "seed", "experiment_name", "cfg")
 
 
-def read_source(path: str | Path, ema: bool | None = None) -> tuple[ConvertedStateDict, dict]:
+def read_source(
+    path: str | Path, ema: bool | None = None, prefix: str | None = None
+) -> tuple[ConvertedStateDict, dict]:
     """Read a supported checkpoint under our names; for errors see :func:`read_checkpoint`.
 
     Args:
-        path: A local file: .pth, .bin, .safetensors, or .npz with ``param/...``.
+        path: A local file or folder, see :func:`read_checkpoint`.
         ema: Selects averaged or raw weights of a checkpoint that holds both.
+        prefix: Selects entries, and is removed from their names.
 
     Returns:
         The weights, and a record of them: ``source`` with ``file``, ``sha256``, ``kind``
@@ -27,7 +38,7 @@ def read_source(path: str | Path, ema: bool | None = None) -> tuple[ConvertedSta
         arguments of the ``backbone`` if recorded.
     """
     checkpoint = read_checkpoint(path)
-    weights = convert_state_dict(checkpoint, ema=ema)
+    weights = convert_state_dict(checkpoint, prefix=prefix, ema=ema)
     source = dict(
         file=Path(path).name,
         sha256=sha256(path),
@@ -49,23 +60,25 @@ def write_release(weights: Mapping[str, Tensor], path: str | Path, **meta: Any) 
 def record_backbone(model: nn.Module) -> dict[str, Any]:
     """Record the backbone's arguments that cannot be read from its weights.
 
-    These are its heads, and a Swin's slicing; none for other backbones.
+    These are its stages and heads, the image size of a ViT's position embedding, and a Swin's
+    slicing; none for other backbones.
     """
     backbone = getattr(model, "backbone", model)
-    names = ("embed_dims", "thinking_stages", "slicing")
+    names = ("embed_dims", "thinking_stages", "patch_size", "slicing")
     known = {name: getattr(backbone, name) for name in names if hasattr(backbone, name)}
     if "thinking_stages" not in known:
         return {}
-    if "slicing" not in known:  # a ViT, whose heads all have one width
-        head_dim = backbone.stage_dims[0] // known["thinking_stages"][0]
+    if head_dim := model_head_dim(backbone):
         known["num_heads"] = known["embed_dims"] // head_dim
+        known["img_size"] = tuple(backbone.patch_embed.img_size)
     return known
 
 
 def sha256(path: str | Path) -> str:
-    """Compute the checksum of a file, in hexadecimal digits."""
+    """Compute the checksum of a file, in hexadecimal digits; of a folder, of its weights."""
+    path = Path(path)
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open(weights_file(path) if path.is_dir() else path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

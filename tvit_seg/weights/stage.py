@@ -21,7 +21,7 @@ _TIMM_PARTS = {
 def extract_stage(
     weights: Mapping[str, Tensor],
     stage: int,
-    head_dim: int = 64,
+    head_dim: int | None = None,
     thinking_stages: Stages | None = None,
     slicing: str | None = None,
     maps: bool = False,
@@ -53,7 +53,7 @@ def extract_stage(
     check(stage in range(len(stages)), "stage", stage, f"in [0, {len(stages) - 1}]")
     heads = stages[stage]
     if config["type"] == "ThinkingViT":
-        width = heads * head_dim
+        width = heads * width // config["num_heads"]
         if unknown := {"rope", "mlp_layer"} & config.keys():
             raise CheckpointError(
                 f"timm's VisionTransformer has no {' and '.join(sorted(unknown))}"

@@ -38,5 +38,5 @@ val_dataloader = dict(
     sampler=dict(type="DefaultSampler", shuffle=False),
 )
 test_dataloader = val_dataloader
-val_evaluator = [dict(type="IoUMetric", iou_metrics=["mIoU"]), dict(type="ThinkingMetric")]
+val_evaluator = [dict(type="ExactIoUMetric", iou_metrics=["mIoU"]), dict(type="ThinkingMetric")]
 test_evaluator = val_evaluator

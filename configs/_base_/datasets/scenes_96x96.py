@@ -68,7 +68,7 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 val_evaluator = [
-    dict(type="IoUMetric", iou_metrics=["mIoU"]),
+    dict(type="ExactIoUMetric", iou_metrics=["mIoU"]),
     dict(type="ThinkingMetric", difficulty_key="difficulty"),
 ]
 test_evaluator = val_evaluator

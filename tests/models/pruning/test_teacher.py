@@ -90,5 +90,5 @@ def test_a_checkpoint_that_is_missing(tmp_path):
 def test_a_checkpoint_of_another_size(tmp_path):
     path = tmp_path / "teacher.pth"
     torch.save(dict(state_dict=ThinkingViT(**{**SMALL, "num_layers": 3}).state_dict()), path)
-    with pytest.raises(CheckpointError, match="is not a full backbone"):
+    with pytest.raises(CheckpointError, match="another network: blocks"):
         Model(dict(type="Pretrained", checkpoint=str(path))).step()

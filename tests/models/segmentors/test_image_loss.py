@@ -14,6 +14,13 @@ def test_class_shares():
     assert shares.tolist() == [[0.75, 0, 0.25], [0, 1, 0], [0, 0, 0]]
 
 
+def test_more_pixels_than_float32_counts():
+    labels = torch.zeros(1, 4200, 4200, dtype=torch.uint8)
+    labels[0, 0, 0] = 1
+    shares = class_shares(labels, 2)[0]
+    assert shares.tolist() == pytest.approx([1 - 1 / 4200**2, 1 / 4200**2], abs=1e-7)
+
+
 def test_presence():
     logits = torch.randn(3, 3)
     target = torch.tensor([[1.0, 0, 1], [0, 1, 0]])

@@ -42,8 +42,11 @@ def with_arch(init: Callable) -> Callable:
     """Let the argument ``arch`` of a constructor set the defaults of all others."""
 
     @wraps(init)
-    def with_defaults(self: object, *args: Any, arch: str | None = None, **kwargs: Any) -> None:
-        defaults = {} if arch is None else ARCHS[check_choice("arch", arch, ARCHS)]
-        init(self, *args, **(defaults | kwargs))
+    def with_defaults(self: Any, *args: Any, arch: str | None = None, **kwargs: Any) -> None:
+        if arch is not None:
+            kwargs = ARCHS[check_choice("arch", arch, ARCHS)] | kwargs
+            # else a saved model would be built with the defaults of the signature
+            self._hub_mixin_config.update(kwargs, arch=None)
+        init(self, *args, **kwargs)
 
     return with_defaults

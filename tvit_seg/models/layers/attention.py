@@ -73,7 +73,7 @@ class NestedAttention(Attention):
             half = self.rope_rotate_half
             q = apply_rot_embed_cat(q, rope[..., :length, :], half=half).to(v)
             k = apply_rot_embed_cat(k, rope, half=half).to(v)
-        dtype, slow = q.dtype, self.training and q.is_cpu and q.dtype == torch.bfloat16
+        dtype, slow = v.dtype, self.training and v.is_cpu and v.dtype == torch.bfloat16
         if slow:  # on CPUs it takes 1.5 to 3 times as long as in fp32, forward and backward
             q, k, v = q.float(), k.float(), v.float()
         with torch.autocast("cpu", enabled=False) if slow else nullcontext():

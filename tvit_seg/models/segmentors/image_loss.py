@@ -1,6 +1,5 @@
 """Image-level loss for segmentation: it trains the prediction that gates read."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -62,6 +61,6 @@ def class_shares(labels: Tensor, num_classes: int, ignore_index: int = 255) -> T
     """
     flat = labels.flatten(1).long()
     valid = flat != ignore_index
-    counts = torch.zeros(len(flat), num_classes, device=labels.device)
-    counts.scatter_add_(1, flat.where(valid, 0), valid.float())
+    counts = flat.new_zeros(len(flat), num_classes)  # integers, exact for images of any size
+    counts.scatter_add_(1, flat.where(valid, 0), valid.long())
     return counts / valid.sum(1, keepdim=True).clamp(min=1)

@@ -33,6 +33,7 @@ from .head_check import check_head_configs, check_heads
 from .image_logits import ImageLogits
 from .image_loss import ImageLoss
 from .labels import pad_labels, require_labels
+from .losses import mend_losses
 from .postprocess import label_map, to_original_size
 from .windows import Windows, check_pair, check_test_cfg
 
@@ -110,6 +111,7 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder, HubMixin):
             self.shared_random = self.backbone.pruning.shared_random  # for reproducible training
         fuse_attention(self.decode_head)
         nest_heads(self, nested_head)
+        mend_losses(self)
         average_jointly(self)
         if loss_weights is not None:
             self.backbone.loss_weights = check_loss_weights(loss_weights, self.num_stages)
