@@ -93,7 +93,7 @@ class ThinkingBackbone(BaseModule, HubMixin):
         cls,
         path: str,
         thinking_stages: Stages | None = None,
-        head_dim: int = 64,
+        head_dim: int | None = None,
         prefix: str | None = None,
         ema: bool | None = None,
         **options: Any,
@@ -104,7 +104,7 @@ class ThinkingBackbone(BaseModule, HubMixin):
             path: As :func:`~tvit_seg.weights.load.load_pretrained`, also ``prefix`` and ``ema``.
             thinking_stages: Heads of each stage; None for those of a file with recycling, else one
                 stage of full width.
-            head_dim: Channels of a ViT's attention head.
+            head_dim: Channels of a ViT's attention head; None for the recorded width, else 64.
             prefix: Selects entries, and is removed from their names.
             ema: Selects averaged or raw weights.
             **options: Further arguments of the backbone, in place of those that names and shapes
