@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from timm.layers import Attention, apply_rot_embed_cat
 from torch import Tensor
 
-from .nested import NestedLinear
+from .nested import NestedLinear, channels
 
 
 class NestedAttention(Attention):
@@ -58,7 +58,7 @@ class NestedAttention(Attention):
         Returns:
             (B, N, d).
         """
-        batch, length, width = x.shape
+        (batch, length), width = x.shape[:2], channels(x)
         qkv = self.qkv(x).reshape(batch, length, 3, width // self.head_dim, self.head_dim)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, N, head_dim) each
         q, k = self.q_norm(q), self.k_norm(k)
