@@ -215,8 +215,8 @@ def _refuse_tracing(gate: "Gate", stop: Tensor | bool) -> None:
     is_exporting = getattr(torch.compiler, "is_exporting", bool)  # from torch 2.7
     if isinstance(stop, Tensor) and (torch.jit.is_tracing() or is_exporting()):
         raise ExportError(
-            f"{type(gate).__name__} decides for each image, so that the model cannot be traced: the "
-            "graph would keep the decisions on its example. Fix the exit stage, "
+            f"{type(gate).__name__} decides for each image, so the model cannot be traced: a graph "
+            "would keep the decisions on its example. Fix the exit stage, "
             "backbone.set_gate(dict(type='FixedGate', stage=-1)), or export one graph for each "
             "stage with tools/export_onnx.py"
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 
 def main() -> None:
+    """Run the script that the first argument names."""
     if len(sys.argv) < 2:
         sys.exit("usage: python -m tvit_seg.models.timm_models SCRIPT [ARGUMENT ...]")
     del sys.argv[0]

@@ -55,8 +55,9 @@ class TimmInterface(ThinkingBackbone):
         joint: In training, returns the logits of all stages, a list of (B, K), which
             :class:`JointLoss` turns into the joint loss itself.
         **kwargs: Further arguments of the backbone; also timm's ``dynamic_img_size=True`` and
-            ``dynamic_img_pad=True``, since images of any size are accepted. The losses of its ``pruning`` are those of
-            ``ThinkingClassifier``: pruned models can be evaluated here, not trained.
+            ``dynamic_img_pad=True``, since images of any size are accepted. The losses of
+            ``pruning`` are those of ``ThinkingClassifier``: pruned models can be evaluated here,
+            not trained.
     """
 
     pools: tuple[str, ...]
