@@ -148,7 +148,8 @@ class FakeDataset:
 def test_loaders(path, workers):
     """Every loader is built, also with ``num_workers=0`` beside what a base file has."""
     cfg = Config.fromfile(path)
-    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+    names = ("train_dataloader", "val_dataloader", "test_dataloader")
+    for name in [name for name in names if cfg.get(name)]:
         loader = {**cfg[name], "batch_size": 2, "dataset": dict(type=FakeDataset)}
         loader |= {} if workers is None else dict(num_workers=workers)
         built = ThinkingRunner.build_dataloader(loader, seed=0)
