@@ -131,6 +131,34 @@ def test_nothing_to_complain_of(path):
     check_config(Config.fromfile(path))
 
 
+class FakeDataset:
+    """Numbers, in place of a dataset that is not on this machine."""
+
+    metainfo = dict(classes=("one",))
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        return dict(inputs=torch.full((3, 4, 4), index), data_samples=index)
+
+
+@pytest.mark.parametrize("workers", [None, 0], ids=["as-shipped", "debugging"])
+@pytest.mark.parametrize("path", LEAVES, ids=ids)
+def test_loaders(path, workers):
+    """Every loader is built, also with ``num_workers=0`` beside what a base file has."""
+    cfg = Config.fromfile(path)
+    names = ("train_dataloader", "val_dataloader", "test_dataloader")
+    for name in [name for name in names if cfg.get(name)]:
+        loader = {**cfg[name], "batch_size": 2, "dataset": dict(type=FakeDataset)}
+        loader |= {} if workers is None else dict(num_workers=workers)
+        built = ThinkingRunner.build_dataloader(loader, seed=0)
+        assert built.num_workers == loader["num_workers"]
+        assert built.persistent_workers == (built.num_workers > 0)
+        if workers == 0:
+            assert len(next(iter(built))["inputs"]) == 2
+
+
 @pytest.mark.parametrize("path", LONGER, ids=ids)
 def test_longer_recipe(path):
     """800 epochs are 300 epochs in all but the schedule."""

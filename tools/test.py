@@ -34,7 +34,7 @@ def paint(cfg: dict, args: argparse.Namespace) -> None:
     visualizer = {"type": "SegLocalVisualizer", **cfg.get("visualizer", {})}
     if args.show_dir:
         # By default mmengine would save to <folder>/vis_data/vis_image.
-        backend = {"type": "LocalVisBackend", "save_dir": args.show_dir, "img_save_dir": ""}
+        backend = {"type": "PictureBackend", "save_dir": args.show_dir, "img_save_dir": ""}
         visualizer.update(save_dir=args.show_dir, vis_backends=[backend])
     cfg.merge_from_dict({"default_hooks": {"visualization": hook}})
     cfg.visualizer = visualizer
@@ -73,16 +73,16 @@ def main() -> None:
         cfg.load_from, cfg.resume = args.checkpoint, False
         if args.show and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise ConfigError("--show needs a display; --show-dir DIR saves the images")
+        for option in ("show", "show_dir", "tta", "out"):
+            if getattr(args, option):  # before the model is one of several views
+                require_segmentor(cfg, f"--{option.replace('_', '-')}")
         if args.show or args.show_dir:
-            require_segmentor(cfg, "--show" if args.show else "--show-dir")
             paint(cfg, args)
         if args.amp:
             cfg.test_cfg.fp16 = True  # mmengine's name for autocast, bfloat16 on the CPU
         if args.tta:
-            require_segmentor(cfg, "--tta")
             use_tta(cfg)
         if args.out:
-            require_segmentor(cfg, "--out")
             save_predictions(cfg, args.out)
         runner = build_runner(cfg, checkpoint)
         runner.test()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import register_pytree_node
 
-from .errors import ConfigError
+from .errors import ConfigError, ExportError
 
 if TYPE_CHECKING:
     from .models.backbones.base import ThinkingBackbone
@@ -161,12 +161,16 @@ def think(
 
     Returns:
         The results in the order of the batch.
+
+    Raises:
+        ExportError: If the loop is traced and the gate decides for each image.
     """
     last = backbone.num_stages - 1
-    active = torch.arange(len(images))  # row numbers of the images that continue
-    entropy = images.new_full((len(images), last + 1), nan, dtype=torch.float)
+    batch = images.shape[0]  # len() would make it a constant of exported graphs
+    active = torch.arange(batch)  # row numbers of the images that continue
+    entropy = images.new_full((batch, last + 1), nan, dtype=torch.float)
     shape = backbone.keep_mask_shape(images.shape[-2:])
-    keep_mask = shape and images.new_full((len(images), *shape), nan)
+    keep_mask = shape and images.new_full((batch, *shape), nan)
     masks = 0  # keep masks so far
     exits = []
     embedding = previous = None
@@ -180,6 +184,7 @@ def think(
             keep_mask[active, new] = output.keep_mask.detach().to(keep_mask)
             masks = new.stop
         stop = gate.stop(output, uncertainty) if stage < last else True
+        _refuse_tracing(gate, stop)
         stopping, going = _partition(stop)
         if stopping is not False:
             ending = replace(output, hidden=())  # no stage follows
@@ -271,6 +276,18 @@ class Replay:
         return self.outputs[stage].select(embedding)
 
 
+def _refuse_tracing(gate: "Gate", stop: Tensor | bool) -> None:
+    """Raise ExportError where a trace would keep the decisions on its example for all images."""
+    is_exporting = getattr(torch.compiler, "is_exporting", bool)  # from torch 2.7
+    if isinstance(stop, Tensor) and (torch.jit.is_tracing() or is_exporting()):
+        raise ExportError(
+            f"{type(gate).__name__} decides for each image, so the model cannot be traced: a graph "
+            "would keep the decisions on its example. Fix the exit stage, "
+            "backbone.set_gate(dict(type='FixedGate', stage=-1)), or export one graph for each "
+            "stage with tools/export_onnx.py"
+        )
+
+
 def _partition(stop: Tensor | bool) -> tuple[Rows, Rows]:
     """Rows of the images that exit, and of those that continue."""
     if isinstance(stop, Tensor):
@@ -304,7 +321,7 @@ def _gather(
             return tuple(map(join, zip(*parts, strict=True)))
         return _select(torch.cat(parts), order)
 
-    stages = join([torch.full((len(row),), output.stage) for row, output in exits])
+    stages = join([torch.full((row.shape[0],), output.stage) for row, output in exits])
     own = stages if len(outputs) > 1 else outputs[0].stage
     return Thought(
         features=StagedFeatures(join([output.features for output in outputs]), own),

@@ -83,6 +83,8 @@ class TestFiles:
         assert "of 3 images, indices or a filter leave none" in message
         (root / "names.txt").write_text("a\nnobody\n")
         assert "nobody.png" in error(build(root, ann_file="names.txt"))
+        (root / "names.txt").write_text("a\n\nc\n")
+        assert "names.txt: line 2 is blank" in error(build(root, ann_file="names.txt"))
 
     def test_filters_are_respected(self, root):
         class Filtered(BaseSegDataset):

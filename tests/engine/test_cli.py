@@ -58,6 +58,36 @@ def test_a_config_that_cannot_be_read(tmp_path, text):
     (tmp_path / "broken.py").write_text(text)
     with pytest.raises(ConfigError, match=r"broken\.py cannot be read"):
         read_config(tmp_path / "broken.py", {})
+
+
+@pytest.mark.parametrize("order", ["{imports}{base}", "{base}{imports}"])
+def test_a_config_that_imports(tmp_path, order, config):
+    """An import line above ``_base_`` makes it another dialect to mmengine."""
+    lines = order.format(imports="import torch\n", base=f"_base_ = '{config}'\n")
+    path = tmp_path / "importing.py"
+    path.write_text(lines + "workers = 4 if torch.cuda.device_count() > 1000 else 0\n")
+    cfg = read_config(path, {})
+    assert (cfg.workers, cfg.train_cfg.max_iters) == (0, 2)
+    assert "torch" not in cfg
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import torch\nn = 4 if torch.cuda.is_available() else 0\n", "import inside of a _base_"),
+        ("n = m + 1\n", "NameError: name 'm' is not defined"),
+        ("_base_ = './tiny.py'\nwork_dir = dict(a=1)\n", None),
+        ("_base_ = './tiny.py'\ndefault_scope = dict(a=1)\n", "TypeError: default_scope="),
+    ],
+)
+def test_a_config_that_fails_ends_in_one_line(tmp_path, config, text, message):
+    path = tmp_path / "failing.py"
+    path.write_text(text)
+    if message is None:
+        read_config(path, {})
+        return
+    with pytest.raises(ConfigError, match=message):
+        read_config(path, {})
     with pytest.raises(ConfigError, match=r"nowhere\.py does not exist"):
         read_config(tmp_path / "nowhere.py", {})
 

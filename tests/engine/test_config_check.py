@@ -5,12 +5,14 @@ import math
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import OPTIMIZERS
+from mmengine.registry import LOOPS, OPTIMIZERS
 from mmseg.registry import DATASETS, MODELS
 from torch import nn
 
-from tvit_seg.engine.config_check import building, check_config, check_ignore_index
-from tvit_seg.errors import ConfigError, DataError
+from tvit_seg.engine import ThinkingRunner
+from tvit_seg.engine.config_check import building, check_config, check_ignore_index, naming_key
+from tvit_seg.errors import CheckpointError, ConfigError, DataError
+from tvit_seg.weights.io import read_checkpoint
 
 DATA = dict(type="SceneDataset")
 
@@ -32,6 +34,53 @@ DATA = dict(type="SceneDataset")
 def test_fields(kind, change, message):
     with pytest.raises(ConfigError, match=message):
         check_config(kind(change))
+
+
+def test_layer_decay_of_mmseg_knows_no_thinking_backbone():
+    optim = dict(constructor="LearningRateDecayOptimizerConstructor", optimizer=dict(type="SGD"))
+    cfg = dict(model=dict(backbone=dict(type="tvit_seg.ThinkingViT")), optim_wrapper=optim)
+    with pytest.raises(ConfigError, match="constructor must be 'LayerDecayOptimWrapperConstr"):
+        check_config(cfg)
+    cfg["model"]["backbone"]["type"] = "ConvNeXt"
+    check_config(cfg)
+
+
+def test_a_loader_is_named_and_not_its_loop():
+    loader = dict(
+        dataset=DATA, batch_size=2, num_workers=0, timeout=-1, sampler=dict(type="DefaultSampler")
+    )
+    loop = dict(type="IterBasedTrainLoop", max_iters=1)
+    cfg = Config(dict(train_cfg=loop, train_dataloader=loader, val_dataloader=dict(dataset=DATA)))
+
+    class Data(list):
+        metainfo = {}
+
+    built = {**cfg.train_dataloader, "dataset": Data([1])}
+    cfg.train_dataloader.dataset = built["dataset"]
+    message = r"building train_dataloader \(DataLoader\): timeout"
+    with pytest.raises(ConfigError, match=message), building(cfg):
+        LOOPS.build(cfg.train_cfg, default_args=dict(dataloader=built, runner=FakeRunner()))
+
+
+class FakeRunner:
+    """Builds loaders as the real one does, for a loop."""
+
+    build_dataloader = staticmethod(ThinkingRunner.build_dataloader)
+    _randomness_cfg = {}
+    seed = 0
+
+
+@pytest.mark.parametrize("key", ["checkpoint", "pretrained"])
+def test_the_key_of_a_checkpoint_is_named(key):
+    url = "https://example.org/swin.pth"
+    part = dict(init_cfg=dict(type="Pretrained", checkpoint=url))
+    part = part if key == "checkpoint" else dict(pretrained=url)
+    where = "model.backbone.init_cfg" if key == "checkpoint" else "model.backbone.pretrained"
+    cfg = dict(model=dict(backbone=part))
+    with pytest.raises(CheckpointError, match=f"^{where}: checkpoint {url}"), naming_key(cfg):
+        read_checkpoint(url)
+    with pytest.raises(FileNotFoundError, match=r"^checkpoint other"), naming_key(cfg):
+        read_checkpoint("other.pth")
 
 
 def test_good_configs():

@@ -7,6 +7,7 @@ import re
 import runpy
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import cv2
@@ -55,7 +56,6 @@ def trained(tmp_path_factory):
         "--cfg-options",
         *(f"{split}_dataloader.dataset.data_root={data}" for split in ("train", "val", "test")),
         *(f"{split}_dataloader.num_workers=0" for split in ("train", "val", "test")),
-        *(f"{split}_dataloader.persistent_workers=False" for split in ("train", "val", "test")),
         "train_dataloader.batch_size=4",
         "train_cfg.max_iters=4",
         "train_cfg.val_interval=4",
@@ -82,6 +82,33 @@ def test_overlays(trained, tmp_path):
     pictures = sorted(tmp_path.rglob("*.png"))
     assert len(pictures) == 5
     assert cv2.imread(str(pictures[0])).shape == (288 + 28, 3 * 288, 3)
+
+
+PAIRABLE = {
+    "--tta": [],
+    "--out": ["labels"],
+    "--show-dir": ["painted"],
+    "--trust-checkpoint": [],
+}
+"""Options of tools/test.py that each work alone, with their values."""
+
+
+@pytest.mark.parametrize("pair", combinations(PAIRABLE, 2), ids="".join)
+def test_options_in_pairs(trained, pair, tmp_path):
+    options, work = trained
+    values = [
+        word
+        for option in pair
+        for word in (option, *(str(tmp_path / name) for name in PAIRABLE[option]))
+    ]
+    run("tools/test.py", CONFIG, work / "iter_4.pth", *values, *options)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    written = {path.relative_to(tmp_path).parts[0] for path in files}
+    assert written == {name for option in pair for name in PAIRABLE[option]}
+    for folder in written:  # no config.py among the pictures, which ruff would check
+        files = list((tmp_path / folder).rglob("*.*"))
+        assert len(files) == 5
+        assert {path.suffix for path in files} == {".png"}
 
 
 def figures(log):

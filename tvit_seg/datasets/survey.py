@@ -238,6 +238,7 @@ class LabelMapSurvey(Survey):
             raise DataError(f"{name} has no classes; give metainfo=dict(classes=(...))")
         self.meanings = _meanings(dataset, self.num_classes)
         self.pixels, self.images = np.zeros((2, self.num_classes), int)
+        _refuse_blank_lines(dataset)
         listed = dataset.load_data_list()
         if listed and not dataset._fully_initialized:
             dataset = copy.copy(dataset)
@@ -352,6 +353,16 @@ def require_folders(dataset: BaseSegDataset) -> None:
 
 def _has_name_list(dataset: BaseSegDataset) -> bool:
     return bool(dataset.ann_file) and not os.path.isdir(dataset.ann_file)
+
+
+def _refuse_blank_lines(dataset: BaseSegDataset) -> None:
+    """Raise DataError for a blank line in a list of names, which would be an image ``.png``."""
+    if not dataset.ann_file or not fileio.isfile(dataset.ann_file, dataset.backend_args):
+        return
+    text = fileio.get_text(dataset.ann_file, backend_args=dataset.backend_args)
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            raise DataError(f"{dataset.ann_file}: line {number} is blank, remove it")
 
 
 def _meanings(dataset: BaseSegDataset, num_classes: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -96,9 +97,10 @@ def read_config(path: str | Path, options: dict[str, Any]) -> Config:
     """Read a config file and apply ``--cfg-options``; raises as :func:`load_config`."""
     path = find_config(path)
     try:
-        cfg = Config.fromfile(path)
-    except (SyntaxError, OSError, ValueError) as error:  # also of the file type or a base file
-        raise ConfigError(f"config {path} cannot be read: {error}") from error
+        cfg = Config.fromfile(path, lazy_import=_lazy_import(path))
+    except Exception as error:  # a config is a program, which fails in any way
+        reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+        raise ConfigError(f"config {path} cannot be read: {reason}{_hint(error)}") from error
     for option in options:
         name = option.split(".")[0]
         if name not in cfg and "." in option:
@@ -108,6 +110,23 @@ def read_config(path: str | Path, options: dict[str, Any]) -> Config:
     except (KeyError, TypeError, AssertionError) as error:  # a path through something not a dict
         raise ConfigError(f"--cfg-options do not fit {path}: {error}") from error
     return cfg
+
+
+def _lazy_import(path: str | Path) -> bool | None:
+    """False for a file with ``_base_``; mmengine goes by an ``import`` line above it."""
+    text = Path(path).read_text(encoding="utf-8", errors="replace")
+    plain = re.search(r"^_base_\s*=", text, re.MULTILINE) and "read_base" not in text
+    return False if plain else None
+
+
+def _hint(error: Exception) -> str:
+    if isinstance(error, RuntimeError):  # of mmengine's, some without a word
+        return (
+            "; mmengine reads a file that imports something and has no _base_ in another way, in "
+            "which imported names are not called: import inside of a _base_ config, or write the "
+            "value itself"
+        )
+    return ""
 
 
 def check_device(device: str) -> None:

@@ -15,7 +15,7 @@ from mmseg.registry import DATASETS
 from torch.utils.data import DataLoader
 
 from ..datasets.corrupt import pop_skip_corrupt
-from ..errors import ConfigError, TvitSegError
+from ..errors import CheckpointError, ConfigError, TvitSegError
 from ..utils.checks import check, check_keys, did_you_mean
 from ..utils.text import first_line
 
@@ -24,6 +24,7 @@ _LOADER_OPTIONS = (*signature(DataLoader).parameters, "num_batch_per_epoch")
 
 
 _COUNT = (lambda x: type(x) is int and x >= 1, "an integer >= 1")
+_MMSEG_DECAY = ("LearningRateDecayOptimizerConstructor", "LayerDecayOptimizerConstructor")
 _PATH = (lambda x: x is None or (isinstance(x, str) and x != ""), "None or a path")
 RULES = {
     "default_scope": (lambda x: isinstance(x, str) and x != "", "a name such as 'mmseg'"),
@@ -58,6 +59,11 @@ def check_config(cfg: Config | Mapping[str, Any], needed: Sequence[str] = ()) ->
         section, _, last = field.rpartition(".")
         if last in parts.get(section, {}):
             check(fits(parts[section][last]), field, parts[section][last], allowed)
+    kind = str(parts.get("model.backbone", {}).get("type")).rpartition(".")[-1]
+    constructor = parts.get("optim_wrapper", {}).get("constructor")
+    fits = not kind.startswith("Thinking") or constructor not in _MMSEG_DECAY
+    ours = f"'LayerDecayOptimWrapperConstructor', as mmseg's does not know the layers of {kind}"
+    check(fits, "optim_wrapper.constructor", constructor, ours)
 
 
 _IGNORES = {
@@ -132,17 +138,40 @@ def building(cfg: Config | Mapping[str, Any]) -> Iterator[None]:
         raise ConfigError(f"while building {where}: {_reason(error, call)}") from error
 
 
+@contextmanager
+def naming_key(cfg: Config | Mapping[str, Any]) -> Iterator[None]:
+    """Add to an error about a checkpoint the key of the model's config that names the file."""
+    try:
+        yield
+    except (CheckpointError, FileNotFoundError) as error:
+        for name, part in _dicts(cfg.get("model"), "model"):
+            for key in ("checkpoint", "pretrained"):
+                if isinstance(part.get(key), str) and part[key] in str(error):
+                    where = name if key == "checkpoint" else f"{name}.{key}"
+                    raise type(error)(f"{where}: {error}") from error
+        raise
+
+
 def _innermost_build(error: Exception) -> dict[str, Any] | None:
-    """Return the local variables of mmengine's innermost build function with a ``cfg``."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    inner = [f for f in frames if f.f_globals.get("__name__", "").startswith("mmengine.registry.")]
-    calls = [f.f_locals for f in inner if isinstance(f.f_locals.get("cfg"), (Mapping, Config))]
+    """Return ``cfg``, and ``obj_cls`` if known, of the innermost part that was being built."""
+    calls: list[dict[str, Any]] = []
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        values = frame.f_locals
+        if frame.f_globals.get("__name__", "").startswith("mmengine.registry."):
+            calls.append(values)
+        elif frame.f_code.co_name == "build_dataloader" and "dataloader" in values:
+            # no registry builds loaders; the runner's own loop would be blamed
+            calls.append({"cfg": values["dataloader"], "obj_cls": DataLoader})
+    calls = [call for call in calls if isinstance(call.get("cfg"), (Mapping, Config))]
+    if len(calls) > 1 and calls[-1].get("obj_cls") is DataLoader is calls[-2].get("obj_cls"):
+        calls.pop()  # the parent's, of a changed config
     return calls[-1] if calls else None
 
 
 def _place(cfg: Config | Mapping[str, Any], part: Config | Mapping[str, Any]) -> str:
     """Return the dotted name of the most similar part, with its type in parentheses."""
     kind = part.get("type") or part.get("runner_type", "no type")
+    kind = "DataLoader" if "dataset" in part and "type" not in part else kind
 
     def likeness(item: tuple[str, Mapping]) -> int:  # on the way here arguments come and go
         keys = [key for key in item[1] if key in part and (key != "type" or isinstance(kind, str))]

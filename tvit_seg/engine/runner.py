@@ -32,7 +32,7 @@ from ..utils.checks import check
 from ..utils.text import first_line
 from ..weights.io import get_meta, get_state_dict, read_checkpoint
 from ..weights.load import check_compatible, convert_named, strict_loading, thinks
-from .config_check import building
+from .config_check import building, naming_key
 from .hooks.checkpoint import (
     PlainCheckpointHook,
     SafeCheckpointHook,
@@ -52,6 +52,7 @@ from .hooks.resume import (
 )
 
 _REVISE_KEYS = [(r"^module\.", "")]  # mmengine's default
+_OF_WORKERS = ("persistent_workers", "prefetch_factor", "multiprocessing_context")
 _FILE_ONLY = (
     "\n---",  # the environment
     "Config:",
@@ -123,17 +124,23 @@ class ThinkingRunner(Runner):
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """Build a dataloader with a :class:`SeededDataset` that detects corrupt images."""
-        if isinstance(dataloader, dict) and isinstance(dataloader.get("dataset"), dict):
-            dataset = dict(type=_build_dataset, cfg=dataloader["dataset"])
-            dataloader = {**dataloader, "dataset": dataset}
-            sampler = dataloader.get("sampler")
+        """Build a dataloader with a :class:`SeededDataset` that detects corrupt images.
+
+        Options of worker processes are dropped where ``num_workers=0``: a base file has them.
+        """
+        loader = dataloader
+        if isinstance(loader, dict) and not loader.get("num_workers", 0):
+            loader = {k: v for k, v in loader.items() if k not in _OF_WORKERS}
+        if isinstance(loader, dict) and isinstance(loader.get("dataset"), dict):
+            dataset = dict(type=_build_dataset, cfg=loader["dataset"])
+            loader = {**loader, "dataset": dataset}
+            sampler = loader.get("sampler")
             if isinstance(sampler, dict):
                 kind = sampler.get("type")
                 kind = DATA_SAMPLERS.get(kind) if isinstance(kind, str) else kind
                 if isinstance(kind, type):  # else an error of mmengine's
-                    dataloader["sampler"] = {**sampler, "type": seeded_sampler(kind)}
-        return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+                    loader["sampler"] = {**sampler, "type": seeded_sampler(kind)}
+        return Runner.build_dataloader(loader, seed, diff_rank_seed)
 
     def _maybe_compile(self, target: str) -> None:
         """Compile blocks; mmengine would recompile the whole step for each batch size."""
@@ -149,7 +156,7 @@ class ThinkingRunner(Runner):
 
     def prepare_weights(self) -> None:
         """Initialise the weights and read the initial checkpoint, so that bad files fail early."""
-        with building(self.cfg):
+        with building(self.cfg), naming_key(self.cfg):
             self._init_model_weights()
         self._find_latest()
         if self._load_from is not None:

@@ -16,6 +16,7 @@ from mmengine.dist import collect_results, is_main_process
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ..models.segmentors.same_sizes import same_sizes
 from ..utils.checks import check, check_number
 from .curves import Curve, gap, oracle_gate, point, random_gate, single_stages
 from .metrics import thinks_by_difficulty
@@ -211,8 +212,9 @@ def sweep(
     model.eval()
     images = []
     for batch in tqdm(loader, desc="sweep", disable=not is_main_process()):
-        found = evaluator.predict_stages(**model.data_preprocessor(batch, False))
-        images += [ImageSweep.from_predictions(*image) for image in found]
+        for part in same_sizes(batch):
+            found = evaluator.predict_stages(**model.data_preprocessor(part, False))
+            images += [ImageSweep.from_predictions(*image) for image in found]
     images = collect_results(images, len(dataset), "cpu")
     return Sweep(images, type(evaluator), difficulty_key) if is_main_process() else None
 

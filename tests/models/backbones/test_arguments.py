@@ -3,6 +3,7 @@
 import pytest
 from torch import nn
 
+from tvit_seg import ThinkingSwin, ThinkingViT
 from tvit_seg.errors import ConfigError
 from tvit_seg.models.backbones.arguments import (
     check_fixed,
@@ -72,3 +73,15 @@ def test_norm_layer():
     assert not frozen.weight.requires_grad and not frozen.bias.requires_grad
     with pytest.raises(ConfigError, match="norm_cfg must be"):
         norm_layer(dict(type="BN"))
+
+
+@pytest.mark.parametrize("backbone", [ThinkingViT, ThinkingSwin])
+@pytest.mark.parametrize("argument", ["pretrained", "init_cfg"])
+def test_a_checkpoint_is_a_path(backbone, argument):
+    with pytest.raises(ConfigError, match=f"^{argument} must be None"):
+        backbone(**{argument: 123})
+
+
+def test_the_size_of_pretraining_is_checked_though_it_has_no_effect():
+    with pytest.raises(ConfigError, match="pretrain_img_size must be an integer >= 1, got -5"):
+        ThinkingSwin(pretrain_img_size=-5)

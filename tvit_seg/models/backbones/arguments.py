@@ -1,6 +1,6 @@
 """Checks of the arguments that our backbones share with mmseg's."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
 
@@ -56,8 +56,12 @@ def check_patch_size(patch_size: int | Sequence[int]) -> int:
 
 def pretrained_init_cfg(pretrained: str | None, init_cfg: dict | list | None) -> dict | list | None:
     """``init_cfg``, or its equivalent for mmseg's deprecated ``pretrained``."""
+    several = init_cfg if isinstance(init_cfg, list) else [init_cfg]
+    fits = init_cfg is None or all(isinstance(cfg, Mapping) for cfg in several)
+    check(fits, "init_cfg", init_cfg, "None, dict(type='Pretrained', checkpoint=PATH), or a list")
     if pretrained is None:
         return init_cfg
+    check(isinstance(pretrained, str), "pretrained", pretrained, "None or a path")
     check(init_cfg is None, "init_cfg", init_cfg, "None where pretrained is set")
     return dict(type="Pretrained", checkpoint=pretrained)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from timm.layers import calculate_drop_path_rates
+from timm.layers import calculate_drop_path_rates, to_2tuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -126,6 +126,7 @@ class ThinkingSwin(ThinkingBackbone):
         check_fixed("ThinkingSwin", fixed, _FIXED)
         depths = check_integers("depths", depths)
         levels = len(depths)
+        check_integers("pretrain_img_size", to_2tuple(pretrain_img_size))
         patch_size = check_patch_size(patch_size)
         check_integer("window_size", window_size)
         check_rates(mlp_ratio, drop_path_rate)

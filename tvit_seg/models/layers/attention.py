@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from timm.layers import Attention, apply_rot_embed_cat
 from torch import Tensor
 
-from .nested import NestedLinear
+from .nested import NestedLinear, channels
 
 
 class NestedAttention(Attention):
@@ -61,10 +61,10 @@ class NestedAttention(Attention):
         Returns:
             (B, N, d).
         """
-        batch, length, width = x.shape
+        (batch, length), width = x.shape[:2], channels(x)
         q, k, v = self._heads(self.qkv(x), 3, width)  # (B, heads, N, head_dim) each
         if lent is not None:
-            weight, bias = self.qkv.slices(lent.shape[-1], 3 * width)
+            weight, bias = self.qkv.slices(channels(lent), 3 * width)
             bias = None if bias is None else bias[width:]
             lent_k, lent_v = self._heads(F.linear(lent, weight[width:], bias), 2, width)
             k, v = torch.cat((k, lent_k), dim=2), torch.cat((v, lent_v), dim=2)

@@ -8,6 +8,11 @@ from torch import Tensor, nn
 from ...errors import CheckpointError
 
 
+def channels(x: Tensor) -> int:
+    """Width of (..., d) as a constant: shapes are tensors while ``torch.jit`` traces."""
+    return int(x.shape[-1])
+
+
 def leading(x: Tensor, size: int, dim: int = 0, groups: int = 1) -> Tensor:
     """Take the leading slice of a weight, or of each of several equal groups that form it.
 
@@ -63,7 +68,7 @@ class NestedLinear(nn.Linear):
             out_features: Output width; by default it shrinks in proportion to the input, rounded
                 down in each group of rows.
         """
-        width = x.shape[-1]
+        width = channels(x)
         if out_features is None:
             rows, columns = self._ratio
             out_features = width * (rows // self.groups) // columns * self.groups
@@ -127,7 +132,7 @@ class NestedLayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (..., d) over its d channels."""
-        width = x.shape[-1]
+        width = channels(x)
         weight, bias = self._slices(width)
         return F.layer_norm(x, (width,), weight, bias, self.eps)
 

@@ -4,7 +4,7 @@ from timm.models.swin_transformer import PatchMerging
 from torch import Tensor
 from torch.nn import functional as F
 
-from .nested import NestedLayerNorm, NestedLinear
+from .nested import NestedLayerNorm, NestedLinear, channels
 
 
 class NestedPatchMerging(PatchMerging):
@@ -35,6 +35,7 @@ class NestedPatchMerging(PatchMerging):
         height, width = x.shape[1:3]
         if height % 2 or width % 2:
             x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
-        x = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (B, h / 2, 2, w / 2, 2, d)
+        # not by unflatten, after which the older ONNX exporter's graphs have one batch size
+        x = x.reshape(x.shape[0], (height + 1) // 2, 2, (width + 1) // 2, 2, channels(x))
         x = x.permute(0, 1, 3, 4, 2, 5).flatten(3)  # (B, h / 2, w / 2, 4 d)
         return self.reduction(self.norm(x), out_dim)

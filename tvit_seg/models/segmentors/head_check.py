@@ -51,6 +51,9 @@ def check_heads(model: nn.Module) -> None:
 def _check_head(head: nn.Module, backbone: ThinkingBackbone) -> None:
     head = getattr(head, "kernel_generate_head", head)  # K-Net's other heads follow this one
     name, source = type(head).__name__, type(backbone).__name__
+    classes = getattr(head, "num_classes", 2)
+    allowed = ">= 2: one class and the rest are num_classes=2, out_channels=1"
+    check(classes != 1, f"{name} num_classes", classes, allowed)
     if isinstance(head, Nested):
         found, known = tuple(plan.widths for plan in head.plans), backbone.stage_channels
         check(found == known, f"{name} stage_channels", found, f"{known}, those of {source}")

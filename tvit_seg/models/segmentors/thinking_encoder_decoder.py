@@ -35,6 +35,7 @@ from .image_loss import ImageLoss
 from .labels import pad_labels, require_labels
 from .losses import mend_losses
 from .postprocess import label_map, to_original_size
+from .same_sizes import same_sizes
 from .windows import Windows, check_pair, check_test_cfg
 
 
@@ -125,6 +126,16 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder, HubMixin):
         self.pruning_loss = build_pruning_loss(pruning_loss, self.backbone)
         if (size := getattr(self.data_preprocessor, "size", None)) is not None:
             check_pair("data_preprocessor size", size)
+
+    def val_step(self, data: dict) -> list[SegDataSample]:
+        """Predict a batch from a dataloader, of images of any sizes."""
+        step = super().val_step
+        return [sample for part in same_sizes(data) for sample in step(part)]
+
+    def test_step(self, data: dict) -> list[SegDataSample]:
+        """Predict a batch from a dataloader, of images of any sizes."""
+        step = super().test_step
+        return [sample for part in same_sizes(data) for sample in step(part)]
 
     def init_weights(self) -> None:
         """Initialise as mmseg does; a checkpoint of the whole segmentor is converted."""

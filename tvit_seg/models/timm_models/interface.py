@@ -50,11 +50,14 @@ class TimmInterface(ThinkingBackbone):
         proj_drop_rate: Dropout rate after embedding and projections.
         gate: Gate or its config; None always thinks to the end.
         threshold: In nats; short for an ``EntropyGate`` that counts the ten most probable classes,
-            as the published thresholds do (all classes where there are no more).
+            as the published thresholds do (all classes where there are no more). Also as text:
+            timm's scripts cannot write ``inf`` as a number.
         joint: In training, returns the logits of all stages, a list of (B, K), which
             :class:`JointLoss` turns into the joint loss itself.
-        **kwargs: Further arguments of the backbone. The losses of its ``pruning`` are those of
-            ``ThinkingClassifier``: pruned models can be evaluated here, not trained.
+        **kwargs: Further arguments of the backbone; also timm's ``dynamic_img_size=True`` and
+            ``dynamic_img_pad=True``, since images of any size are accepted. The losses of
+            ``pruning`` are those of ``ThinkingClassifier``: pruned models can be evaluated here,
+            not trained.
     """
 
     pools: tuple[str, ...]
@@ -74,12 +77,15 @@ class TimmInterface(ThinkingBackbone):
         drop_rate: float = 0.0,
         proj_drop_rate: float = 0.0,
         gate: Gate | dict | None = None,
-        threshold: float | None = None,
+        threshold: float | str | None = None,
         joint: bool = False,
         **kwargs,
     ):
         check(gate is None or threshold is None, "gate", gate, "None where a threshold is given")
+        threshold = float(threshold) if isinstance(threshold, str) else threshold
         check_integer("in_chans", in_chans)
+        for option in ("dynamic_img_size", "dynamic_img_pad"):
+            check_choice(option, kwargs.pop(option, True), (True,))
         super().__init__(  # type: ignore[call-arg]  # of ThinkingViT or ThinkingSwin
             in_channels=in_chans, drop_rate=proj_drop_rate, num_classes=num_classes, **kwargs
         )
