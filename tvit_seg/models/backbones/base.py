@@ -20,6 +20,7 @@ from ...weights.io import read_checkpoint
 from ...weights.load import load_pretrained, load_weights
 from ..gates import Gate, SampledGate, build_gate
 from .arguments import check_loss_weights
+from .stage_view import StageView
 
 
 class ThinkingBackbone(BaseModule, HubMixin):
@@ -226,6 +227,15 @@ class ThinkingBackbone(BaseModule, HubMixin):
                 output = self.run_stage(stage, embedding, tokens, images.shape[-2:])
             tokens = output.tokens
             yield output
+
+    def as_stage(self, stage: int = -1, output: str = "features") -> StageView:
+        """View one stage as a plain module, for tools that hook or count modules.
+
+        Args:
+            stage: Index of the stage; negative counts from the end.
+            output: What the view returns: ``'features'``, ``'logits'`` or ``'tokens'``.
+        """
+        return StageView(self, stage, output)
 
     def think_or_sample(self, images: Tensor) -> Thought:
         """Think about images (B, 3, H, W) with the gate, in training with sampled exit stages.
