@@ -71,7 +71,10 @@ def check_config_data(cfg: Config) -> None:
             note = fingerprint and Path(cache, "tvit_seg", "data_checks", fingerprint)
             if note and note.exists():
                 continue
-            if _require_contents(survey, skip) and note:
+            whole = _require_contents(survey, skip)
+            for remark in survey.depth_remarks():
+                warnings.warn(f"{survey.name}: {remark}", stacklevel=2)
+            if whole and note:
                 try:
                     note.parent.mkdir(parents=True, exist_ok=True)
                     note.touch()
@@ -138,7 +141,7 @@ def datasets_of(cfg: Config, loader: str) -> Iterator[BaseSegDataset | TimmDatas
         kind = part["type"]
         cls = DATASETS.get(kind) if isinstance(kind, str) else kind
         if cls is None or issubclass(cls, BaseSegDataset):
-            part.update(pipeline=[], lazy_init=True)
+            part["lazy_init"] = True
         yield from unwrap(DATASETS.build(part))
 
 

@@ -22,11 +22,12 @@ from tqdm import tqdm
 
 from ..errors import CorruptImageError, DataError
 from ..utils.text import printable, some
-from .images import read_image, read_label
+from .reader import FileReader
 from .timm_dataset import TimmDataset
 
 _CHECKS_VERSION = 3  # increase it when the checks change, so that cached data is read again
 _IGNORED, _NOT_ALLOWED = -1, -2  # for label values that are no class
+_FULL_RANGE = 2**14  # 16-bit images below this are taken for ones of fewer bits
 _CONTENT = "image or label"  # kind of problems with what a file holds
 _CONVERT = "convert with tools/check_dataset.py --convert-colours"
 _ONE_CHANNEL = f"a label holds one class index per pixel, as a grey or palette PNG; {_CONVERT}"
@@ -77,6 +78,7 @@ class Survey:
     ignored: int = 0  # pixels that training ignores
     outside: int = 0  # pixels whose value is not allowed
     blank: list[str] = field(default_factory=list)  # labels with ignored pixels only
+    peaks: list[int] = field(default_factory=list)  # of images squeezed from 16 bits to 8
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -114,6 +116,16 @@ class Survey:
     def fingerprint(self) -> str | None:
         """Hash paths, sizes and times of all files; None if they lie elsewhere."""
         return None
+
+    def depth_remarks(self) -> Iterator[str]:
+        """Remark on files with more bits than their values and the loader use."""
+        if self.peaks and max(self.peaks) < _FULL_RANGE:
+            yield (
+                f"{len(self.peaks)} images have 16 bits per value, none above {max(self.peaks)}, and "
+                f"are loaded as 8 bits: the network gets 0 to {max(self.peaks) >> 8} of 255; scale "
+                "the files to the full range, or load them with color_type='unchanged' and set mean "
+                "and std of the data_preprocessor to match"
+            )
 
     def _find_remarks(self) -> Iterator[str]:
         absent = [c for c, n in zip(self.classes, self.images, strict=False) if not n]
@@ -178,6 +190,8 @@ class LabelMapSurvey(Survey):
         super().__init__(dataset, name)
         self.num_classes = len(self.classes) if num_classes is None else num_classes
         self.values: set[int] = set()  # that occur in labels
+        self.infos: list[dict] = []  # of the files
+        self.reader = FileReader(dataset.pipeline.transforms, dataset.backend_args)
 
     @property
     def hints(self) -> list[str]:
@@ -215,6 +229,7 @@ class LabelMapSurvey(Survey):
         if others:
             listed = ", ".join(f"{count} *{ending}" for ending, count in others.most_common(5))
             yield f"{folder} has files that are not read: {listed}"
+        yield from self.depth_remarks()
         if self.blank:
             yield f"{len(self.blank)} labels have ignored pixels only, such as {self.blank[0]}"
         if dataset.reduce_zero_label and 0 in self.values and last not in self.values:
@@ -237,6 +252,7 @@ class LabelMapSurvey(Survey):
         if self.num_classes < 1:
             raise DataError(f"{name} has no classes; give metainfo=dict(classes=(...))")
         self.meanings = _meanings(dataset, self.num_classes)
+        self.final_meanings = _meanings_of(np.arange(256), dataset.ignore_index, self.num_classes)
         self.pixels, self.images = np.zeros((2, self.num_classes), int)
         listed = dataset.load_data_list()
         if listed and not dataset._fully_initialized:
@@ -248,10 +264,12 @@ class LabelMapSurvey(Survey):
             why = f" (of {len(listed)} images, indices or a filter leave none)" if listed else ""
             raise DataError(f"{name} is empty{why}; searched {searched(dataset)}")
         kinds = "images not found", "images without label"
-        for paths in [(info["img_path"], info["seg_map_path"]) for info in used]:
+        for info in used:
+            paths = info["img_path"], info["seg_map_path"]
             exist = [fileio.exists(path, backend_args=dataset.backend_args) for path in paths]
             if all(exist):
                 self.files.append(paths)
+                self.infos.append(info)
             yield from (Problem(kinds[i], paths[0]) for i in (0, 1) if not exist[i])
         # A name list or indices choose some samples; other files may be there as well.
         if not _has_name_list(dataset) and dataset._indices is None:
@@ -265,16 +283,20 @@ class LabelMapSurvey(Survey):
 
     def _read(self, index: int) -> tuple[list[Problem], dict[int, int]]:
         """Return problems of a sample, and pixels of each class in its label."""
-        problems, arrays = [], []
-        for read, path in zip((read_image, read_label), self.files[index], strict=True):
-            try:
-                arrays.append(read(path, self.dataset.backend_args))
-            except DataError as error:
-                problems.append(_unreadable(error, _CONTENT))
-                arrays.append(None)
-        image, label = arrays
-        if label is None:
-            return problems, {}
+        info, problems = self.infos[index], []
+        image = label = None
+        try:
+            image = self.reader.image(info)
+            peak = self.reader.squeezed_peak(info)
+            self.peaks += [] if peak is None else [peak]
+        except DataError as error:
+            problems.append(_unreadable(error, _CONTENT))
+        try:
+            label, from_file = self.reader.label(info)
+        except DataError as error:
+            problems.append(_unreadable(error, _CONTENT))
+        if label is None:  # one loader may have failed twice
+            return list(dict.fromkeys(problems)), {}
         report = partial(Problem, _CONTENT)
         image_path, label_path = self.files[index]
         if label.ndim != 2:
@@ -293,10 +315,11 @@ class LabelMapSurvey(Survey):
             values = values.astype(int)
         self.values.update(values.tolist())
         in_byte = (values >= 0) & (values <= 255)  # mmseg would cut others to 8 bits
-        classes = np.where(in_byte, self.meanings[values.clip(0, 255)], _NOT_ALLOWED)
+        meanings = self.meanings if from_file else self.final_meanings
+        classes = np.where(in_byte, meanings[values.clip(0, 255)], _NOT_ALLOWED)
         wrong = values[classes == _NOT_ALLOWED]
         if len(wrong):
-            allowed = np.flatnonzero(self.meanings != _NOT_ALLOWED)
+            allowed = np.flatnonzero(meanings != _NOT_ALLOWED)
             text = (
                 f"{label_path}: label values {_ranges(wrong)} not allowed; "
                 f"allowed are {_ranges(allowed)} ({self.dataset.ignore_index} is ignored)"
@@ -362,8 +385,13 @@ def _meanings(dataset: BaseSegDataset, num_classes: int) -> np.ndarray:
         info = dict(seg_map_path=path, label_map=dataset.label_map, seg_fields=[])
         info["reduce_zero_label"] = dataset.reduce_zero_label
         loaded = LoadAnnotations()(info)["gt_seg_map"].ravel().astype(int)
+    return _meanings_of(loaded, dataset.ignore_index, num_classes)
+
+
+def _meanings_of(loaded: np.ndarray, ignore_index: int, num_classes: int) -> np.ndarray:
+    """Return the class of each loaded value."""
     meanings = np.where(loaded < num_classes, loaded, _NOT_ALLOWED)
-    meanings[loaded == dataset.ignore_index] = _IGNORED
+    meanings[loaded == ignore_index] = _IGNORED
     return meanings
 
 
