@@ -91,7 +91,7 @@ class TestOwnLoaders:
         check_config_data(arrays)
         found = survey_config(arrays)[0]
         assert found.problems == []
-        assert found.pixels.tolist() == [2 * int((LABELS == i).sum()) for i in range(3)]
+        assert found.pixels.tolist() == [2 * int((i == LABELS).sum()) for i in range(3)]
 
     def test_training_reads_them(self, arrays):
         sample = build_guarded(arrays.train_dataloader.dataset)[0]

@@ -77,7 +77,7 @@ class FileReader:
             mmseg's truncation to 8 bits. A loader of another kind gives final ones.
         """
         path, loader = info["seg_map_path"], self._loaders["seg_map_path"]
-        if type(loader) not in _ORDINARY and (loader or any(map(_is_foreign, self.transforms))):
+        if type(loader) not in _ORDINARY and self.may_load_labels:
             label = self._run(info, "seg_map_path", "gt_seg_map")
             if label is not None:
                 return label, False
@@ -87,6 +87,12 @@ class FileReader:
             content = fileio.get(path, backend_args=self.backend_args)
             backend = loader.imdecode_backend
             return mmcv.imfrombytes(content, flag="unchanged", backend=backend).squeeze(), True
+
+    @property
+    def may_load_labels(self) -> bool:
+        """Whether a step loads labels, or may do so for all that is known of its class."""
+        loads = self._loaders["seg_map_path"] is not None
+        return loads or any(map(_is_foreign, self.transforms))
 
     def require_whole(self, key: str, path: str, decode_others: bool = True) -> None:
         """Reject a truncated picture, unless its loader reads other formats.

@@ -120,16 +120,17 @@ class Survey:
     def depth_remarks(self) -> Iterator[str]:
         """Remark on files with more bits than their values and the loader use."""
         if self.peaks and max(self.peaks) < _FULL_RANGE:
+            peak = max(self.peaks)
             yield (
-                f"{len(self.peaks)} images have 16 bits per value, none above {max(self.peaks)}, and "
-                f"are loaded as 8 bits: the network gets 0 to {max(self.peaks) >> 8} of 255; scale "
-                "the files to the full range, or load them with color_type='unchanged' and set mean "
-                "and std of the data_preprocessor to match"
+                f"{len(self.peaks)} images have 16 bits per value, none above {peak}, and are loaded "
+                f"as 8 bits: the network gets 0 to {peak >> 8} of 255; scale the files to the full "
+                "range, or load them with color_type='unchanged' and set mean and std of the "
+                "data_preprocessor to match"
             )
 
     def _find_remarks(self) -> Iterator[str]:
         absent = [c for c, n in zip(self.classes, self.images, strict=False) if not n]
-        if absent and self.samples:
+        if absent and self.read:
             yield f"{len(absent)} classes do not occur: {some(absent, 20)}"
 
     def check_contents(self, workers: int | None = None) -> Iterator[Problem]:
@@ -142,7 +143,7 @@ class Survey:
             for paths, (problems, counts) in zip(self.files, bar, strict=True):
                 if not problems:
                     self.samples.append(paths)
-                    if not counts.keys() - {_IGNORED}:
+                    if counts.keys() == {_IGNORED}:
                         self.blank.append(paths[-1])
                 self.read += bool(counts)
                 self.ignored += counts.pop(_IGNORED, 0)
@@ -186,8 +187,16 @@ class ImageSurvey(Survey):
 class LabelMapSurvey(Survey):
     """A survey of images with a label map each."""
 
-    def __init__(self, dataset: BaseSegDataset, name: str, num_classes: int | None = None):
+    def __init__(
+        self,
+        dataset: BaseSegDataset,
+        name: str,
+        num_classes: int | None = None,
+        needs_labels: bool = True,
+    ):
         super().__init__(dataset, name)
+        self.needs_labels = needs_labels
+        self.labelled = dataset.data_prefix.get("seg_map_path") is not None
         self.num_classes = len(self.classes) if num_classes is None else num_classes
         self.values: set[int] = set()  # that occur in labels
         self.infos: list[dict] = []  # of the files
@@ -219,7 +228,7 @@ class LabelMapSurvey(Survey):
 
     def _find_remarks(self) -> Iterator[str]:
         last, dataset = self.num_classes, self.dataset
-        folder, labels = dataset.data_prefix.get("img_path"), {label for _, label in self.files}
+        folder, labels = dataset.data_prefix.get("img_path"), {paths[-1] for paths in self.files}
         others = Counter(
             path.suffix
             for path in (Path(folder).glob("*") if folder else ())
@@ -230,6 +239,8 @@ class LabelMapSurvey(Survey):
             listed = ", ".join(f"{count} *{ending}" for ending, count in others.most_common(5))
             yield f"{folder} has files that are not read: {listed}"
         yield from self.depth_remarks()
+        if not self.labelled:
+            yield "no labels: data_prefix names no seg_map_path; only images were read"
         if self.blank:
             yield f"{len(self.blank)} labels have ignored pixels only, such as {self.blank[0]}"
         if dataset.reduce_zero_label and 0 in self.values and last not in self.values:
@@ -247,13 +258,14 @@ class LabelMapSurvey(Survey):
         """
         dataset, name = self.dataset, type(self.dataset).__name__
         require_folders(dataset)
-        if dataset.data_prefix.get("seg_map_path") is None:
+        if not self.labelled and self.needs_labels:
             raise DataError(f"{name}: data_prefix names no seg_map_path: {dataset.data_prefix}")
         if self.num_classes < 1:
             raise DataError(f"{name} has no classes; give metainfo=dict(classes=(...))")
         self.meanings = _meanings(dataset, self.num_classes)
         self.final_meanings = _meanings_of(np.arange(256), dataset.ignore_index, self.num_classes)
-        self.pixels, self.images = np.zeros((2, self.num_classes), int)
+        pixels, self.images = np.zeros((2, self.num_classes), int)
+        self.pixels = pixels if self.labelled else None
         listed = dataset.load_data_list()
         if listed and not dataset._fully_initialized:
             dataset = copy.copy(dataset)
@@ -265,14 +277,14 @@ class LabelMapSurvey(Survey):
             raise DataError(f"{name} is empty{why}; searched {searched(dataset)}")
         kinds = "images not found", "images without label"
         for info in used:
-            paths = info["img_path"], info["seg_map_path"]
+            paths = tuple(info[key] for key in ("img_path", "seg_map_path") if key in info)
             exist = [fileio.exists(path, backend_args=dataset.backend_args) for path in paths]
             if all(exist):
                 self.files.append(paths)
                 self.infos.append(info)
-            yield from (Problem(kinds[i], paths[0]) for i in (0, 1) if not exist[i])
+            yield from (Problem(kinds[i], paths[0]) for i in range(len(paths)) if not exist[i])
         # A name list or indices choose some samples; other files may be there as well.
-        if not _has_name_list(dataset) and dataset._indices is None:
+        if self.labelled and not _has_name_list(dataset) and dataset._indices is None:
             folder, ending = dataset.data_prefix["seg_map_path"], dataset.seg_map_suffix
             names = fileio.list_dir_or_file(
                 folder, False, suffix=ending, recursive=True, backend_args=dataset.backend_args
@@ -291,6 +303,8 @@ class LabelMapSurvey(Survey):
             self.peaks += [] if peak is None else [peak]
         except DataError as error:
             problems.append(_unreadable(error, _CONTENT))
+        if not self.labelled:
+            return problems, {}
         try:
             label, from_file = self.reader.label(info)
         except DataError as error:
@@ -335,7 +349,12 @@ class LabelMapSurvey(Survey):
         return _hash_files((path for pair in self.files for path in pair), self.meanings.tobytes())
 
 
-def survey_of(dataset: Dataset, name: str = "data", num_classes: int | None = None) -> Survey:
+def survey_of(
+    dataset: Dataset,
+    name: str = "data",
+    num_classes: int | None = None,
+    needs_labels: bool = True,
+) -> Survey:
     """Return the survey, not yet run, that fits the kind of a dataset.
 
     Raises:
@@ -344,7 +363,7 @@ def survey_of(dataset: Dataset, name: str = "data", num_classes: int | None = No
     if isinstance(dataset, TimmDataset):
         return ImageSurvey(dataset, name)
     if isinstance(dataset, BaseSegDataset):
-        return LabelMapSurvey(dataset, name, num_classes)
+        return LabelMapSurvey(dataset, name, num_classes, needs_labels)
     kind = type(dataset).__name__
     raise TypeError(f"cannot check a {kind}: only BaseSegDataset, its subclasses and TimmDataset")
 
