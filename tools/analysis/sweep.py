@@ -170,8 +170,8 @@ def settable(found: Sweep) -> list[float]:
 
 def describe(found: Plan, budget: Budget | Guarantee) -> str:
     lines = [
-        f"threshold {exact(found.threshold)} keeps {budget} on these images; on new ones expect (95 % "
-        "of sets of as many images within the interval):"
+        f"threshold {exact(found.threshold)} keeps {budget} on these images; on new ones expect "
+        "(95 % of sets of as many images within the interval):"
     ]
     lines += [
         f"  {name:6} {e.mean:8.4g}  [{e.low:.4g}, {e.high:.4g}]"

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 from mmengine.dataset import BaseDataset, Compose
 from mmengine.registry import DATASETS
+from mmseg.datasets import BaseSegDataset
 from torch.utils.data import Dataset
 
 from ..errors import CorruptImageError, DataError
+from .palette import use_file_palette
 from .reader import FileReader
 
 _IN_A_ROW = 100
@@ -93,6 +95,8 @@ def build_guarded(cfg: dict) -> Dataset:
     skip = pop_skip_corrupt(cfg)
     dataset = DATASETS.build(cfg)
     for part in unwrap(dataset):
+        if isinstance(part, BaseSegDataset) and part._fully_initialized and len(part):
+            use_file_palette(part, part.get_data_info(0).get("seg_map_path", ""))
         if isinstance(part, BaseDataset):
             part.pipeline = GuardedPipeline(part.pipeline, getattr(part, "backend_args", None))
     return SkipCorrupt(dataset) if skip else dataset

@@ -88,6 +88,16 @@ class FileReader:
             backend = loader.imdecode_backend
             return mmcv.imfrombytes(content, flag="unchanged", backend=backend).squeeze(), True
 
+    def final_label(self, info: Mapping[str, Any]) -> np.ndarray:
+        """Read the label map (H, W) of a sample as training gets it; raises as :meth:`image`."""
+        label, from_file = self.label(info)
+        if not from_file:
+            return label
+        loader = self._loaders["seg_map_path"]
+        if loader is None:
+            loader = mmseg_transforms.LoadAnnotations(backend_args=self.backend_args)
+        return loader({**info, "seg_fields": []})["gt_seg_map"]
+
     @property
     def may_load_labels(self) -> bool:
         """Whether a step loads labels, or may do so for all that is known of its class."""
@@ -127,6 +137,12 @@ class FileReader:
         """Steps for a sample without a label map."""
         kind = _KINDS["seg_map_path"]
         return [step for step in self.transforms if not isinstance(step, kind)]
+
+    def after_image(self) -> list[Callable]:
+        """Steps for an image that is loaded already: those after its loader, without labels."""
+        steps = self.without_labels()
+        loader = self._loaders["img_path"] or steps[0]
+        return steps[steps.index(loader) + 1 :]
 
     def _is_ordinary(self, key: str) -> bool:
         loader = self._loaders[key]

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from ..errors import CorruptImageError, DataError
 from ..utils.text import printable, some
+from .palette import use_file_palette
 from .reader import FileReader
 from .timm_dataset import TimmDataset
 
@@ -122,10 +123,10 @@ class Survey:
         if self.peaks and max(self.peaks) < _FULL_RANGE:
             peak = max(self.peaks)
             yield (
-                f"{len(self.peaks)} images have 16 bits per value, none above {peak}, and are loaded "
-                f"as 8 bits: the network gets 0 to {peak >> 8} of 255; scale the files to the full "
-                "range, or load them with color_type='unchanged' and set mean and std of the "
-                "data_preprocessor to match"
+                f"{len(self.peaks)} images have 16 bits per value, none above {peak}, and are "
+                f"loaded as 8 bits: the network gets 0 to {peak >> 8} of 255; scale the files to "
+                "the full range, or load them with color_type='unchanged' and set mean and std of "
+                "the data_preprocessor to match"
             )
 
     def _find_remarks(self) -> Iterator[str]:
@@ -201,6 +202,10 @@ class LabelMapSurvey(Survey):
         self.values: set[int] = set()  # that occur in labels
         self.infos: list[dict] = []  # of the files
         self.reader = FileReader(dataset.pipeline.transforms, dataset.backend_args)
+
+    def info_of(self, image_path: str) -> dict:
+        """Return what the dataset knows about the sample of an image."""
+        return next(info for info in self.infos if info["img_path"] == image_path)
 
     @property
     def hints(self) -> list[str]:
@@ -283,6 +288,8 @@ class LabelMapSurvey(Survey):
                 self.files.append(paths)
                 self.infos.append(info)
             yield from (Problem(kinds[i], paths[0]) for i in range(len(paths)) if not exist[i])
+        if self.labelled and self.files:
+            use_file_palette(self.dataset, self.files[0][1])
         # A name list or indices choose some samples; other files may be there as well.
         if self.labelled and not _has_name_list(dataset) and dataset._indices is None:
             folder, ending = dataset.data_prefix["seg_map_path"], dataset.seg_map_suffix
