@@ -62,7 +62,7 @@ class Predictor:
             raise CheckpointError(f"checkpoint {checkpoint}: dataset_meta must name the classes")
         self.dataset_meta = {"palette": dataset.metainfo.get("palette"), **known}
         self.img_suffix = getattr(dataset, "img_suffix", "")
-        self._sample = dict(
+        self._sample: dict[str, Any] = dict(
             seg_fields=[],
             label_map=getattr(dataset, "label_map", None),
             reduce_zero_label=getattr(dataset, "reduce_zero_label", False),

@@ -190,7 +190,7 @@ def _has_16_bits(content: bytes) -> bool:
     if content[:4] not in (b"II*\0", b"MM\0*"):
         return False
     try:
-        tags = Image.open(io.BytesIO(content)).tag_v2
+        image: Any = Image.open(io.BytesIO(content))
     except Image.UnidentifiedImageError:
         return True  # a combination of bands and bits that PIL does not know
-    return max(tags.get(258, (1,))) == 16
+    return max(image.tag_v2.get(258, (1,))) == 16

@@ -120,8 +120,10 @@ def _keep_masks(image: np.ndarray, sample: SegDataSample) -> np.ndarray:
 def _stack(panels: list[np.ndarray], labels: list[np.ndarray], meta: tuple) -> np.ndarray:
     """Panels side by side, above the legend of the label maps among them."""
     picture = np.concatenate(panels, axis=1)
-    legend = [draw_legend(labels, *meta, picture.shape[1])] if labels and meta[0] else []
-    return np.concatenate([picture, *legend])
+    classes, palette = meta
+    if not labels or not classes:
+        return picture
+    return np.concatenate((picture, draw_legend(labels, classes, palette, picture.shape[1])))
 
 
 def _describe(sample: SegDataSample) -> str:
