@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
 
 from ...evaluation import ThinkingAccuracy, ThinkingMetric
 from ...evaluation.exits import take_exits
@@ -51,6 +52,8 @@ class ExitLogHook(Hook):
         metrics = getattr(evaluator, "metrics", ())
         if any(isinstance(metric, ThinkingMetric | ThinkingAccuracy) for metric in metrics):
             return
+        if not all(isinstance(sample, BaseDataElement) for sample in outputs):
+            return  # of a model of another kind
         if all("exit_stage" in sample for sample in outputs):
             found = [dict(exit_stage=x.exit_stage, gmacs=x.gmacs) for x in outputs]
         else:
