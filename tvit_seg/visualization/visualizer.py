@@ -20,9 +20,9 @@ class ThinkingVisualizer(SegLocalVisualizer):
     Image, label map (if there is one) and prediction are side by side, opaque by default; where
     the label is known, the prediction's errors are outlined. A legend shows the classes that occur.
     A whole image is framed in the colour of its stage; with sliding windows, a map shows their
-    stages and entropies. With token pruning, a copy of the image for each pruning shows the remaining tokens. A caption gives
-    stages, GMACs, and the entropy that the gate compared last with its threshold. Classes with the
-    same colour in the palette get different ones.
+    stages and entropies. With token pruning, a copy of the image for each pruning shows the
+    remaining tokens. A caption gives stages, GMACs, and the entropy that the gate compared last
+    with its threshold. Classes with the same colour in the palette get different ones.
 
     Images below ``min_height`` pixels are enlarged. Further arguments are those of
     ``SegLocalVisualizer``.
