@@ -103,8 +103,15 @@ def survey(args: argparse.Namespace) -> list[Survey]:
         cfg = read_config(args.config, args.cfg_options)
         init_default_scope(cfg.get("default_scope", "mmseg"))
         return survey_config(cfg, args.workers)
+    folder = Path(args.images)
+    if args.labels is None and folder.is_dir() and not any(p.is_dir() for p in folder.iterdir()):
+        ending = args.img_suffix or most_frequent_ending(args.images)
+        prefix, meta = dict(img_path=args.images), dict(classes=("unknown",))
+        dataset = BaseSegDataset(
+            data_prefix=prefix, img_suffix=ending, metainfo=meta, pipeline=[], lazy_init=True
+        )
+        return [survey_of(dataset, needs_labels=False).run(args.workers)]
     if args.labels is None:
-        folder = Path(args.images)
         dataset = TimmDataset(str(folder.parent), folder.name)
     else:
         labels = args.labels

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 import tvit_seg  # noqa: F401, first, since it reports missing packages
 from tvit_seg import ThinkingEncoderDecoder
-from tvit_seg.datasets.images import find_pictures, read_image
+from tvit_seg.datasets.images import PICTURES, find_pictures, to_picture
 from tvit_seg.engine.cli import ConfigOptions, check_device, friendly_errors, read_config
 from tvit_seg.engine.cli_weights import add_trust_argument
 from tvit_seg.engine.config_check import building
@@ -43,7 +43,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--amp", action="store_true", help="run in mixed precision")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
     parser.add_argument(
-        "--opacity", type=float, default=0.6, help="opacity of the class colours (0.6)"
+        "--opacity", type=float, default=1.0, help="opacity of the class colours (1)"
     )
     parser.add_argument(
         "--cfg-options", nargs="+", action=ConfigOptions, default={}, metavar="KEY=VALUE"
@@ -84,8 +84,10 @@ class Sketcher:
         self.exits: list[int] = []
         self.gmacs: list[float] = []
 
-    def draw(self, picture: np.ndarray) -> np.ndarray:
-        result = self.predictor(picture)
+    def draw(self, image: np.ndarray | Path) -> np.ndarray:
+        """Segment a BGR array or a file."""
+        result = self.predictor(image)
+        picture = to_picture(self.predictor.read(image) if isinstance(image, Path) else image)
         self.exits += result.exit_stage.reshape(-1).tolist()
         self.gmacs.append(result.gmacs)
         return mmcv.rgb2bgr(self.visualizer.paint(mmcv.bgr2rgb(picture), result))
@@ -100,7 +102,10 @@ class Sketcher:
 
 def draw_pictures(paths: list[Path], root: Path, out_dir: Path, draw: Callable) -> None:
     for path in tqdm(paths, desc="pictures"):
-        mmcv.imwrite(draw(read_image(path)), str(out_dir / path.relative_to(root)))
+        target = out_dir / path.relative_to(root)
+        if path.suffix.lower() not in PICTURES:
+            target = target.with_name(f"{path.name}.png")
+        mmcv.imwrite(draw(path), str(target))
 
 
 def open_video(path: Path) -> mmcv.VideoReader:
@@ -130,11 +135,13 @@ def main(argv: list[str] | None = None) -> None:
         if not args.input.exists():
             raise FileNotFoundError(f"{args.input} does not exist")
         video = open_video(args.input) if args.input.suffix.lower() in VIDEOS else None
-        if video is None:
-            paths = find_pictures(args.input) if args.input.is_dir() else [args.input]
-            for path in paths:
-                read_image(path)  # bad ones end here, before work starts
         sketcher = Sketcher(load(args), args.opacity)
+        if video is None:
+            endings = (*PICTURES, sketcher.predictor.img_suffix.lower())
+            folder = args.input.is_dir()
+            paths = find_pictures(args.input, endings) if folder else [args.input]
+            for path in paths:
+                sketcher.predictor.read(path)  # bad ones end here, before work starts
         with autocast(torch.device(args.device).type, enabled=args.amp):
             if video is not None:
                 target = args.out_dir / f"{args.input.stem}.mp4"

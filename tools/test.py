@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 
 import tvit_seg  # noqa: F401, first, since it reports missing packages
-from tvit_seg.datasets.check import require_data
+from tvit_seg.datasets.check import loads_labels, require_data
+from tvit_seg.datasets.corrupt import unwrap_config
 from tvit_seg.engine.cli import add_common_arguments, build_runner, friendly_errors, load_config
 from tvit_seg.engine.distributed import close_distributed
 from tvit_seg.errors import ConfigError
@@ -56,12 +57,39 @@ def use_tta(cfg: dict) -> None:
     cfg.model = cfg.tta_model
 
 
+def without_labels(steps: list) -> list:
+    """Leave out the steps of a (nested) pipeline that load labels."""
+    kept: list = []
+    for step in steps:
+        if isinstance(step, list | tuple):
+            kept += [inner] if (inner := without_labels(step)) else []
+        elif not str(step["type"]).endswith("LoadAnnotations"):
+            inner = dict(transforms=without_labels(step.transforms)) if "transforms" in step else {}
+            kept.append(dict(step, **inner))
+    return kept
+
+
 def save_predictions(cfg: dict, folder: str) -> None:
     """Make the (first) evaluator write label maps."""
-    evaluator = cfg.test_evaluator
-    first = evaluator[0] if isinstance(evaluator, (list, tuple)) else evaluator
-    first.update(output_dir=folder, keep_results=True)
+    evaluators(cfg)[0].update(output_dir=folder, keep_results=True)
     Path(folder).mkdir(parents=True, exist_ok=True)  # the metric makes it in one process only
+
+
+def evaluators(cfg: dict) -> list[dict]:
+    given = cfg.test_evaluator
+    return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def do_without_labels(cfg: dict) -> None:
+    """Let metrics of label maps save predictions only, and nothing load labels."""
+    for metric in evaluators(cfg):
+        if str(metric["type"]).endswith("IoUMetric"):
+            if "output_dir" not in metric:
+                raise ConfigError("the test data has no labels to compare with: add --out DIR")
+            metric.format_only = True
+    for part in unwrap_config(cfg.test_dataloader.dataset):
+        if "pipeline" in part:
+            part["pipeline"] = without_labels(part["pipeline"])
 
 
 def main() -> None:
@@ -70,6 +98,7 @@ def main() -> None:
         cfg = load_config(args)
         checkpoint = read_checkpoint(args.checkpoint)  # a bad one ends here
         require_data(cfg)
+        labelled = loads_labels(cfg)
         cfg.load_from, cfg.resume = args.checkpoint, False
         if args.show and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise ConfigError("--show needs a display; --show-dir DIR saves the images")
@@ -84,6 +113,8 @@ def main() -> None:
             use_tta(cfg)
         if args.out:
             save_predictions(cfg, args.out)
+        if not labelled:
+            do_without_labels(cfg)
         runner = build_runner(cfg, checkpoint)
         runner.test()
     close_distributed(runner)

@@ -2,36 +2,51 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import torch
-from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
-from mmseg.registry import DATASETS, MODELS
+from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from .errors import CheckpointError
+from .datasets.check import datasets_of
+from .datasets.corrupt import GuardedPipeline
+from .errors import CheckpointError, ConfigError, DataError
 from .weights.fit import check_recorded
 from .weights.io import get_meta, get_state_dict, read_checkpoint, recorded_backbone
 from .weights.load import check_compatible, thinks
 
-_LOADERS = ("LoadImageFromFile", "LoadAnnotations")
+_CONVERSIONS = {
+    (1, 3): cv2.COLOR_GRAY2BGR,
+    (4, 3): cv2.COLOR_BGRA2BGR,
+    (3, 1): cv2.COLOR_BGR2GRAY,
+    (4, 1): cv2.COLOR_BGRA2GRAY,
+}
+"""OpenCV's conversions from and to numbers of channels."""
 
 
 class Predictor:
     """Segments images with a config's model, its test pipeline, and a checkpoint.
 
     Unlike mmseg's ``init_model`` it reads weights only, from local files, and never executes a
-    config stored in a checkpoint.
+    config stored in a checkpoint. Pipeline, classes and palette are those of the test dataset as it
+    is built, inside of wrappers such as ``ConcatDataset`` those of the first one; its files need
+    not exist. Classes that a checkpoint names take precedence.
 
     Args:
         cfg: Config of a segmentor.
         checkpoint: Its weights, a local file; for errors see :func:`load_model`.
         device: Device of the model.
         seg_logits: Whether results carry logits at the size of the image, too.
+
+    Attributes:
+        dataset_meta: ``classes`` and ``palette``.
+        img_suffix: Suffix of the dataset's images.
     """
 
     def __init__(
@@ -39,19 +54,68 @@ class Predictor:
     ):
         self.model, saved = load_model(cfg, checkpoint)
         self.model.to(device).test_cfg["seg_logits"] = seg_logits
-        dataset = cfg.test_dataloader.dataset
-        known = get_meta(saved).get("dataset_meta") or DATASETS.get(dataset.type).METAINFO
-        if not (isinstance(known, Mapping) and "classes" in known):
+        dataset: Any = next(datasets_of(cfg, "test_dataloader"), None)
+        if dataset is None:
+            raise ConfigError("the config has no test_dataloader, whose pipeline images go through")
+        known = get_meta(saved).get("dataset_meta") or dataset.metainfo
+        if not (isinstance(known, Mapping) and known.get("classes")):
             raise CheckpointError(f"checkpoint {checkpoint}: dataset_meta must name the classes")
-        self.dataset_meta = dict(known)
-        steps = [s for s in dataset.pipeline if str(s["type"]).split(".")[-1] not in _LOADERS]
-        self._pipeline = Compose([dict(type="mmseg.LoadImageFromNDArray"), *steps])
+        self.dataset_meta = {"palette": dataset.metainfo.get("palette"), **known}
+        self.img_suffix = getattr(dataset, "img_suffix", "")
+        self._sample: dict[str, Any] = dict(
+            seg_fields=[],
+            label_map=getattr(dataset, "label_map", None),
+            reduce_zero_label=getattr(dataset, "reduce_zero_label", False),
+        )
+        self._pipeline = GuardedPipeline(dataset.pipeline, getattr(dataset, "backend_args", None))
 
     @torch.no_grad()
-    def __call__(self, image: np.ndarray) -> SegDataSample:
-        """Segment an image (H, W, 3) BGR; the result is on the CPU and of the same size."""
-        batch = pseudo_collate([self._pipeline(dict(img=image))])
-        return self.model.test_step(batch)[0].cpu()
+    def __call__(self, image: np.ndarray | str | Path) -> SegDataSample:
+        """Segment an image; the result is on the CPU and of the same size.
+
+        Args:
+            image: (H, W), (H, W, 1), BGR (H, W, 3), BGRA (H, W, 4), or as many bands as the model
+                takes; or the path of a file, read by the loader of the test pipeline.
+
+        Raises:
+            DataError: The image does not fit the model, or the file cannot be read.
+        """
+        if isinstance(image, np.ndarray):
+            data = dict(self._sample, img=self._fit(image), img_path=None)
+            data.update(img_shape=image.shape[:2], ori_shape=image.shape[:2])
+            for step in self._pipeline.reader.after_image():
+                data = step(data)
+        else:
+            data = self._pipeline(dict(self._sample, img_path=str(image)))
+        channels, needed = len(data["inputs"]), self._in_channels
+        if channels != needed:
+            raise DataError(f"the image has {channels} channels, but the model takes {needed}")
+        return self.model.test_step(pseudo_collate([data]))[0].cpu()
+
+    def read(self, path: str | Path) -> np.ndarray:
+        """Read an image with the loader of the test pipeline.
+
+        Raises:
+            DataError: The file is missing, or the loader cannot read it.
+        """
+        return self._pipeline.reader.image(dict(self._sample, img_path=str(path)))
+
+    @property
+    def _in_channels(self) -> int:
+        convolutions = (m for m in self.model.backbone.modules() if isinstance(m, nn.Conv2d))
+        return next(convolutions).in_channels
+
+    def _fit(self, image: np.ndarray) -> np.ndarray:
+        """Convert grey, BGR and BGRA into one another where the model takes another number."""
+        if image.ndim not in (2, 3) or 0 in image.shape:
+            raise DataError(f"an image must be (H, W) or (H, W, C), got shape {image.shape}")
+        channels = 1 if image.ndim == 2 else image.shape[2]
+        code = _CONVERSIONS.get((channels, self._in_channels))
+        if code is None:
+            return image
+        if image.dtype not in (np.uint8, np.uint16, np.float32):  # what OpenCV converts
+            image = image.astype(np.float32)
+        return cv2.cvtColor(np.ascontiguousarray(image), code)
 
 
 def load_model(cfg: Config, checkpoint: str | Path | None) -> tuple[nn.Module, dict]:

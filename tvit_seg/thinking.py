@@ -3,10 +3,12 @@
 The loop exists once: classifier, segmentor and plain backbone all think through it.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from math import nan
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import ReferenceType
 
 import torch
 from torch import Tensor
@@ -48,6 +50,19 @@ register_pytree_node(
 
 Rows = Tensor | bool
 """Row numbers of some images of a batch; True for all of them, False for none."""
+
+
+class Run(NamedTuple):
+    """Exits of images (n,) of (H, W) pixels, each with its entropies (n, number of stages)."""
+
+    backbone: ReferenceType
+    size: tuple[int, ...]
+    exit_stage: Tensor
+    entropy: Tensor
+
+
+RUNS: deque[Run] = deque(maxlen=4096)
+"""Latest evaluations of backbones in models that are unaware of stages, and lose the exits."""
 
 
 @dataclass(frozen=True)

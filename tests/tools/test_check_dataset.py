@@ -113,3 +113,16 @@ def test_bad_arguments(tool, arguments, message, capsys):
     assert stopped.value.code
     said = capsys.readouterr().err + str(stopped.value)
     assert re.search(message, said)
+
+
+def test_images_without_labels(tool, scenes, capsys):
+    tool.main(["--images", str(scenes / "img_dir/train")])
+    assert "6 samples are fine\nremark: no labels" in capsys.readouterr().out
+    option = f"test_dataloader.dataset.data_root={scenes}"
+    for split in ("train", "val"):
+        option = [*([option] if isinstance(option, str) else option)]
+        option.append(f"{split}_dataloader.dataset.data_root={scenes}")
+    prefix = "test_dataloader.dataset.data_prefix"
+    tool.main([CONFIG, "--cfg-options", *option, f"{prefix}._delete_=True",
+               f"{prefix}.img_path=img_dir/val"])  # fmt: skip
+    assert "test: 4 samples are fine\nremark: no labels" in capsys.readouterr().out

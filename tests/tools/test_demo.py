@@ -31,9 +31,9 @@ def test_folder(demo, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "in" / "deep" / "b.jpg"), picture(1, (64, 120)))
     (tmp_path / "in" / "notes.txt").write_text("not a picture")
     demo.main([str(tmp_path / "in"), "--out-dir", str(tmp_path / "out")])
-    # picture and prediction, enlarged, with the caption
-    assert cv2.imread(str(tmp_path / "out" / "a.png")).shape == (288 + 28, 2 * 288, 3)
-    assert cv2.imread(str(tmp_path / "out" / "deep" / "b.jpg")).shape == (256 + 28, 2 * 480, 3)
+    # picture and prediction, enlarged, with legend and caption
+    assert cv2.imread(str(tmp_path / "out" / "a.png")).shape == (288 + 44 + 28, 2 * 288, 3)
+    assert cv2.imread(str(tmp_path / "out" / "deep" / "b.jpg")).shape == (256 + 22 + 28, 2 * 480, 3)
     assert "average GMACs of a picture" in capsys.readouterr().out
 
 
@@ -55,7 +55,7 @@ def test_tokens_that_survived(demo, tmp_path):
         [str(tmp_path / "a.png"), str(config), str(weights), "--out-dir", str(tmp_path / "out")]
     )
     # picture, prediction and what is left after each of three prunings
-    assert cv2.imread(str(tmp_path / "out" / "a.png")).shape == (288 + 28, 5 * 288, 3)
+    assert cv2.imread(str(tmp_path / "out" / "a.png")).shape == (288 + 22 + 28, 5 * 288, 3)
 
 
 def test_windows_and_a_config(demo, tmp_path):
@@ -66,7 +66,7 @@ def test_windows_and_a_config(demo, tmp_path):
     out = ["--out-dir", str(tmp_path / "out")]
     demo.main([str(tmp_path / "a.png"), *files, *out, "--cfg-options", *options])
     drawn = cv2.imread(str(tmp_path / "out" / "a.png"))
-    assert drawn.shape == (288 + 28, 3 * 432, 3)  # a map of the windows too
+    assert drawn.shape == (288 + 22 + 28, 3 * 432, 3)  # a map of the windows too
 
 
 def test_video(demo, tmp_path):
@@ -81,7 +81,7 @@ def test_video(demo, tmp_path):
     drawn = cv2.VideoCapture(str(tmp_path / "out" / "in.mp4"))
     assert drawn.get(cv2.CAP_PROP_FRAME_COUNT) == 4
     assert drawn.get(cv2.CAP_PROP_FPS) == 10
-    assert drawn.read()[1].shape == (288 + 28, 2 * 288, 3)
+    assert drawn.read()[1].shape == (288 + 44 + 28, 2 * 288, 3)
 
 
 @pytest.mark.parametrize(

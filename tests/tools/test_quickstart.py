@@ -81,7 +81,7 @@ def test_overlays(trained, tmp_path):
     run("tools/test.py", CONFIG, work / "iter_4.pth", "--show-dir", tmp_path, *options)
     pictures = sorted(tmp_path.rglob("*.png"))
     assert len(pictures) == 5
-    assert cv2.imread(str(pictures[0])).shape == (288 + 28, 3 * 288, 3)
+    assert cv2.imread(str(pictures[0])).shape == (288 + 22 + 28, 3 * 288, 3)
 
 
 PAIRABLE = {

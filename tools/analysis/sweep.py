@@ -12,10 +12,13 @@ from dataclasses import asdict
 from math import isfinite, isnan
 from pathlib import Path
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.runner.amp import autocast
 from prettytable import PrettyTable
+from torch.utils.data import DataLoader
 
+import tvit_seg
 from tvit_seg.datasets.check import require_data
 from tvit_seg.engine.cli import (
     add_common_arguments,
@@ -28,6 +31,7 @@ from tvit_seg.engine.distributed import close_distributed
 from tvit_seg.evaluation import pareto_front
 from tvit_seg.evaluation.budget import KINDS, Budget, Plan, plan, try_splits
 from tvit_seg.evaluation.guarantee import Guarantee, guaranteed_plan, try_guarantee
+from tvit_seg.evaluation.record import PassRecord
 from tvit_seg.evaluation.sweep import (
     Sweep,
     check_keep_ratios,
@@ -40,6 +44,8 @@ from tvit_seg.utils.checks import check
 from tvit_seg.visualization.contact_sheet import draw_contact_sheet
 from tvit_seg.visualization.plots import plot_keep_ratios, plot_sweep
 from tvit_seg.weights.io import read_checkpoint, trusting
+
+UNLABELLED = "the images have no labels: exits and costs only, no quality, no plot"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -141,21 +147,37 @@ def table(rows: list[dict]) -> PrettyTable:
     """Quality and cost at each setting."""
     table = PrettyTable(list(rows[0]))
     for row in rows:
-        flags = {True: "*", False: ""}
-        table.add_row([flags[x] if isinstance(x, bool) else f"{x:.4g}" for x in row.values()])
+        table.add_row([cell(name, value) for name, value in row.items()])
     return table
+
+
+def cell(name: str, value: float | bool) -> str:
+    if isinstance(value, bool):
+        return "*" if value else ""
+    return exact(value) if name == "threshold" else f"{value:.4g}"
+
+
+def exact(value: float) -> str:
+    """A threshold with as many digits as a gate, which compares in float32, tells apart."""
+    texts = (f"{value:.{digits}g}" for digits in range(6, 10))
+    return next(text for text in texts if np.float32(text) == np.float32(value))
+
+
+def settable(found: Sweep) -> list[float]:
+    """The sweep's own thresholds, with few digits, so that a row can be set by hand."""
+    return [found.shorten(threshold) for threshold in found.thresholds()]
 
 
 def describe(found: Plan, budget: Budget | Guarantee) -> str:
     lines = [
-        f"threshold {found.threshold:.6g} keeps {budget} on these images; on new ones expect (95 % "
-        "of sets of as many images within the interval):"
+        f"threshold {exact(found.threshold)} keeps {budget} on these images; on new ones expect "
+        "(95 % of sets of as many images within the interval):"
     ]
     lines += [
         f"  {name:6} {e.mean:8.4g}  [{e.low:.4g}, {e.high:.4g}]"
         for name, e in found.expected.items()
     ]
-    lines.append(f"  --cfg-options model.backbone.gate.threshold={found.threshold:.6g}")
+    lines.append(f"  --cfg-options model.backbone.gate.threshold={exact(found.threshold)}")
     return "\n".join(lines)
 
 
@@ -210,13 +232,16 @@ def save(rows: list[dict], figures: dict, args: argparse.Namespace) -> None:
 
 def report(found: Sweep, cfg: Config, args: argparse.Namespace) -> Plan | None:
     """Print and save; a budget out of reach is an error only when all else is saved."""
-    rows = [found.row(threshold) for threshold in args.thresholds or found.thresholds()]
+    rows = [found.row(threshold) for threshold in args.thresholds or settable(found)]
     print(table(rows))
-    metric = found.evaluator.headline
-    print(f"area between gate and oracle: {found.gap:.2f} points of {metric}")
-    figures = yardsticks(found)
+    if found.labelled:
+        metric = found.evaluator.headline
+        print(f"area between gate and oracle: {found.gap:.2f} points of {metric}")
+    else:
+        print(UNLABELLED)
+    figures = yardsticks(found) if found.labelled else {}
     save(rows, figures, args)
-    if args.plot:
+    if args.plot and found.labelled:
         plot_sweep(found, rows, args.plot, title=Path(args.config).stem)
     if not args.budget:
         return None
@@ -237,9 +262,14 @@ def report_keep_ratios(found: dict[float, Sweep], args: argparse.Namespace) -> N
     rows = [
         dict(keep_ratio=keep_ratio, **swept.row(threshold))
         for keep_ratio, swept in found.items()
-        for threshold in args.thresholds or swept.thresholds()
+        for threshold in args.thresholds or settable(swept)
     ]
-    metric = next(iter(found.values())).evaluator.headline
+    first = next(iter(found.values()))
+    if not first.labelled:
+        print(f"{table(rows)}\n{UNLABELLED}")
+        save(rows, {}, args)
+        return
+    metric = first.evaluator.headline
     front = pareto_front(rows, quality=metric)
     for row in rows:
         row["pareto"] = any(row is best for best in front)
@@ -249,6 +279,24 @@ def report_keep_ratios(found: dict[float, Sweep], args: argparse.Namespace) -> N
     save(rows, dict(keep_ratios=figures), args)
     if args.plot:
         plot_keep_ratios(found, front, args.plot, title=Path(args.config).stem)
+
+
+def difficulty_key(cfg: Config) -> str | None:
+    """The entry of samples that the config's ``ThinkingMetric`` takes for a difficulty."""
+    evaluators = cfg.get("test_evaluator") or []
+    evaluators = evaluators if isinstance(evaluators, list | tuple) else [evaluators]
+    return next((x["difficulty_key"] for x in evaluators if x.get("difficulty_key")), None)
+
+
+def open_record(cfg: Config, loader: DataLoader, args: argparse.Namespace) -> PassRecord | None:
+    """Record of this pass, to go on where an earlier one with the same facts has ended."""
+    if getattr(loader.sampler, "shuffle", False):
+        return None
+    file = Path(args.checkpoint)
+    facts = dict(model=cfg.model, data=choose_data(cfg, args.split), amp=args.amp)
+    facts["version"] = tvit_seg.__version__
+    facts["checkpoint"] = str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns
+    return PassRecord(Path(cfg.work_dir) / "sweep", facts)
 
 
 def main() -> None:
@@ -264,16 +312,18 @@ def main() -> None:
         runner.load_or_resume()
         model = getattr(runner.model, "module", runner.model)
         compile_as_configured(model, cfg.get("compile"))
-        key = "difficulty" if "difficulty" in cfg.get("meta_keys", ()) else None
+        key, record = difficulty_key(cfg), open_record(cfg, loader, args)
         with autocast(enabled=args.amp):
             if args.keep_ratios:
-                if found := sweep_keep_ratios(model, loader, args.keep_ratios, key):
+                if found := sweep_keep_ratios(model, loader, args.keep_ratios, key, record):
                     report_keep_ratios(found, args)
-            elif found := sweep(model, loader, difficulty_key=key):
+            elif found := sweep(model, loader, key, record):
                 if chosen := report(found, cfg, args):
                     model.backbone.gate.threshold = chosen.threshold
                 if args.sheet:
                     draw_contact_sheet(found, model, loader.dataset, args.sheet)
+        if record is not None:
+            record.remove()
     close_distributed(runner)
 
 

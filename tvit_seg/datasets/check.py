@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from ..errors import DataError
 from .corrupt import pop_skip_corrupt, skips_corrupt, unwrap, unwrap_config
+from .reader import FileReader
 from .survey import Problem, Survey, format_problems, require_folders, searched, survey_of
 from .timm_dataset import TimmDataset
 
@@ -71,7 +72,10 @@ def check_config_data(cfg: Config) -> None:
             note = fingerprint and Path(cache, "tvit_seg", "data_checks", fingerprint)
             if note and note.exists():
                 continue
-            if _require_contents(survey, skip) and note:
+            whole = _require_contents(survey, skip)
+            for remark in survey.depth_remarks():
+                warnings.warn(f"{survey.name}: {remark}", stacklevel=2)
+            if whole and note:
                 try:
                     note.parent.mkdir(parents=True, exist_ok=True)
                     note.touch()
@@ -92,7 +96,8 @@ def survey_config(cfg: Config, workers: int | None = None) -> list[Survey]:
             parts = []
             surveys.append(Survey(None, split, [Problem("data", str(error))]))
         for index, part in enumerate(parts, 1):
-            survey = survey_of(part, f"{split} {index}" if len(parts) > 1 else split).run(workers)
+            name = f"{split} {index}" if len(parts) > 1 else split
+            survey = survey_of(part, name, needs_labels=split != "test").run(workers)
             survey.problems += head_problems(survey, cfg)
             surveys.append(survey)
     read = [survey for survey in surveys if survey.classes]
@@ -121,6 +126,16 @@ def require_data(cfg: Config, loader: str = "test_dataloader") -> None:
                 raise DataError(f"{loader}: {problem.text}")
 
 
+def loads_labels(cfg: Config, loader: str = "test_dataloader") -> bool:
+    """Return whether the samples of a dataloader have labels."""
+    for part in datasets_of(cfg, loader):
+        if isinstance(part, BaseSegDataset):
+            named = part.data_prefix.get("seg_map_path") is not None
+            if not (named and FileReader(part.pipeline.transforms).may_load_labels):
+                return False
+    return True
+
+
 def datasets_of(cfg: Config, loader: str) -> Iterator[BaseSegDataset | TimmDataset]:
     """Build the datasets of a dataloader without loading, where mmengine hides missing folders.
 
@@ -138,7 +153,7 @@ def datasets_of(cfg: Config, loader: str) -> Iterator[BaseSegDataset | TimmDatas
         kind = part["type"]
         cls = DATASETS.get(kind) if isinstance(kind, str) else kind
         if cls is None or issubclass(cls, BaseSegDataset):
-            part.update(pipeline=[], lazy_init=True)
+            part["lazy_init"] = True
         yield from unwrap(DATASETS.build(part))
 
 

@@ -2,17 +2,17 @@
 
 import copy
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from mmengine import fileio
 from mmengine.dataset import BaseDataset, Compose
 from mmengine.registry import DATASETS
+from mmseg.datasets import BaseSegDataset
 from torch.utils.data import Dataset
 
-from ..errors import CorruptImageError, DataError, UnknownFormatError
-from .images import read_image, read_label, reading, require_bytes, require_whole
+from ..errors import CorruptImageError, DataError
+from .palette import use_file_palette
+from .reader import FileReader
 
 _IN_A_ROW = 100
 
@@ -55,11 +55,14 @@ class SkipCorrupt(Dataset):
 
 
 class GuardedPipeline(Compose):
-    """A dataset's transforms that raise ``CorruptImageError`` if a file is the cause."""
+    """A dataset's transforms that raise ``CorruptImageError`` if a file is the cause.
+
+    Samples without a label map pass over the steps that would load it.
+    """
 
     def __init__(self, pipeline: Compose, backend_args: dict | None):
         super().__init__(pipeline.transforms)
-        self.backend_args = backend_args
+        self.reader = FileReader(self.transforms, backend_args)
 
     def __call__(self, data: dict) -> dict | None:
         """Run the transforms on the sample of ``img_path`` and, if given, ``seg_map_path``.
@@ -68,21 +71,22 @@ class GuardedPipeline(Compose):
             CorruptImageError: One of these files cannot be decoded.
             DataError: One is missing.
         """
-        readers = dict(img_path=read_image, seg_map_path=read_label)
+        readers = dict(img_path=self.reader.image, seg_map_path=self.reader.label)
         paths = {key: data[key] for key in readers if data.get(key)}
+        info = dict(data)
         for key, path in paths.items():
-            # formats that PIL does not know are left to the transforms
-            with suppress(UnknownFormatError), reading(path):
-                content = fileio.get(path, backend_args=self.backend_args)
-                require_whole(content, decode_others=False)
-                if key == "seg_map_path":
-                    require_bytes(content, path)
+            self.reader.require_whole(key, path, decode_others=False)
+        unlabelled = "img_path" in paths and "seg_map_path" not in paths
         try:
-            return super().__call__(data)
+            for step in self.reader.without_labels() if unlabelled else self.transforms:
+                data = step(data)
+                if data is None:
+                    return None
         except Exception:
-            for key, path in paths.items():  # raises if the file is the cause
-                readers[key](path, self.backend_args)
+            for key in paths:  # raises if the file is the cause
+                readers[key](info)
             raise
+        return data
 
 
 def build_guarded(cfg: dict) -> Dataset:
@@ -91,6 +95,8 @@ def build_guarded(cfg: dict) -> Dataset:
     skip = pop_skip_corrupt(cfg)
     dataset = DATASETS.build(cfg)
     for part in unwrap(dataset):
+        if isinstance(part, BaseSegDataset) and part._fully_initialized and len(part):
+            use_file_palette(part, part.get_data_info(0).get("seg_map_path", ""))
         if isinstance(part, BaseDataset):
             part.pipeline = GuardedPipeline(part.pipeline, getattr(part, "backend_args", None))
     return SkipCorrupt(dataset) if skip else dataset

@@ -93,7 +93,22 @@ def require_bytes(data: bytes, path: str) -> None:
         raise DataError(f"{path}: label value {largest} not allowed: labels have 8 bits")
 
 
-def find_pictures(folder: Path) -> list[Path]:
+def to_picture(image: np.ndarray) -> np.ndarray:
+    """Show an image of any type and number of bands as (H, W, 3) uint8, BGR if it has colours.
+
+    Of many bands the first three are shown, of two the first. Values other than 8 bits are
+    stretched from their 1st to their 99th percentile.
+    """
+    bands = image[..., None] if image.ndim == 2 else image
+    bands = bands[..., :3] if bands.shape[2] >= 3 else bands[..., :1].repeat(3, axis=2)
+    if bands.dtype == np.uint8:
+        return np.ascontiguousarray(bands)
+    low, high = np.nanpercentile(bands, (1, 99))
+    scaled = (bands.astype(np.float64) - low) * (255 / max(high - low, 1e-9))
+    return np.nan_to_num(scaled).clip(0, 255).astype(np.uint8)
+
+
+def find_pictures(folder: Path, endings: tuple[str, ...] = PICTURES) -> list[Path]:
     """List all pictures in a folder and its subfolders, sorted.
 
     Raises:
@@ -101,8 +116,8 @@ def find_pictures(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise DataError(f"folder {folder} does not exist")
-    names = scandir(folder, PICTURES, recursive=True, case_sensitive=False)
+    names = scandir(folder, endings, recursive=True, case_sensitive=False)
     found = sorted(folder / name for name in names)
     if not found:
-        raise DataError(f"{folder} holds no picture ({', '.join(PICTURES)})")
+        raise DataError(f"{folder} holds no picture ({', '.join(endings)})")
     return found

@@ -22,11 +22,13 @@ from tqdm import tqdm
 
 from ..errors import CorruptImageError, DataError
 from ..utils.text import printable, some
-from .images import read_image, read_label
+from .palette import use_file_palette
+from .reader import FileReader
 from .timm_dataset import TimmDataset
 
 _CHECKS_VERSION = 3  # increase it when the checks change, so that cached data is read again
 _IGNORED, _NOT_ALLOWED = -1, -2  # for label values that are no class
+_FULL_RANGE = 2**14  # 16-bit images below this are taken for ones of fewer bits
 _CONTENT = "image or label"  # kind of problems with what a file holds
 _CONVERT = "convert with tools/check_dataset.py --convert-colours"
 _ONE_CHANNEL = f"a label holds one class index per pixel, as a grey or palette PNG; {_CONVERT}"
@@ -77,6 +79,7 @@ class Survey:
     ignored: int = 0  # pixels that training ignores
     outside: int = 0  # pixels whose value is not allowed
     blank: list[str] = field(default_factory=list)  # labels with ignored pixels only
+    peaks: list[int] = field(default_factory=list)  # of images squeezed from 16 bits to 8
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -115,9 +118,20 @@ class Survey:
         """Hash paths, sizes and times of all files; None if they lie elsewhere."""
         return None
 
+    def depth_remarks(self) -> Iterator[str]:
+        """Remark on files with more bits than their values and the loader use."""
+        if self.peaks and max(self.peaks) < _FULL_RANGE:
+            peak = max(self.peaks)
+            yield (
+                f"{len(self.peaks)} images have 16 bits per value, none above {peak}, and are "
+                f"loaded as 8 bits: the network gets 0 to {peak >> 8} of 255; scale the files to "
+                "the full range, or load them with color_type='unchanged' and set mean and std of "
+                "the data_preprocessor to match"
+            )
+
     def _find_remarks(self) -> Iterator[str]:
         absent = [c for c, n in zip(self.classes, self.images, strict=False) if not n]
-        if absent and self.samples:
+        if absent and self.read:
             yield f"{len(absent)} classes do not occur: {some(absent, 20)}"
 
     def check_contents(self, workers: int | None = None) -> Iterator[Problem]:
@@ -130,7 +144,7 @@ class Survey:
             for paths, (problems, counts) in zip(self.files, bar, strict=True):
                 if not problems:
                     self.samples.append(paths)
-                    if not counts.keys() - {_IGNORED}:
+                    if counts.keys() == {_IGNORED}:
                         self.blank.append(paths[-1])
                 self.read += bool(counts)
                 self.ignored += counts.pop(_IGNORED, 0)
@@ -174,10 +188,24 @@ class ImageSurvey(Survey):
 class LabelMapSurvey(Survey):
     """A survey of images with a label map each."""
 
-    def __init__(self, dataset: BaseSegDataset, name: str, num_classes: int | None = None):
+    def __init__(
+        self,
+        dataset: BaseSegDataset,
+        name: str,
+        num_classes: int | None = None,
+        needs_labels: bool = True,
+    ):
         super().__init__(dataset, name)
+        self.needs_labels = needs_labels
+        self.labelled = dataset.data_prefix.get("seg_map_path") is not None
         self.num_classes = len(self.classes) if num_classes is None else num_classes
         self.values: set[int] = set()  # that occur in labels
+        self.infos: list[dict] = []  # of the files
+        self.reader = FileReader(dataset.pipeline.transforms, dataset.backend_args)
+
+    def info_of(self, image_path: str) -> dict:
+        """Return what the dataset knows about the sample of an image."""
+        return next(info for info in self.infos if info["img_path"] == image_path)
 
     @property
     def hints(self) -> list[str]:
@@ -205,7 +233,7 @@ class LabelMapSurvey(Survey):
 
     def _find_remarks(self) -> Iterator[str]:
         last, dataset = self.num_classes, self.dataset
-        folder, labels = dataset.data_prefix.get("img_path"), {label for _, label in self.files}
+        folder, labels = dataset.data_prefix.get("img_path"), {paths[-1] for paths in self.files}
         others = Counter(
             path.suffix
             for path in (Path(folder).glob("*") if folder else ())
@@ -215,6 +243,9 @@ class LabelMapSurvey(Survey):
         if others:
             listed = ", ".join(f"{count} *{ending}" for ending, count in others.most_common(5))
             yield f"{folder} has files that are not read: {listed}"
+        yield from self.depth_remarks()
+        if not self.labelled:
+            yield "no labels: data_prefix names no seg_map_path; only images were read"
         if self.blank:
             yield f"{len(self.blank)} labels have ignored pixels only, such as {self.blank[0]}"
         if dataset.reduce_zero_label and 0 in self.values and last not in self.values:
@@ -232,12 +263,14 @@ class LabelMapSurvey(Survey):
         """
         dataset, name = self.dataset, type(self.dataset).__name__
         require_folders(dataset)
-        if dataset.data_prefix.get("seg_map_path") is None:
+        if not self.labelled and self.needs_labels:
             raise DataError(f"{name}: data_prefix names no seg_map_path: {dataset.data_prefix}")
         if self.num_classes < 1:
             raise DataError(f"{name} has no classes; give metainfo=dict(classes=(...))")
         self.meanings = _meanings(dataset, self.num_classes)
-        self.pixels, self.images = np.zeros((2, self.num_classes), int)
+        self.final_meanings = _meanings_of(np.arange(256), dataset.ignore_index, self.num_classes)
+        pixels, self.images = np.zeros((2, self.num_classes), int)
+        self.pixels = pixels if self.labelled else None
         _refuse_blank_lines(dataset)
         listed = dataset.load_data_list()
         if listed and not dataset._fully_initialized:
@@ -249,13 +282,17 @@ class LabelMapSurvey(Survey):
             why = f" (of {len(listed)} images, indices or a filter leave none)" if listed else ""
             raise DataError(f"{name} is empty{why}; searched {searched(dataset)}")
         kinds = "images not found", "images without label"
-        for paths in [(info["img_path"], info["seg_map_path"]) for info in used]:
+        for info in used:
+            paths = tuple(info[key] for key in ("img_path", "seg_map_path") if key in info)
             exist = [fileio.exists(path, backend_args=dataset.backend_args) for path in paths]
             if all(exist):
                 self.files.append(paths)
-            yield from (Problem(kinds[i], paths[0]) for i in (0, 1) if not exist[i])
+                self.infos.append(info)
+            yield from (Problem(kinds[i], paths[0]) for i in range(len(paths)) if not exist[i])
+        if self.labelled and self.files:
+            use_file_palette(self.dataset, self.files[0][1])
         # A name list or indices choose some samples; other files may be there as well.
-        if not _has_name_list(dataset) and dataset._indices is None:
+        if self.labelled and not _has_name_list(dataset) and dataset._indices is None:
             folder, ending = dataset.data_prefix["seg_map_path"], dataset.seg_map_suffix
             names = fileio.list_dir_or_file(
                 folder, False, suffix=ending, recursive=True, backend_args=dataset.backend_args
@@ -266,16 +303,22 @@ class LabelMapSurvey(Survey):
 
     def _read(self, index: int) -> tuple[list[Problem], dict[int, int]]:
         """Return problems of a sample, and pixels of each class in its label."""
-        problems, arrays = [], []
-        for read, path in zip((read_image, read_label), self.files[index], strict=True):
-            try:
-                arrays.append(read(path, self.dataset.backend_args))
-            except DataError as error:
-                problems.append(_unreadable(error, _CONTENT))
-                arrays.append(None)
-        image, label = arrays
-        if label is None:
+        info, problems = self.infos[index], []
+        image = label = None
+        try:
+            image = self.reader.image(info)
+            peak = self.reader.squeezed_peak(info)
+            self.peaks += [] if peak is None else [peak]
+        except DataError as error:
+            problems.append(_unreadable(error, _CONTENT))
+        if not self.labelled:
             return problems, {}
+        try:
+            label, from_file = self.reader.label(info)
+        except DataError as error:
+            problems.append(_unreadable(error, _CONTENT))
+        if label is None:  # one loader may have failed twice
+            return list(dict.fromkeys(problems)), {}
         report = partial(Problem, _CONTENT)
         image_path, label_path = self.files[index]
         if label.ndim != 2:
@@ -294,10 +337,11 @@ class LabelMapSurvey(Survey):
             values = values.astype(int)
         self.values.update(values.tolist())
         in_byte = (values >= 0) & (values <= 255)  # mmseg would cut others to 8 bits
-        classes = np.where(in_byte, self.meanings[values.clip(0, 255)], _NOT_ALLOWED)
+        meanings = self.meanings if from_file else self.final_meanings
+        classes = np.where(in_byte, meanings[values.clip(0, 255)], _NOT_ALLOWED)
         wrong = values[classes == _NOT_ALLOWED]
         if len(wrong):
-            allowed = np.flatnonzero(self.meanings != _NOT_ALLOWED)
+            allowed = np.flatnonzero(meanings != _NOT_ALLOWED)
             text = (
                 f"{label_path}: label values {_ranges(wrong)} not allowed; "
                 f"allowed are {_ranges(allowed)} ({self.dataset.ignore_index} is ignored)"
@@ -313,7 +357,12 @@ class LabelMapSurvey(Survey):
         return _hash_files((path for pair in self.files for path in pair), self.meanings.tobytes())
 
 
-def survey_of(dataset: Dataset, name: str = "data", num_classes: int | None = None) -> Survey:
+def survey_of(
+    dataset: Dataset,
+    name: str = "data",
+    num_classes: int | None = None,
+    needs_labels: bool = True,
+) -> Survey:
     """Return the survey, not yet run, that fits the kind of a dataset.
 
     Raises:
@@ -322,7 +371,7 @@ def survey_of(dataset: Dataset, name: str = "data", num_classes: int | None = No
     if isinstance(dataset, TimmDataset):
         return ImageSurvey(dataset, name)
     if isinstance(dataset, BaseSegDataset):
-        return LabelMapSurvey(dataset, name, num_classes)
+        return LabelMapSurvey(dataset, name, num_classes, needs_labels)
     kind = type(dataset).__name__
     raise TypeError(f"cannot check a {kind}: only BaseSegDataset, its subclasses and TimmDataset")
 
@@ -373,8 +422,13 @@ def _meanings(dataset: BaseSegDataset, num_classes: int) -> np.ndarray:
         info = dict(seg_map_path=path, label_map=dataset.label_map, seg_fields=[])
         info["reduce_zero_label"] = dataset.reduce_zero_label
         loaded = LoadAnnotations()(info)["gt_seg_map"].ravel().astype(int)
+    return _meanings_of(loaded, dataset.ignore_index, num_classes)
+
+
+def _meanings_of(loaded: np.ndarray, ignore_index: int, num_classes: int) -> np.ndarray:
+    """Return the class of each loaded value."""
     meanings = np.where(loaded < num_classes, loaded, _NOT_ALLOWED)
-    meanings[loaded == dataset.ignore_index] = _IGNORED
+    meanings[loaded == ignore_index] = _IGNORED
     return meanings
 
 

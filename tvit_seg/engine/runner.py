@@ -39,6 +39,7 @@ from .hooks.checkpoint import (
     checkpoint_folders,
     good_checkpoint,
 )
+from .hooks.exit_log import ExitLogHook
 from .hooks.finite import FiniteHook
 from .hooks.gate_reset import GateResetHook
 from .hooks.progress import FirstStepHook, SkipCountHook
@@ -115,7 +116,7 @@ class ThinkingRunner(Runner):
         if isinstance(saving, dict) and saving.get("type") in plain_hook:
             default_hooks["checkpoint"] = {**saving, "type": SafeCheckpointHook}
         super().register_hooks(default_hooks, custom_hooks)
-        always = [FiniteHook, StepSeedHook, GateResetHook, TeacherHook, GradientHook]
+        always = [FiniteHook, StepSeedHook, GateResetHook, TeacherHook, GradientHook, ExitLogHook]
         always += [SkipCountHook] if skips_corrupt(self._train_dataloader) else []
         for kind in (*always, FirstStepHook, PlainCheckpointHook, DueValidationHook):
             self.register_hook(kind())

@@ -77,7 +77,7 @@ class Steps:
 
     def __init__(self, sweep: Sweep):
         self.count = len(sweep.images)
-        self.quality = sweep.evaluator.quality
+        self.quality = sweep.quality
         self._score_shape = sweep.images[0].scores.shape[1:]
         values = [
             np.column_stack((costs, image.scores.reshape(len(image.scores), -1)))
@@ -165,6 +165,7 @@ def plan(sweep: Sweep, budget: Budget, resamples: int = 300, seed: int = 0) -> P
             above the full cost.
     """
     steps = Steps(sweep)
+    check(budget.is_cost or sweep.labelled, "budget", str(budget), "a cost without any label")
     check(steps.count >= 2, "number of calibration images", steps.count, "at least 2")
     totals = steps.totals(np.ones(steps.count))
     if budget.is_cost:

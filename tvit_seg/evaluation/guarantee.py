@@ -108,6 +108,7 @@ def try_guarantee(
 
 def _drops(sweep: Sweep) -> np.ndarray:
     """Losses of accuracy against always thinking at each candidate, (images, G) in [-1, 1]."""
+    check(sweep.labelled, "labels", None, "known for a guarantee")
     drops = []
     for image in sweep.images:
         correct = sweep.evaluator.correct(image.scores)

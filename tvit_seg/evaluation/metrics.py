@@ -17,6 +17,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..registry import register
 from ..utils.checks import check, check_integer
+from .exits import take_exits
 
 _EXACT_IN_FLOAT32 = 2**24  # above, adding 1 changes nothing
 
@@ -118,19 +119,20 @@ class _ExitMetric(BaseMetric):
     """Exits and average cost, common to both tasks."""
 
     model: str
-    """Class whose results contain exits."""
+    """What gives results with exits."""
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Count a batch of results, which must contain exits."""
         name = type(self).__name__
         for sample in data_samples:
             if "exit_stage" not in sample:
-                raise ConfigError(f"{name} found no exit_stage in results: it needs a {self.model}")
+                raise ConfigError(f"{name} found no exit_stage in results: it needs {self.model}")
             self.results.append(
                 dict(
                     exits=sample["exit_stage"].reshape(-1).tolist(),
                     num_stages=sample["gate_entropy"].shape[-1],
                     gmacs=sample["gmacs"],
+                    backbone_only=sample.get("backbone_only", False),
                     **self._count(sample),
                 )
             )
@@ -147,7 +149,9 @@ class _ExitMetric(BaseMetric):
         """Sum up the images of all processes; see the class for the metrics."""
         metrics, table = self._summarise(results, np.concatenate([r["exits"] for r in results]))
         metrics["gmacs"] = round(float(np.mean([r["gmacs"] for r in results])), 4)
-        print_log(f"\n{table}\naverage GMACs: {metrics['gmacs']}", MMLogger.get_current_instance())
+        part = " of the backbone" if any(r["backbone_only"] for r in results) else ""
+        text = f"\n{table}\naverage GMACs{part}: {metrics['gmacs']}"
+        print_log(text, MMLogger.get_current_instance())
         return metrics
 
 
@@ -155,12 +159,14 @@ class _ExitMetric(BaseMetric):
 class ThinkingMetric(_ExitMetric):
     """Exit share and mIoU of each thinking stage, and the average cost.
 
-    Complements ``IoUMetric``, which measures all images together; needs the results of a
-    :class:`~tvit_seg.ThinkingEncoderDecoder`. In ``slide`` mode the unit is the window.
+    Complements ``IoUMetric``, which measures all images together. In ``slide`` mode the unit is the
+    window. In a segmentor that is unaware of stages, such as mmseg's ``EncoderDecoder``, exits are
+    those that its thinking backbone has recorded, and the cost is the backbone's.
 
     Metrics are ``stage{i}.share`` (per cent of images or windows), ``stage{i}.mIoU`` (per cent, NaN
     if none exited), ``gmacs`` (average per image, 10^9) and, if difficulties are known,
-    ``thinks.{level}`` (per cent that continue beyond stage 0).
+    ``thinks.{level}`` (per cent that continue beyond stage 0). Without labels, and with sliding
+    windows in a segmentor that is unaware of stages, there is no ``mIoU``.
 
     Args:
         ignore_index: Label of pixels to leave out.
@@ -170,14 +176,31 @@ class ThinkingMetric(_ExitMetric):
     """
 
     default_prefix = "thinking"
-    model = "ThinkingEncoderDecoder"
+    model = "a ThinkingEncoderDecoder, or a thinking backbone in another segmentor"
 
     def __init__(self, ignore_index: int = 255, difficulty_key: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.ignore_index = ignore_index
         self.difficulty_key = difficulty_key
 
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Count a batch of results, with their exits or with those that the backbone recorded."""
+        if any("exit_stage" not in sample for sample in data_samples):
+            exits = take_exits(len(data_samples)) or [{}] * len(data_samples)
+            pairs = zip(data_samples, exits, strict=True)
+            data_samples = [{**sample, **own} for sample, own in pairs]
+        super().process(data_batch, data_samples)
+
     def _count(self, sample: dict) -> dict:
+        key = self.difficulty_key
+        if key and key not in sample:
+            raise ConfigError(f"samples have no {key!r}: meta_keys of PackSegInputs must name it")
+        return dict(counts=self._stage_counts(sample), difficulty=sample[key] if key else None)
+
+    def _stage_counts(self, sample: dict) -> np.ndarray | None:
+        """Pixel counts of each stage; None if the label or the windows are unknown."""
+        if "gt_sem_seg" not in sample or sample["windows"] is None:
+            return None
         prediction, labels = (
             sample[name]["data"].squeeze(0) for name in ("pred_sem_seg", "gt_sem_seg")
         )
@@ -187,19 +210,23 @@ class ThinkingMetric(_ExitMetric):
             pixels = _pixels(window, prediction.shape)
             own = prediction[pixels], labels[pixels]
             counts[stage] += pixel_counts(*own, num_classes, self.ignore_index)
-        difficulty = sample[self.difficulty_key] if self.difficulty_key else None
-        return dict(counts=counts, difficulty=difficulty)
+        return counts
 
     def _summarise(self, results: list[dict], exits: np.ndarray) -> tuple[dict, PrettyTable]:
-        counts = np.sum([r["counts"] for r in results], axis=0)
-        metrics, table = {}, PrettyTable(["stage", "exits", "share (%)", "mIoU of these (%)"])
+        counts = [r["counts"] for r in results if r["counts"] is not None]
+        total = np.sum(counts, axis=0)
+        head = ["stage", "exits", "share (%)", *["mIoU of these (%)"] * bool(counts)]
+        metrics, table = {}, PrettyTable(head)
         for stage in range(results[0]["num_stages"]):
             count = int((exits == stage).sum())
             share = 100 * count / len(exits)
-            miou = float(segmentation_quality(counts[stage])["mIoU"]) if count else np.nan
             metrics[f"stage{stage}.share"] = round(share, 2)
-            metrics[f"stage{stage}.mIoU"] = round(miou, 2)
-            table.add_row([stage, count, f"{share:.1f}", f"{miou:.2f}"])
+            row = [stage, count, f"{share:.1f}"]
+            if counts:
+                miou = float(segmentation_quality(total[stage])["mIoU"]) if count else np.nan
+                metrics[f"stage{stage}.mIoU"] = round(miou, 2)
+                row.append(f"{miou:.2f}")
+            table.add_row(row)
         if self.difficulty_key:
             parts, difficulties = ([r[key] for r in results] for key in ("exits", "difficulty"))
             metrics.update(thinks_by_difficulty(parts, difficulties))
@@ -223,7 +250,7 @@ class ThinkingAccuracy(_ExitMetric):
     """
 
     default_prefix = "accuracy"
-    model = "ThinkingClassifier"
+    model = "a ThinkingClassifier"
 
     def __init__(self, topk: Sequence[int] = (1, 5), **kwargs: Any):
         super().__init__(**kwargs)

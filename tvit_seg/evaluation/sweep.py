@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import collect_results, is_main_process
+from mmengine.dist import collect_results, get_rank, get_world_size, is_main_process
+from mmengine.logging import print_log
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -20,6 +21,7 @@ from ..models.segmentors.same_sizes import same_sizes
 from ..utils.checks import check, check_number
 from .curves import Curve, gap, oracle_gate, point, random_gate, single_stages
 from .metrics import thinks_by_difficulty
+from .record import PassRecord
 from .stages import Score, StageEvaluator, StagePredictions, build_stage_evaluator
 
 
@@ -31,6 +33,11 @@ def choose_exits(entropy: np.ndarray, threshold: float) -> np.ndarray:
     stops = entropy < np.float32(threshold)  # as torch compares with a number
     stops[..., -1] = True
     return stops.argmax(axis=-1)
+
+
+_OWN = dict(breaks=np.float32, exits=np.int64, scores=np.float64, stage_scores=np.float64)
+_MEASURED = dict(entropy=np.float32, gmacs=np.float64, seconds=np.float64)
+"""Arrays of an ``ImageSweep`` and of its predictions, with their types."""
 
 
 @dataclass
@@ -66,6 +73,26 @@ class ImageSweep:
         scores, stage_scores = np.split(np.stack(scores), [len(exits)])
         return cls(breaks, exits, scores, stage_scores, predictions)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Values for JSON; of the metainfo, those that JSON has."""
+        own = {name: getattr(self, name).tolist() for name in _OWN}
+        found = self.predictions
+        measured = {name: getattr(found, name).tolist() for name in _MEASURED}
+        values = {
+            k: v.item() if isinstance(v, np.generic) else v for k, v in found.metainfo.items()
+        }
+        metainfo = {k: v for k, v in values.items() if isinstance(v, str | int | float)}
+        return dict(own, **measured, metainfo=metainfo, shape=list(found.shape))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ImageSweep":
+        """Undo :meth:`to_dict`."""
+        arrays = {k: np.array(values[k], kind) for k, kind in {**_OWN, **_MEASURED}.items()}
+        measured = {name: arrays.pop(name) for name in _MEASURED}
+        shape = tuple(values["shape"])
+        predictions = StagePredictions(metainfo=values["metainfo"], shape=shape, **measured)
+        return cls(**arrays, predictions=predictions)
+
     def at(self, threshold: float) -> int:
         """Find the step that contains a threshold."""
         return int(np.searchsorted(self.breaks, np.float32(threshold), side="left"))
@@ -83,6 +110,15 @@ class Sweep:
     def num_stages(self) -> int:
         """Number of thinking stages."""
         return len(self.images[0].stage_scores)
+
+    @cached_property
+    def labelled(self) -> bool:
+        """Whether any image has a label; without, there is cost but no quality."""
+        return any(image.stage_scores.any() for image in self.images)
+
+    def quality(self, scores: np.ndarray) -> dict[str, Any]:
+        """Qualities (...) in per cent of summed scores (..., counts); none without labels."""
+        return self.evaluator.quality(scores) if self.labelled else {}
 
     @cached_property
     def stage_ms(self) -> dict[tuple[int, int], np.ndarray]:
@@ -110,28 +146,41 @@ class Sweep:
         inner = np.unique(np.quantile(first, np.linspace(0, 1, count)[1:-1]))
         return [0.0, *inner[inner > 0].tolist(), float("inf")]
 
+    def shorten(self, threshold: float) -> float:
+        """Round a threshold to the fewest digits, at least 3, with which all images exit alike."""
+        breaks = self._breaks
+        step = np.searchsorted(breaks, np.float32(threshold))
+        rounded = (float(f"{threshold:.{digits}g}") for digits in range(3, 10))
+        same = (x for x in rounded if np.searchsorted(breaks, np.float32(x)) == step)
+        return next(same, threshold)
+
+    @cached_property
+    def _breaks(self) -> np.ndarray:
+        return np.unique(np.concatenate([image.breaks for image in self.images]))
+
     def row(self, threshold: float) -> dict[str, float]:
         """Evaluate at a threshold in nats.
 
         Returns:
             ``threshold``, the qualities in per cent, ``stage{i}.share`` (per cent of images or
             windows), ``gmacs`` (average of an image, 10^9), ``ms`` (average of an image, from the
-            measured time of each stage and decode head), ``fps`` (images in a second) and, with a
-            difficulty, ``thinks.{level}``.
+            measured time of each stage and decode head), ``fps`` (images in a second) and, if all
+            images have a difficulty, ``thinks.{level}``. Without labels there are no qualities.
         """
         at = [image.at(threshold) for image in self.images]
         exits = [image.exits[i] for image, i in zip(self.images, at, strict=True)]
         scores = np.stack([image.scores[i] for image, i in zip(self.images, at, strict=True)])
         costs = np.stack([costs[i] for costs, i in zip(self.costs, at, strict=True)])
-        found = point(scores, costs, self.evaluator.quality)
+        found = point(scores, costs, self.quality)
         gmacs, ms = found.pop("gmacs"), found.pop("ms")
         every = np.concatenate(exits)
         shares = {
             f"stage{i}.share": 100 * float((every == i).mean()) for i in range(self.num_stages)
         }
         row = dict(threshold=threshold, **found, **shares, gmacs=gmacs, ms=ms, fps=1e3 / ms)
-        if self.difficulty_key:
-            known = [image.predictions.metainfo[self.difficulty_key] for image in self.images]
+        metas = [image.predictions.metainfo for image in self.images]
+        if all(self.difficulty_key in meta for meta in metas):
+            known = [meta[self.difficulty_key] for meta in metas]
             row.update(thinks_by_difficulty(exits, known))
         return row
 
@@ -144,12 +193,12 @@ class Sweep:
     @cached_property
     def single(self) -> Curve:
         """Points of each stage for all images."""
-        return single_stages(*self._stages, self.evaluator.quality)
+        return single_stages(*self._stages, self.quality)
 
     @cached_property
     def random(self) -> Curve:
         """Curve of a gate that stops images at random."""
-        return random_gate(*self._stages, self.evaluator.quality)
+        return random_gate(*self._stages, self.quality)
 
     @cached_property
     def oracle(self) -> Curve:
@@ -159,7 +208,7 @@ class Sweep:
             (np.concatenate((image.scores, scores)), np.concatenate((costs, single)))
             for image, costs, scores, single in parts
         ]
-        return oracle_gate(choices, self.evaluator.quality, self.evaluator.correct)
+        return oracle_gate(choices, self.quality, self.evaluator.correct)
 
     @property
     def gap(self) -> float:
@@ -192,14 +241,19 @@ def check_keep_ratios(keep_ratios: Sequence[float]) -> list[float]:
 
 @torch.no_grad()
 def sweep(
-    model: torch.nn.Module, loader: DataLoader, difficulty_key: str | None = None
+    model: torch.nn.Module,
+    loader: DataLoader,
+    difficulty_key: str | None = None,
+    record: PassRecord | None = None,
 ) -> Sweep | None:
     """Evaluate a segmentor or classifier, whose gate has a threshold, at all thresholds.
 
     Args:
         model: The segmentor or classifier.
-        loader: Test data; on every process its part.
+        loader: Test data, with or without labels; on every process its part.
         difficulty_key: Entry of the metainfo with a difficulty in [0, 1].
+        record: Where results are written as they come, for a loader without shuffling. Images that
+            an earlier pass has written are not evaluated again.
 
     Returns:
         The figures, on the main process; None on others.
@@ -211,10 +265,23 @@ def sweep(
     check(len(dataset) > 0, "number of images", 0, "at least 1")
     model.eval()
     images = []
+    if record is not None:
+        record = record.part(rank=get_rank(), processes=get_world_size())
+        images = [ImageSweep.from_dict(values) for values in record.read()]
+        if images:
+            print_log(f"{len(images)} images are scored already, in {record.path}", "current")
+        record.start(image.to_dict() for image in images)
+    start = 0
     for batch in tqdm(loader, desc="sweep", disable=not is_main_process()):
-        for part in same_sizes(batch):
-            found = evaluator.predict_stages(**model.data_preprocessor(part, False))
-            images += [ImageSweep.from_predictions(*image) for image in found]
+        known, start = max(0, len(images) - start), start + len(batch["inputs"])
+        if len(images) >= start:
+            continue
+        parts = [model.data_preprocessor(part, False) for part in same_sizes(batch)]
+        results = [image for part in parts for image in evaluator.predict_stages(**part)]
+        found = [ImageSweep.from_predictions(*image) for image in results[known:]]
+        if record is not None:
+            record.add(image.to_dict() for image in found)
+        images += found
     images = collect_results(images, len(dataset), "cpu")
     return Sweep(images, type(evaluator), difficulty_key) if is_main_process() else None
 
@@ -224,6 +291,7 @@ def sweep_keep_ratios(
     loader: DataLoader,
     keep_ratios: Sequence[float],
     difficulty_key: str | None = None,
+    record: PassRecord | None = None,
 ) -> dict[float, Sweep] | None:
     """Call :func:`sweep` for each keep ratio; the model's own is restored afterwards."""
     pruning = model.backbone.pruning
@@ -233,7 +301,8 @@ def sweep_keep_ratios(
     try:
         for keep_ratio in sorted(check_keep_ratios(keep_ratios)):  # images too small end the first
             pruning.keep_ratio = keep_ratio
-            found[keep_ratio] = sweep(model, loader, difficulty_key)
+            part = record and record.part(keep_ratio=keep_ratio)
+            found[keep_ratio] = sweep(model, loader, difficulty_key, part)
     finally:
         pruning.keep_ratio = own
     return {ratio: found[ratio] for ratio in keep_ratios} if is_main_process() else None

@@ -14,7 +14,7 @@ from torch import nn
 from ..evaluation.sweep import Sweep
 from ..models.classifiers import ThinkingClassifier
 from .visualizer import ThinkingVisualizer
-from .window_map import draw_frame, stage_colour, write_text
+from .window_map import compared_entropy, draw_frame, stage_colour, write_text
 
 _WIDTH = 1260  # pixels of the page
 
@@ -66,7 +66,7 @@ def _section(title: str, tiles: list[np.ndarray], columns: int) -> list[np.ndarr
 
 def _segmented(dataset: Any) -> Callable[[int, object], np.ndarray]:
     """Image and prediction side by side."""
-    visualizer = ThinkingVisualizer(alpha=0.6)
+    visualizer = ThinkingVisualizer()
     visualizer.dataset_meta = dataset.metainfo
 
     def paint(index: int, result) -> np.ndarray:
@@ -88,7 +88,8 @@ def _labelled(dataset: Any) -> Callable[[int, object], np.ndarray]:
         labels = int(result.gt_label), int(result.pred_label)
         names = [classes[label] if classes else str(label) for label in labels]
         write_text(caption, ": ".join(names), (4, 16))
-        write_text(caption, f"H {float(result.gate_entropy[0]):.3f}", (4, 34))
+        entropy = float(compared_entropy(result.exit_stage, result.gate_entropy))
+        write_text(caption, f"H {entropy:.3f}", (4, 34))
         return np.concatenate((image, caption))
 
     return paint

@@ -37,9 +37,12 @@ def plot_sweep(
             _plot(axes, getattr(sweep, name), cost, metric, label=name, **style)
         _plot(axes, rows, cost, metric, color="tab:blue", marker="o", linestyle="")
         _plot(axes, sweep.single, cost, metric, **_SQUARES)
+        axes.margins(0.1, 0.15)  # room for the labels
         for stage, point in enumerate(sweep.single):
-            offset = dict(textcoords="offset points", xytext=(8, -12))
-            axes.annotate(f"stage {stage}", (point[cost], point[metric]), **offset)
+            left = stage < len(sweep.single) - 1
+            style = dict(xytext=(8 if left else -8, -12), ha="left" if left else "right")
+            at = point[cost], point[metric]
+            axes.annotate(f"stage {stage}", at, textcoords="offset points", **style)
     panels[0].set_ylabel(f"{metric} (%)")
     panels[-1].legend(title=f"gate to oracle: {sweep.gap:.2f} points", loc="lower right")
     save_figure(figure, path, title)

@@ -3,22 +3,22 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import mmcv
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from mmengine.structures import PixelData
-from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.structures import SegDataSample
 
-from ..datasets.survey import Survey
+from ..datasets.images import to_picture
+from ..datasets.survey import LabelMapSurvey, Survey
 from ..utils.checks import check
 from .plots import save_figure
 from .visualizer import ThinkingVisualizer
 
 _ROW = 0.24  # inches that a class takes
+_LETTERS = 190  # of titles that fit side by side
 
 
 def plot_surveys(surveys: Sequence[Survey], path: str | Path, count: int = 4) -> None:
@@ -68,23 +68,27 @@ def _draw_samples(axes: Sequence[Axes], survey: Survey) -> None:
     for place, index in zip(axes, chosen, strict=True):
         sample = survey.samples[index]
         place.imshow(_paint(survey, *sample))
-        place.set_title(Path(sample[0]).name, fontsize=7)
+        place.set_title(_shorten(Path(sample[0]).name, _LETTERS // len(axes)), fontsize=7)
         place.axis("off")
 
 
+def _shorten(name: str, most: int) -> str:
+    """A file name without its middle where it is longer than ``most`` characters."""
+    if len(name) <= most:
+        return name
+    return f"{name[: most // 3]}...{name[-(most - most // 3 - 3) :]}"
+
+
 def _paint(survey: Survey, image_path: str, label_path: str | None = None) -> np.ndarray:
-    """Draw the image (H, W, 3) RGB, with its label over it where it has a map."""
-    image = mmcv.imread(image_path, channel_order="rgb")
+    """Draw the image (H, W, 3) RGB, with its label map, if there is one, beside it."""
+    if not isinstance(survey, LabelMapSurvey):
+        return mmcv.imread(image_path, channel_order="rgb")
+    info = survey.info_of(image_path)
+    image = mmcv.bgr2rgb(to_picture(survey.reader.image(info)))
     if label_path is None:
         return image
-    dataset = survey.dataset
-    options = {key: getattr(dataset, key) for key in ("label_map", "reduce_zero_label")}
-    info = dict(seg_map_path=label_path, seg_fields=[], **options)
-    label = LoadAnnotations(backend_args=dataset.backend_args)(info)["gt_seg_map"]
+    label = survey.reader.final_label(info)
     regions = PixelData(data=torch.from_numpy(label.astype(np.int64))[None])
-    visualizer = ThinkingVisualizer(alpha=0.6, min_height=1)
-    visualizer.dataset_meta = dataset.metainfo
-    overlay = visualizer.paint(image, SegDataSample(gt_sem_seg=regions), with_image=False)
-    ignored = np.isin(label, range(len(survey.classes)), invert=True)
-    overlay[ignored] = cv2.addWeighted(image, 0.4, np.zeros_like(image), 0.6, 0)[ignored]
-    return overlay
+    visualizer = ThinkingVisualizer(min_height=1)
+    visualizer.dataset_meta = survey.dataset.metainfo
+    return visualizer.paint(image, SegDataSample(gt_sem_seg=regions))

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 from mmseg.structures import SegDataSample
+from torch import Tensor
 
 # RGB, from cool (early exit) to warm (late exit)
 _STAGE_COLOURS = ((60, 160, 220), (240, 130, 40), (220, 50, 60), (150, 40, 150))
@@ -11,6 +12,15 @@ _STAGE_COLOURS = ((60, 160, 220), (240, 130, 40), (220, 50, 60), (150, 40, 150))
 def stage_colour(stage: int) -> tuple[int, int, int]:
     """Return the colour of a thinking stage in all pictures, RGB."""
     return _STAGE_COLOURS[stage % len(_STAGE_COLOURS)]
+
+
+def compared_entropy(exit_stage: Tensor, entropies: Tensor) -> Tensor:
+    """Pick the entropies (W,) that the gate compared last, of windows' (W, number of stages).
+
+    Those of the exit stage; of the last stage, where nothing is compared, those of the one before.
+    """
+    last = max(0, entropies.shape[-1] - 2)
+    return entropies.gather(-1, exit_stage.clamp(max=last)[..., None])[..., 0]
 
 
 def write_text(picture: np.ndarray, text: str, at: tuple[int, int], scale: float = 0.45) -> None:
@@ -28,19 +38,20 @@ def draw_window_map(image: np.ndarray, sample: SegDataSample) -> np.ndarray:
     """Draw each window as the cell around its centre, up to halfway to its neighbours.
 
     On a faded image (H, W, 3), each cell has the colour of its exit stage and shows the stage and
-    the entropy at the exit, in nats.
+    the entropy that the gate compared last, in nats.
     """
     height, width = image.shape[:2]
     boxes = sample.windows.numpy() * np.array([height, width] * 2)
     rows, columns = (_cells(boxes[:, i], boxes[:, i + 2], (height, width)[i]) for i in (0, 1))
     picture = image // 2 + 100
-    for box, stage, entropies in zip(boxes, sample.exit_stage, sample.gate_entropy, strict=True):
+    compared = compared_entropy(sample.exit_stage, sample.gate_entropy)
+    for box, stage, entropy in zip(boxes, sample.exit_stage, compared, strict=True):
         (top, bottom), (left, right) = rows[box[0]], columns[box[1]]
         colour = stage_colour(int(stage))
         cell = picture[top:bottom, left:right]
         cell[:] = (0.55 * cell + 0.45 * np.array(colour)).astype(np.uint8)
         cv2.rectangle(picture, (left + 1, top + 1), (right - 2, bottom - 2), colour, 2)
-        text = f"{int(stage)}: {entropies[stage]:.2f}"
+        text = f"{int(stage)}: {entropy:.2f}"
         (length, tall), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
         write_text(picture, text, ((left + right - length) // 2, (top + bottom + tall) // 2))
     return picture

@@ -8,7 +8,6 @@ env_cfg = dict(
 visualizer = dict(
     type="ThinkingVisualizer",
     vis_backends=[dict(type="LocalVisBackend")],
-    alpha=0.6,
     name="visualizer",
 )
 log_processor = dict(by_epoch=False)

@@ -105,7 +105,7 @@ def test_hidden_channels_of_narrow_stages_are_rounded_down():
 def test_recycled_tokens_are_added_after_the_norm_of_the_embedding():
     backbone, images = build("clip"), torch.randn(2, 3, 64, 64)
     backbone.recycle[0].scale.fill_(0.7)
-    first = backbone.forward_stages(images)[0].tokens
+    first = backbone.forward_stages(images)[0]
     embedding = backbone.embed(images, 1)
     output = backbone.run_stage(1, embedding, first, (64, 64))
     backbone.norm_pre, norm = nn.Identity(), backbone.norm_pre

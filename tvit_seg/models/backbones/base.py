@@ -1,10 +1,13 @@
 """Base of thinking backbones: stages, gate, inference and training, loading weights."""
 
+import logging
+import weakref
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
@@ -12,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...errors import ExportError
 from ...hub import HubMixin
-from ...thinking import Decode, Features, StageOutput, Thought, hand_on, think
+from ...thinking import RUNS, Decode, Features, Run, StageOutput, Thought, hand_on, think
 from ...utils.checks import check, check_integer
 from ...weights.architecture import Stages, read_architecture
 from ...weights.convert import convert_state_dict
@@ -21,6 +24,7 @@ from ...weights.load import load_pretrained, load_weights
 from ..gates import Gate, SampledGate, build_gate
 from ..pruning import Pruning
 from .arguments import check_loss_weights
+from .stage_view import StageView
 
 
 class ThinkingBackbone(BaseModule, HubMixin):
@@ -68,6 +72,8 @@ class ThinkingBackbone(BaseModule, HubMixin):
         Raises:
             ConfigError: If the gate does not fit this backbone.
         """
+        if gate is None or gate is not self._modules.get("gate"):
+            self._lacks_gate = gate is None and self.num_stages > 1
         gate = build_gate(gate)
         fits = has_decode_head or not gate.needs_decode_head
         allowed = "one that needs no decode head; a ThinkingEncoderDecoder takes others"
@@ -215,6 +221,11 @@ class ThinkingBackbone(BaseModule, HubMixin):
             gate: In place of the backbone's own.
             decode: Decode head for gates that read pixels.
         """
+        if gate is None and self._lacks_gate and not self.training and not _is_traced():
+            self._lacks_gate = False  # said once
+            what = f"{type(self).__name__} has no gate: every image runs all its stages"
+            hint = "set gate=dict(type='EntropyGate', threshold=...) in the backbone's config"
+            print_log(f"{what}; {hint}", "current", logging.WARNING)
         return think(self, images, self.gate if gate is None else gate, decode)
 
     def forward_stages(
@@ -252,6 +263,15 @@ class ThinkingBackbone(BaseModule, HubMixin):
             yield output
             previous = hand_on(self, output, decode)
 
+    def as_stage(self, stage: int = -1, output: str = "features") -> StageView:
+        """View one stage as a plain module, for tools that hook or count modules.
+
+        Args:
+            stage: Index of the stage; negative counts from the end.
+            output: What the view returns: ``'features'``, ``'logits'`` or ``'tokens'``.
+        """
+        return StageView(self, stage, output)
+
     def think_or_sample(self, images: Tensor) -> Thought:
         """Think about images (B, 3, H, W) with the gate, in training with sampled exit stages.
 
@@ -271,7 +291,16 @@ class ThinkingBackbone(BaseModule, HubMixin):
         Returns:
             Maps (B, C, H', W'), C constant; see :data:`tvit_seg.thinking.Features`.
         """
-        return self.think_or_sample(images).features
+        thought = self.think_or_sample(images)
+        if not self.training and not _is_traced():
+            size = tuple(images.shape[-2:])
+            RUNS.append(Run(weakref.ref(self), size, thought.exit_stage, thought.entropy.detach()))
+        return thought.features
+
+    def train(self, mode: bool = True) -> "ThinkingBackbone":
+        """Set the mode, as a loop does before it evaluates; forget exits of earlier images."""
+        RUNS.clear()
+        return super().train(mode)
 
     def init_weights(self) -> None:
         """Apply ``init_cfg``; pretrained weights are converted to this model's names and shapes."""
@@ -310,6 +339,10 @@ class ThinkingBackbone(BaseModule, HubMixin):
                 trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+
+
+def _is_traced() -> bool:
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
 def check_thinks(backbone: nn.Module) -> None:

@@ -247,12 +247,13 @@ class ThinkingSwin(ThinkingBackbone):
         if previous is not None:
             # the scale, a float32 parameter, would take a stage under autocast to float32
             x = x + self.recycle[stage - 1](previous.tokens, x.shape[1:3]).to(x.dtype)
-        maps = []
+        maps, tokens = [], None
         for level, layer in enumerate(self.layers):
             x = layer(x, self.stage_dims[stage][level], self._run)  # (n, h_l, w_l, d_l)
+            if level == len(self.layers) - 1:
+                tokens = self.norm(x)
             if level in self.out_indices:
-                maps.append(self._to_map(x, level))
-        tokens = self.norm(x)
+                maps.append(self._to_map(x, level, tokens))
         return StageOutput(
             stage=stage,
             num_stages=self.num_stages,
@@ -297,9 +298,12 @@ class ThinkingSwin(ThinkingBackbone):
         """Norm before a map; the last level's is the final norm, before the image-level head."""
         return self.norm if level == len(self.layers) - 1 else getattr(self, f"norm{level}")
 
-    def _to_map(self, x: Tensor, level: int) -> Tensor:
-        """Tokens (n, h, w, d) as a normed map (n, D, h, w), zero-padded to the full width."""
-        x = self._map_norm(level)(x)
+    def _to_map(self, x: Tensor, level: int, final: Tensor | None) -> Tensor:
+        """Tokens (n, h, w, d) as a normed map (n, D, h, w), zero-padded to the full width.
+
+        ``final`` are the last level's after the final norm.
+        """
+        x = self._map_norm(level)(x) if final is None else final
         x = F.pad(x, (0, self.level_dims[level] - x.shape[-1]))
         # contiguous as in mmseg: some heads call view()
         return x.permute(0, 3, 1, 2).contiguous()

@@ -5,7 +5,7 @@ from .block import NestedBlock
 from .fused_attention import fuse_attention
 from .mlp import NestedMlp, NestedSwiGLU, NestedSwiGLUPacked
 from .nested import KeyMaskedLinear, NestedLayerNorm, NestedLayerScale, NestedLinear
-from .patch_embed import NestedPatchEmbed
+from .patch_embed import NestedPatchEmbed, SlicedConv2d
 from .patch_merging import NestedPatchMerging
 from .recycle import Recycle, RecycleMap
 from .rope import build_rope, rotary_table
@@ -27,6 +27,7 @@ __all__ = [
     "NestedWindowAttention",
     "Recycle",
     "RecycleMap",
+    "SlicedConv2d",
     "SwinBlock",
     "SwinLevel",
     "build_rope",

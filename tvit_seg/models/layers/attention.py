@@ -90,5 +90,5 @@ class NestedAttention(Attention):
 
     def _heads(self, x: Tensor, parts: int, width: int) -> Tensor:
         """Split (B, N, parts d) into (parts, B, heads, N, head_dim)."""
-        x = x.unflatten(-1, (parts, width // self.head_dim, self.head_dim))
+        x = x.reshape(*x.shape[:2], parts, width // self.head_dim, self.head_dim)
         return x.permute(2, 0, 3, 1, 4)

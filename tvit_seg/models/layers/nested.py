@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from timm.layers import LayerScale
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, ConfigError
 
 
 def channels(x: Tensor) -> int:
@@ -28,7 +29,26 @@ def leading(x: Tensor, size: int, dim: int = 0, groups: int = 1) -> Tensor:
     return x.unflatten(dim, (groups, -1)).narrow(dim + 1, 0, size // groups).flatten(dim, dim + 1)
 
 
-class NestedLinear(nn.Linear):
+class Sliced:
+    """Mark of layers that act with a slice of their weights, chosen by the input or the caller."""
+
+
+def _refuse_adapters(wrapper: nn.Module, name: str, layer: nn.Module | None) -> None:
+    """Refuse a wrapper that puts weights of its own, of full width only, beside a sliced layer."""
+    if name == "base_layer" and isinstance(layer, Sliced) and not isinstance(wrapper, Sliced):
+        kind = type(wrapper)
+        raise ConfigError(
+            f"{kind.__module__}.{kind.__name__} cannot adapt a {type(layer).__name__}, which runs "
+            "at several widths: of peft's adapters only LoRA does, on NestedLinear, with "
+            "tvit_seg.models.layers.lora.nested_lora(LoraConfig(...))"
+        )
+
+
+# peft registers the layer that an adapter wraps as ``base_layer``
+register_module_module_registration_hook(_refuse_adapters)
+
+
+class NestedLinear(Sliced, nn.Linear):
     """``nn.Linear`` whose leading slice acts on inputs narrower than ``in_features``.
 
     Args:
@@ -112,7 +132,7 @@ class KeyMaskedLinear(NestedLinear):
         return weight, bias
 
 
-class NestedLayerNorm(nn.LayerNorm):
+class NestedLayerNorm(Sliced, nn.LayerNorm):
     """``nn.LayerNorm`` over the channels of the input, with the leading slice of its weights.
 
     Args:

@@ -2,7 +2,18 @@
 
 import torch.nn.functional as F
 from timm.layers import PatchEmbed
-from torch import Tensor
+from torch import Tensor, nn
+
+from .nested import Sliced
+
+
+class SlicedConv2d(Sliced, nn.Conv2d):
+    """``nn.Conv2d`` that computes any slice of its output channels."""
+
+    def forward(self, x: Tensor, channels: slice = slice(None)) -> Tensor:
+        """Convolve (B, C, H, W) to the channels of a slice."""
+        bias = None if self.bias is None else self.bias[channels]
+        return self._conv_forward(x, self.weight[channels], bias)
 
 
 class NestedPatchEmbed(PatchEmbed):
@@ -16,6 +27,10 @@ class NestedPatchEmbed(PatchEmbed):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, strict_img_size=False, **kwargs)
+        conv = self.proj
+        shape = conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride
+        self.proj = SlicedConv2d(*shape, bias=conv.bias is not None, device="meta")
+        self.proj.weight, self.proj.bias = conv.weight, conv.bias
 
     def forward(self, images: Tensor, channels: slice = slice(None)) -> Tensor:
         """Embed patches; the image is padded with zeros on the right and bottom.
@@ -31,6 +46,5 @@ class NestedPatchEmbed(PatchEmbed):
         margin = [-length % p for length, p in zip(images.shape[-2:], patch, strict=True)]
         if any(margin):
             images = F.pad(images, (0, margin[1], 0, margin[0]))
-        bias = None if self.proj.bias is None else self.proj.bias[channels]
-        x = F.conv2d(images, self.proj.weight[channels], bias, stride=patch)  # (B, d, h, w)
+        x = self.proj(images, channels)  # (B, d, h, w)
         return x.flatten(2).transpose(1, 2) if self.flatten else x.permute(0, 2, 3, 1)

@@ -251,7 +251,8 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder, HubMixin):
             (1 in ``whole`` mode): ``exit_stage`` (W,), a scalar tensor in ``whole`` mode;
             ``gate_entropy`` (W, number of stages) in nats, NaN where not run, (number of stages,)
             in ``whole`` mode; ``windows`` (W, 4) top, left, bottom, right as shares of the image;
-            ``gmacs``, the multiply-accumulates spent on the image in 10^9. Where a stage was
+            ``gmacs``, the multiply-accumulates spent on the image in 10^9. The metainfo has the
+            gate's threshold, if there is one, as ``gate_threshold``. Where a stage was
             pruned, ``kept_tokens`` (W, L, h, w), (L, h, w) in ``whole`` mode: the keep masks of L
             prunings, NaN for images or windows that exited before; ``patch_size`` in their metainfo
             is that of the tokens in pixels.
@@ -260,12 +261,15 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder, HubMixin):
         seg_logits, exits, entropies, kept = self._segment(inputs, windows)
         results = self.postprocess_result(seg_logits, data_samples)
         costs = self.stage_gmacs(windows)[exits.cpu()]  # (B, W)
+        threshold = getattr(self.backbone.gate, "threshold", None)
         for i, sample in enumerate(results):
             mine = i if self._slides else (i, 0)
             sample.set_field(exits[mine].cpu(), "exit_stage")
             sample.set_field(entropies[mine].cpu(), "gate_entropy")
             sample.set_field(windows.shares(sample.metainfo), "windows")
             sample.set_field(float(costs[i].sum()), "gmacs")
+            if threshold is not None:
+                sample.set_metainfo(dict(gate_threshold=threshold))
             if kept is not None:
                 sample.set_field(kept[mine].cpu(), "kept_tokens")
                 sample.set_metainfo(dict(patch_size=self.backbone.patch_size))

@@ -53,8 +53,8 @@ class TimmThinkingSwin(TimmInterface, ThinkingSwin):
         check_choice("output_fmt", output_fmt, ("NCHW",))
         return x.permute(0, 3, 1, 2).contiguous()
 
-    def _to_map(self, x: Tensor, level: int) -> Tensor:
+    def _to_map(self, x: Tensor, level: int, final: Tensor | None) -> Tensor:
         """Tokens (n, h, w, D_l) in place of a map; the final norm fits the last level."""
-        if self.norm_intermediates and level == len(self.layers) - 1:
-            x = self.norm(x)
+        if self.norm_intermediates and final is not None:
+            x = final
         return self._pad(x, self.level_dims[level])
