@@ -105,10 +105,12 @@ def test_decode_head_counts_once_for_the_class_token_and_every_stage_for_pixels(
     model = segmentor(num_layers=1)
     head = 32 * 32 * 384 * 150 / 1e9
     backbone, once = gmacs(model.backbone, 512), gmacs(model, 512)
-    model.backbone.set_gate(PixelEntropyGate(1.0), has_decode_head=True)
-    always = gmacs(model, 512)
     assert [b - a for a, b in zip(backbone, once, strict=True)] == pytest.approx([head] * 2)
-    assert [b - a for a, b in zip(backbone, always, strict=True)] == pytest.approx([head, 2 * head])
+    for resolution in ("input", "token"):
+        gate = PixelEntropyGate(1.0, resolution)
+        model.backbone.set_gate(gate, has_decode_head=True)
+        always = [b - a for a, b in zip(backbone, gmacs(model, 512), strict=True)]
+        assert always == pytest.approx([head, 2 * head])
 
 
 def test_the_model_is_left_as_it_was():

@@ -46,9 +46,6 @@ register_pytree_node(
     serialized_type_name="tvit_seg.StagedFeatures",
 )
 
-Decode = Callable[[Features], Tensor]
-"""A decode head: features of n images to logits (n, K, H, W) at the padded input size."""
-
 Rows = Tensor | bool
 """Row numbers of some images of a batch; True for all of them, False for none."""
 
@@ -66,7 +63,9 @@ class StageOutput:
             ``output_cls_token`` each is a pair with its class token (n, C).
         logits: (n, K) image-level prediction, or None without a head.
         images: (n, 3, H, W) the images themselves.
-        seg_logits: (n, K, H, W) pixel logits at the padded input size, for gates that need them.
+        coarse_logits: (n, K, h, w) pixel logits at the decode head's own resolution, for gates that
+            read pixels.
+        seg_logits: (n, K, H, W) the same at the padded input size, for gates that read those.
         keep_mask: (n, L, h, w) spatial tokens that survive each of L prunings, 1 or 0, in training
             with a gradient to the predictors; None where the stage is not pruned.
     """
@@ -77,6 +76,7 @@ class StageOutput:
     features: Features
     logits: Tensor | None
     images: Tensor | None = None
+    coarse_logits: Tensor | None = None
     seg_logits: Tensor | None = None
     keep_mask: Tensor | None = None
 
@@ -97,7 +97,9 @@ class Thought:
         exit_stage: (B,) index of each image's exit stage.
         entropy: (B, number of stages) as the gate measured it, in nats; NaN where not run.
         logits: (B, K) image-level prediction, or None without a head.
-        seg_logits: (B, K, H, W) at the padded input size if the gate had them decoded, else None.
+        coarse_logits: (B, K, h, w) at the decode head's own resolution if the gate had them
+            decoded, else None.
+        seg_logits: (B, K, H, W) at the padded input size if the gate read these, else None.
         keep_mask: (B, L, h, w) spatial tokens that survived each of L prunings, 1 or 0; NaN for
             images that stopped before. None if no stage is pruned.
     """
@@ -106,8 +108,38 @@ class Thought:
     exit_stage: Tensor
     entropy: Tensor
     logits: Tensor | None
+    coarse_logits: Tensor | None = None
     seg_logits: Tensor | None = None
     keep_mask: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Decode:
+    """A decode head in two steps, so that gates and label maps can do without the second.
+
+    Attributes:
+        coarse: Features of n images to logits (n, K, h, w) at the head's own resolution.
+        upsample: These to logits (n, K, H, W) at the padded input size.
+    """
+
+    coarse: Callable[[Features], Tensor]
+    upsample: Callable[[Tensor], Tensor]
+
+    def __call__(self, features: Features) -> Tensor:
+        """Decode features of n images to logits (n, K, H, W) at the padded input size."""
+        return self.upsample(self.coarse(features))
+
+    def coarse_logits(self, output: StageOutput | Thought) -> Tensor:
+        """Logits (n, K, h, w) of an output, decoded unless the gate had that done."""
+        if output.coarse_logits is None:
+            return self.coarse(output.features)
+        return output.coarse_logits
+
+    def seg_logits(self, output: StageOutput | Thought) -> Tensor:
+        """Logits (n, K, H, W) of an output, computed unless the gate had that done."""
+        if output.seg_logits is None:
+            return self.upsample(self.coarse_logits(output))
+        return output.seg_logits
 
 
 def think(
@@ -174,7 +206,9 @@ def measure(
     if gate.needs_decode_head:
         if decode is None:
             raise ConfigError(f"{type(gate).__name__} reads decoded pixels and needs a decode head")
-        output = replace(output, seg_logits=decode(output.features))
+        output = replace(output, coarse_logits=decode.coarse(output.features))
+        if gate.measure.resolution == "input":
+            output = replace(output, seg_logits=decode.seg_logits(output))
     return output, gate.entropy(output)
 
 
@@ -245,6 +279,7 @@ def _gather(
         exit_stage=stages.to(entropy.device),
         entropy=entropy,
         logits=join([output.logits for output in outputs]),
+        coarse_logits=join([output.coarse_logits for output in outputs]),
         seg_logits=join([output.seg_logits for output in outputs]),
         keep_mask=keep_mask,
     )

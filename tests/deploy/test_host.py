@@ -38,13 +38,14 @@ def assert_thinks_alike(host, model, images):
 @pytest.mark.parametrize(
     ("gate", "options", "any_size"),
     [
-        ("EntropyGate", {}, False),
-        ("EntropyGate", dict(head=MASK), True),
-        ("PixelEntropyGate", {}, True),
+        (dict(type="EntropyGate"), {}, False),
+        (dict(type="EntropyGate"), dict(head=MASK), True),
+        (dict(type="PixelEntropyGate"), {}, True),
+        (dict(type="PixelEntropyGate", resolution="token"), {}, True),
     ],
 )
 def test_thinks_as_the_segmentor(gate, options, any_size):
-    model = segmentor(dict(type=gate, threshold=1.0), **options)
+    model = segmentor(dict(gate, threshold=1.0), **options)
     images = torch.randn(7, 3, *SIZE)
     stop_half(model, images)
     host = ModuleHost(model, SIZE, any_size)

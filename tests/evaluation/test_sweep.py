@@ -52,17 +52,18 @@ def evaluate(model, loader):
 
 def build(kind, test_cfg, head):
     model = segmentor(test_cfg=test_cfg, head=head, data_preprocessor=PREPROCESSOR)
-    model.backbone.set_gate(dict(type=kind, threshold=0.0), has_decode_head=True)
+    model.backbone.set_gate(dict(kind, threshold=0.0), has_decode_head=True)
     return model
 
 
 @pytest.mark.parametrize(
     ("kind", "test_cfg", "head"),
     [
-        ("EntropyGate", SLIDE, MASK),
-        ("PixelEntropyGate", WHOLE, LINEAR),
+        (dict(type="EntropyGate"), SLIDE, MASK),
+        (dict(type="PixelEntropyGate"), WHOLE, LINEAR),
+        (dict(type="PixelEntropyGate", resolution="token"), SLIDE, LINEAR),
     ],
-    ids=["slide-mask", "pixels-linear"],
+    ids=["slide-mask", "pixels-linear", "slide-tokens-linear"],
 )
 def test_equals_separate_evaluations(kind, test_cfg, head):
     model, loader = build(kind, test_cfg, head), Loader(5, (50, 61))
@@ -155,7 +156,7 @@ def test_models_without_a_threshold():
 
 
 def test_each_stage_runs_once_for_any_number_of_thresholds():
-    model, loader = build("EntropyGate", WHOLE, LINEAR), Loader(3, (32, 32))
+    model, loader = build(dict(type="EntropyGate"), WHOLE, LINEAR), Loader(3, (32, 32))
     model.predict(torch.randn(1, 3, 32, 32))  # counts the cost, by running the model without data
     sizes = []
     model.backbone.blocks[0].register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
@@ -176,7 +177,7 @@ class Clock:
 
 def test_time_is_that_of_the_stages_that_ran(monkeypatch):
     monkeypatch.setattr("tvit_seg.evaluation.stages.Stopwatch", Clock)
-    found = sweep(build("EntropyGate", WHOLE, LINEAR), Loader(4, (32, 32)))
+    found = sweep(build(dict(type="EntropyGate"), WHOLE, LINEAR), Loader(4, (32, 32)))
     think, stop = found.row(0.0), found.row(math.inf)
     middle = found.row(found.thresholds(3)[1])
     assert (stop["ms"], think["ms"]) == (2000, 3000)  # one stage or both, and one decoding

@@ -108,12 +108,12 @@ class DecodeGraph(Graph):
         features = _features(tensors)
         height, width = self.size_of(tensors)
         padded = tuple(self.padded_size((height, width)))
-        # heads read only the first; one per image would make the batch size a constant
-        metas = [dict(img_shape=padded, pad_shape=padded)]
-        logits = self.decoder(features, metas, self.test_cfg)
+        coarse = self.decoder(features, padded, self.test_cfg)
+        logits = self.decoder.upsample(coarse, padded)
         found = {"seg_logits": logits[..., :height, :width]}
         if self.gate is not None:
-            known = dict(tokens=features[0], features=features, logits=None, seg_logits=logits)
+            known = dict(tokens=features[0], features=features, logits=None)
+            known |= dict(coarse_logits=coarse, seg_logits=logits)
             output = StageOutput(stage=self.stage, num_stages=self.num_stages, **known)
             found["entropy"] = measure_entropy(self.gate, output)
         return found

@@ -170,9 +170,7 @@ class SegmentationEvaluator(StageEvaluator):
                 output, entropy = measure(model.backbone.gate, output, crops, decode)
                 entropies[output.stage].append(entropy.float())
                 thinking[output.stage] += watch.lap()
-                decoded = output.seg_logits
-                if decoded is None:
-                    decoded = decode(output.features)
+                decoded = decode.seg_logits(output)
                 logits[output.stage] += decoded[..., : crops.shape[-2], : crops.shape[-1]]
                 decoding[output.stage] += watch.lap()
         # with a gate that reads pixels, each stage's lap includes its decoding

@@ -56,8 +56,8 @@ class TestSegmentor:
     def test_decoder_of_one_stage(self, parts, nested, stage):
         model, x = segmentor(nested_head=nested, **parts), images()
         features = model.backbone.think(x, FixedGate(stage)).features
-        metas = [dict(img_shape=(32, 32), pad_shape=(32, 32))]
-        found = StageDecoder(model, stage)(tuple(features), metas, {})
+        decoder = StageDecoder(model, stage)
+        found = decoder.upsample(decoder(tuple(features), (32, 32), {}), (32, 32))
         torch.testing.assert_close(found, model.think(x, FixedGate(stage)).seg_logits)
 
     def test_trains(self, parts):

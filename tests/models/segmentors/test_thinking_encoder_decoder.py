@@ -7,6 +7,7 @@ import torch
 from helpers.builders import LINEAR, MASK, SLIDE, VIT, batch, segmentor
 from helpers.contracts import close
 from mmengine import ConfigDict
+from mmseg.models import FCNHead
 from mmseg.registry import MODELS
 
 from tvit_seg import (
@@ -19,6 +20,7 @@ from tvit_seg import (
     stage_macs,
 )
 from tvit_seg.errors import CheckpointError, ConfigError
+from tvit_seg.models.gates.functional import pixel_entropy
 from tvit_seg.weights.load import strict_loading
 
 AUXILIARY = dict(type="FCNHead", num_convs=1, in_channels=32, channels=8, num_classes=5, in_index=0)
@@ -34,6 +36,52 @@ def test_joint_loss_is_the_weighted_sum_over_stages(head):
         alone = model.decode_head.loss(output.features, data_samples, None)
         close(losses[f"stage{stage}.decode.loss_ce"], weight * alone["loss_ce"])
         close(losses[f"stage{stage}.decode.acc_seg"], alone["acc_seg"])
+
+
+@pytest.mark.parametrize("head", [LINEAR, MASK], ids=["linear", "mask"])
+@pytest.mark.parametrize("nested", [False, True])
+@torch.no_grad()
+def test_a_gate_at_token_resolution_reads_what_the_head_gives(head, nested):
+    gate = dict(type="PixelEntropyGate", threshold=0, resolution="token")
+    model = segmentor(gate, head, nested_head=nested)
+    images = batch()[0]
+    entropies = [
+        pixel_entropy(model.decode_head(output.features))
+        for output in model.backbone.iter_stages(images)
+    ]
+    thought = model.think(images)
+    close(thought.entropy, torch.stack(entropies, dim=1))
+    model.backbone.gate.threshold = float(entropies[0].mean())
+    mixed = model.think(images)
+    assert set(mixed.exit_stage.tolist()) == {0, 1}
+    for i, stage in enumerate(mixed.exit_stage):
+        alone = model.think(images[i : i + 1], FixedGate(int(stage)))
+        close(mixed.seg_logits[i : i + 1], alone.seg_logits)
+
+
+@torch.no_grad()
+def test_pixels_are_decoded_once():
+    model = segmentor(dict(type="PixelEntropyGate", threshold=1e9, resolution="token"))
+    decoded = []
+    model.predict(*batch())  # counts the cost of a stage
+    model.decode_head.register_forward_hook(lambda *_: decoded.append(1))
+    model.predict(*batch())
+    assert len(decoded) == 1
+
+
+def test_a_head_that_upsamples_itself_has_no_token_resolution():
+    @MODELS.register_module(force=True)
+    class OwnUpsampling(FCNHead):
+        def predict_by_feat(self, seg_logits, batch_img_metas):
+            return super().predict_by_feat(2 * seg_logits, batch_img_metas)
+
+    head = dict(LINEAR, type="OwnUpsampling")
+    model, images = segmentor(head=head), batch()[0]
+    plain = segmentor(head=dict(LINEAR, type="FCNHead"))
+    plain.load_state_dict(model.state_dict())
+    assert torch.equal(model.think(images).seg_logits, 2 * plain.think(images).seg_logits)
+    with pytest.raises(ConfigError, match="resolution must be 'input' for OwnUpsampling"):
+        segmentor(dict(type="PixelEntropyGate", threshold=1, resolution="token"), head)
 
 
 @pytest.mark.parametrize("target", ["presence", "histogram"])

@@ -12,6 +12,7 @@ from ...registry import register
 from ...thinking import Features, StagedFeatures
 from ...utils.checks import check_choice
 from .nested import Nested, nest, plain_head
+from .two_steps import coarse_logits, upsample
 
 
 @register("MODELS")
@@ -85,13 +86,17 @@ class StageDecoder(nn.Module):
             self.neck = self.neck and plain_head(self.neck, stage)
             self.decode_head = plain_head(self.decode_head, stage)
 
-    def forward(self, features: Features, metas: list[dict], test_cfg: dict) -> Tensor:
-        """Decode zero-padded features; the rest is as in ``predict`` of mmseg's heads."""
+    def forward(self, features: Features, size: Sequence[int], test_cfg: dict) -> Tensor:
+        """Decode zero-padded features, as :func:`coarse_logits` does."""
         features = StagedFeatures(features, self.stage)
         if self.widths:
             features = [x[:, :width] for x, width in zip(features, self.widths, strict=True)]
         maps = self.neck(features) if self.neck else features
-        return self.decode_head.predict(maps, metas, test_cfg)
+        return coarse_logits(self.decode_head, maps, size, test_cfg)
+
+    def upsample(self, logits: Tensor, size: Sequence[int]) -> Tensor:
+        """Upsample coarse logits to the padded input size (H, W)."""
+        return upsample(self.decode_head, logits, size)
 
 
 def _try(head: nn.Module, full: Sequence[int], stages: Sequence, nested: bool | str) -> bool:

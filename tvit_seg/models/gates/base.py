@@ -25,6 +25,10 @@ class Gate(nn.Module, ABC):
     needs_decode_head = False
     """Reads decoded pixels, and so works in a full segmentor only."""
 
+    resolution = "input"
+    """Of the pixels that it reads: ``'input'`` for ``seg_logits`` at the padded input size,
+    ``'token'`` for ``coarse_logits``, the decode head's output before upsampling."""
+
     def check(self, backbone: "ThinkingBackbone") -> None:
         """Raise ConfigError if the gate does not fit a backbone."""
 

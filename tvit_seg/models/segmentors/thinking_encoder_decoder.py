@@ -1,6 +1,7 @@
 """Segmentor that trains all thinking stages jointly and lets a gate choose at inference."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,6 @@ from mmseg.models import EncoderDecoder
 from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from ...cost import stage_gmacs
 from ...hub import HubMixin
@@ -21,7 +21,7 @@ from ...utils.checks import check, check_choice
 from ...weights.load import load_pretrained, strict_loading
 from ..backbones.arguments import check_loss_weights
 from ..backbones.base import check_thinks
-from ..decode_heads import nest_heads
+from ..decode_heads import coarse_logits, has_two_steps, nest_heads, upsample
 from ..gates import EntropyGate, Gate
 from ..joint_batch import JointLogs, average_jointly
 from ..layers import fuse_attention
@@ -101,6 +101,7 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder, HubMixin):
         check_thinks(self.backbone)
         check_heads(self)
         self.backbone.set_gate(gate, has_decode_head=True)
+        self._check_resolution(self.backbone.gate.measure)
         fuse_attention(self.decode_head)
         nest_heads(self, nested_head)
         mend_losses(self)
@@ -203,23 +204,17 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder, HubMixin):
         """
         decode = self.decoder(images)
         thought = self.backbone.think(images, gate, decode)
-        if thought.seg_logits is None:
-            thought.seg_logits = decode(thought.features)
-        thought.seg_logits = thought.seg_logits[..., : images.shape[-2], : images.shape[-1]]
+        thought.seg_logits = decode.seg_logits(thought)[..., : images.shape[-2], : images.shape[-1]]
         return thought
 
     def decoder(self, images: Tensor) -> Decode:
         """Decode head for images (B, 3, H, W): features to logits at the padded size."""
-        padded = torch.Size(self._padded(images))
+        size = torch.Size(self._padded(images))
 
-        def decode(features: Features) -> Tensor:
-            # a torch.Size tells mmseg's heads to upsample to just this size
-            metas = [dict(img_shape=padded, pad_shape=padded)] * len(
-                tree_leaves(tuple(features))[0]
-            )
-            return self.decode_head.predict(self._neck(features), metas, self.test_cfg)
+        def coarse(features: Features) -> Tensor:
+            return coarse_logits(self.decode_head, self._neck(features), size, self.test_cfg)
 
-        return decode
+        return Decode(coarse, partial(upsample, self.decode_head, size=size))
 
     def predict(
         self, inputs: Tensor, data_samples: list[SegDataSample] | None = None
@@ -325,6 +320,14 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder, HubMixin):
 
     def _neck(self, features: Features) -> Features:
         return self.neck(features) if self.with_neck else features
+
+    def _check_resolution(self, gate: Gate) -> None:
+        """Check that the decode head has logits at the resolution that a gate reads."""
+        fits = gate.resolution == "input" or has_two_steps(self.decode_head)
+        allowed = (
+            f"'input' for {type(self.decode_head).__name__}, which upsamples in a way of its own"
+        )
+        check(fits, f"{type(gate).__name__} resolution", gate.resolution, allowed)
 
     def _check_image_head(self) -> None:
         """Check that the image-level loss trains the prediction that the gate reads."""
