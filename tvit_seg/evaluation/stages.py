@@ -163,7 +163,7 @@ class SegmentationEvaluator(StageEvaluator):
         entropies: Any = [[] for _ in stages]
         logits: list[list[Tensor]] = [[] for _ in stages]
         thinking, decoding = np.zeros((2, len(stages)))
-        for _, crops in windows.crops(inputs, model.window_batch_size):
+        for crops in windows.crops(inputs, model.window_batch_size):
             decode = model.decoder(crops)
             watch = Stopwatch(inputs.device)
             for output in model.backbone.iter_stages(crops):

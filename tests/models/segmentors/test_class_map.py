@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tvit_seg.models.segmentors.class_map import _candidates, class_map
+from tvit_seg.models.segmentors.class_map import candidates, class_map
 
 
 def all_at_once(logits, size, align_corners=False):
@@ -35,7 +35,7 @@ def test_smooth_logits_of_many_classes(scale):
     coarse = torch.randn(1, 300, 4, 5) * torch.linspace(0.1, 3, 300).view(-1, 1, 1)
     logits = scale * F.interpolate(coarse, (24, 30), mode="bilinear")[0] + 10 * scale
     size = torch.Size((65, 91))
-    assert len(_candidates(logits, size)) < 300
+    assert len(candidates(logits, size)) < 300
     assert torch.equal(class_map(logits, size), all_at_once(logits, size))
 
 

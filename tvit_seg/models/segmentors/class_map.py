@@ -31,35 +31,58 @@ def class_map(
         return (resize(logits, size, align_corners).sigmoid() > threshold).to(logits)
     if logits.shape[-2:] == size:
         return logits.max(dim=0, keepdim=True).indices  # on the CPU three times as fast as argmax
-    best = logits.new_full((1, *size), -torch.inf)
-    classes = torch.zeros_like(best, dtype=torch.uint8 if len(logits) <= 256 else torch.int32)
-    for index in _candidates(logits, size):
-        scores = resize(logits[index : index + 1], size, align_corners)
-        classes.masked_fill_(scores > best, index)
-        torch.maximum(best, scores, out=best)
-    return classes.long()
+    return best_class(
+        lambda index: resize(logits[index : index + 1], size, align_corners),
+        candidates(logits, size),
+    )
 
 
-def _candidates(logits: Tensor, size: torch.Size) -> list[int]:
+def best_class(scores: Callable[[int], Tensor], classes: Sequence[int]) -> Tensor:
+    """Class with the largest score of each pixel, the first of several.
+
+    Args:
+        scores: Of a class at all pixels, (1, H, W).
+        classes: Indices to choose from, ascending.
+
+    Returns:
+        (1, H, W), int64.
+    """
+    first, *others = classes
+    best = scores(first).clone()
+    found = torch.full_like(best, first, dtype=torch.uint8 if classes[-1] < 256 else torch.int32)
+    for index in others:
+        own = scores(index)
+        found.masked_fill_(own > best, index)
+        torch.maximum(best, own, out=best)
+    return found.long()
+
+
+def candidates(logits: Tensor, size: Sequence[int], resized: int = 1) -> list[int]:
     """Classes that can be the best one of some pixel after bilinear upsampling, ascending.
 
     Every new pixel is a mean of 2 x 2 old ones: below their largest logit, above their smallest.
+
+    Args:
+        logits: (K, h, w).
+        size: (H, W) that they are resized to.
+        resized: How often; each further time, to any size, mixes one more row and column.
     """
     if any(new < old for new, old in zip(size, logits.shape[-2:], strict=True)):
         return list(range(len(logits)))
-    floor = _pool(logits[0], torch.minimum)
+    floor = _pool(logits[0], torch.minimum, resized)
     largest = logits[0].abs().amax()
     for scores in logits[1:]:
-        torch.maximum(floor, _pool(scores, torch.minimum), out=floor)
+        torch.maximum(floor, _pool(scores, torch.minimum, resized), out=floor)
         largest = torch.maximum(largest, scores.abs().amax())
-    floor -= 8 * torch.finfo(logits.dtype).eps * largest  # means are rounded
-    possible = [(_pool(scores, torch.maximum) >= floor).any() for scores in logits]
+    floor -= 8 * resized * torch.finfo(logits.dtype).eps * largest  # means are rounded
+    # NaN is not below
+    possible = [~(_pool(scores, torch.maximum, resized) < floor).all() for scores in logits]
     return torch.stack(possible).nonzero().flatten().tolist()
 
 
-def _pool(scores: Tensor, largest: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Largest (or smallest) value of each 2 x 2 pixels; (h, w) to (h - 1, w - 1)."""
-    for dim in (0, 1):
+def _pool(scores: Tensor, largest: Callable[[Tensor, Tensor], Tensor], times: int) -> Tensor:
+    """Largest (or smallest) value of each 2 x 2 pixels; (h, w) to (h - 1, w - 1), several times."""
+    for dim in (0, 1) * times:
         if (length := scores.shape[dim] - 1) > 0:
             scores = largest(scores.narrow(dim, 0, length), scores.narrow(dim, 1, length))
     return scores

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from ...errors import DataError
 from ...utils.checks import check_choice
-from .class_map import class_map, resize
+from .class_map import best_class, class_map, resize
+from .image_logits import ImageLogits
 
 
 def padding(metainfo: Mapping) -> Sequence[int]:
@@ -31,12 +32,15 @@ def to_original_size(logits: Tensor, metainfo: Mapping, align_corners: bool = Fa
 
 
 def label_map(
-    logits: Tensor, metainfo: Mapping, threshold: float | None, align_corners: bool = False
+    logits: Tensor | ImageLogits,
+    metainfo: Mapping,
+    threshold: float | None,
+    align_corners: bool = False,
 ) -> Tensor:
     """Find the labels of the original image, without its logits; see :func:`class_map`.
 
     Args:
-        logits: (K, H, W).
+        logits: (K, H, W), computed already or for one class after the other.
         metainfo: As in :func:`to_original_size`.
         threshold: As in :func:`class_map`.
         align_corners: As in ``interpolate``.
@@ -44,8 +48,13 @@ def label_map(
     Returns:
         (1, h, w).
     """
-    size = _original_size(metainfo)
-    return class_map(_undo(logits, metainfo), size, threshold, align_corners)
+    if isinstance(logits, Tensor) or len(logits) == 1:
+        size = _original_size(metainfo)
+        return class_map(_undo(logits[:], metainfo), size, threshold, align_corners)
+    return best_class(
+        lambda index: to_original_size(logits[index : index + 1], metainfo, align_corners),
+        logits.candidates(),
+    )
 
 
 def has_original_size(size: Sequence[int], metainfo: Mapping) -> bool:

@@ -28,6 +28,7 @@ from ..layers import fuse_attention
 from ..pruning import build_pruning_loss
 from .class_map import class_map
 from .head_check import check_head_configs, check_heads
+from .image_logits import ImageLogits
 from .image_loss import ImageLoss
 from .labels import pad_labels, require_labels
 from .losses import mend_losses
@@ -250,25 +251,29 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder, HubMixin):
                 sample.set_metainfo(dict(patch_size=self.backbone.patch_size))
         return results
 
-    def _segment(self, inputs: Tensor, windows: Windows) -> tuple[Tensor, Any, Any, Any]:
-        """Logits (B, K, H, W), and of all windows exits (B, W), entropies (B, W, stages), masks.
+    def _segment(self, inputs: Tensor, windows: Windows) -> tuple[list[ImageLogits], Any, Any, Any]:
+        """Logits of B images, and of all windows exits (B, W), entropies (B, W, stages), masks.
 
         The last are keep masks (B, W, L, h, w), or None.
         """
-        canvas, parts = None, []
-        for slots, crops in windows.crops(inputs, self.window_batch_size):
-            thought = self.think(crops)
-            canvas = windows.add(canvas, slots, thought.seg_logits, len(inputs))
-            parts.append((thought.exit_stage, thought.entropy, thought.keep_mask))
+        parts = []
+        for crops in windows.crops(inputs, self.window_batch_size):
+            decode = self.decoder(crops)
+            thought = self.backbone.think(crops, decode=decode)
+            coarse = decode.coarse_logits(thought)
+            parts.append((coarse, thought.exit_stage, thought.entropy, thought.keep_mask))
         shape = (len(inputs), len(windows))
-        exits, entropies, kept = (
+        coarse, exits, entropies, kept = (
             None if part[0] is None else torch.cat(part).unflatten(0, shape)
             for part in zip(*parts, strict=True)
         )
-        return windows.average(canvas), exits, entropies, kept
+        logits = [ImageLogits(own, decode.upsample, windows) for own in coarse]
+        return logits, exits, entropies, kept
 
     def postprocess_result(
-        self, seg_logits: Tensor, data_samples: list[SegDataSample] | None = None
+        self,
+        seg_logits: Tensor | Sequence[ImageLogits],
+        data_samples: list[SegDataSample] | None = None,
     ) -> list[SegDataSample]:
         """Add label maps at the original size to data samples, from logits (B, K, H, W).
 
@@ -277,13 +282,13 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder, HubMixin):
         """
         if data_samples is None:
             data_samples = [
-                SegDataSample(metainfo=dict(ori_shape=tuple(seg_logits.shape[-2:])))
-                for _ in seg_logits
+                SegDataSample(metainfo=dict(ori_shape=tuple(logits.shape[-2:])))
+                for logits in seg_logits
             ]
         for logits, sample in zip(seg_logits, data_samples, strict=True):
             threshold = self.decode_head.threshold
             if self.test_cfg.get("seg_logits", True):
-                logits = to_original_size(logits, sample.metainfo, self.align_corners)
+                logits = to_original_size(logits[:], sample.metainfo, self.align_corners)
                 scores = logits.sigmoid() if len(logits) == 1 else logits
                 sample.set_data(dict(seg_logits=PixelData(data=scores)))
                 labels = class_map(logits, threshold=threshold)
@@ -303,7 +308,8 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder, HubMixin):
 
     def inference(self, inputs: Tensor, batch_img_metas: list[dict] | None = None) -> Tensor:
         """Pixel logits (B, K, H, W) of images (B, 3, H, W)."""
-        return self._segment(inputs, self.windows(inputs))[0]
+        logits = self._segment(inputs, self.windows(inputs))[0]
+        return torch.stack([x[:] for x in logits]) if len(logits) > 1 else logits[0][:][None]
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict] | None = None) -> Tensor:
         """Pixel logits (B, K, H, W) of images (B, 3, H, W), without sliding windows."""

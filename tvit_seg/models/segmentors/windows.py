@@ -1,4 +1,4 @@
-"""Sliding windows and the average of their logits; a whole image is a single window."""
+"""Sliding windows; a whole image is a single window."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -54,7 +54,7 @@ class Windows:
         extent = torch.tensor([height - top - bottom, width - left - right] * 2)
         return ((self.boxes - origin) / extent).clamp(0, 1)
 
-    def crops(self, images: Tensor, batch_size: int) -> Iterator[tuple[list, Tensor]]:
+    def crops(self, images: Tensor, batch_size: int) -> Iterator[Tensor]:
         """Cut images into batches of windows.
 
         Args:
@@ -62,36 +62,15 @@ class Windows:
             batch_size: Number of windows at once; whole images always run together.
 
         Yields:
-            Pairs of image and window number, and these windows (n, 3, h, w).
+            Windows (n, 3, h, w), all of the first image, then of the next.
         """
         slots = [(i, w) for i in range(len(images)) for w in range(len(self))]
         if len(self) == 1:
-            yield slots, images
+            yield images
             return
         for start in range(0, len(slots), batch_size):
             chunk = slots[start : start + batch_size]
-            yield chunk, torch.stack([images[i][self.areas[w]] for i, w in chunk])
-
-    def add(self, canvas: Tensor | None, slots: list, logits: Tensor, count: int) -> Tensor:
-        """Add the logits of windows in place.
-
-        Args:
-            canvas: (count, K, H, W), or None for the first windows.
-            slots: Pairs of image and window number.
-            logits: (n, K, h, w).
-            count: Number of images.
-        """
-        if len(self) == 1:
-            return logits
-        if canvas is None:
-            canvas = logits.new_zeros(count, logits.shape[1], *self.size)
-        for (i, w), window in zip(slots, logits, strict=True):
-            canvas[i][self.areas[w]] += window
-        return canvas
-
-    def average(self, canvas: Tensor) -> Tensor:
-        """Divide sums (B, K, H, W), in place, by the number of windows that cover each pixel."""
-        return canvas if len(self) == 1 else canvas.div_(self.cover(canvas))
+            yield torch.stack([images[i][self.areas[w]] for i, w in chunk])
 
     def cover(self, like: Tensor) -> Tensor:
         """Number (H, W) of windows that cover each pixel, of the type of a tensor."""
