@@ -20,7 +20,7 @@ def test_every_row(benchmark, tmp_path, capsys):
     benchmark.main([*TINY, "--json", str(file)])
     (found,) = json.loads(file.read_text())
     printed = capsys.readouterr().out
-    assert {row["row"] for row in found["rows"]} == set(range(1, 13))
+    assert {row["row"] for row in found["rows"]} == set(range(1, 16))
     for row in found["rows"]:
         assert all(len(times["seconds"]) == 1 for times in row["times"].values())
         for ratio in row["ratios"]:
@@ -43,14 +43,15 @@ def test_targets_are_for_fp32(benchmark, tmp_path):
 
 
 def test_targets(benchmark):
-    rows = benchmark.choose_rows(benchmark.Setting(), list(range(1, 13)))
-    targets = {group: set() for group in range(1, 13)}
+    rows = benchmark.choose_rows(benchmark.Setting(), list(range(1, 16)))
+    targets = {group: set() for group in range(1, 16)}
     for row in rows:
         targets[row.group] |= {ratio.target for ratio in row.ratios}
     assert targets == {
         1: {1.10}, 2: {0.90}, 3: {0.30}, 4: {1.10}, 5: {1.10}, 6: {1.25},
-        7: {0.50}, 8: {None}, 9: {1.10, 0.30}, 10: {1.0, 0.80},
+        7: {0.38, 0.60}, 8: {None}, 9: {1.10, 0.30}, 10: {1.0, 0.80},
         11: {0.30, 1.10, 0.19, 0.45, 0.72, 0.28}, 12: {0.40, 0.20},
+        13: {0.30}, 14: {0.01, None}, 15: {0.22, 0.27, 0.32, 0.50},
     }  # fmt: skip
 
 
@@ -64,7 +65,7 @@ def test_compiled(benchmark, capsys):
     ("options", "message"),
     [
         (["--rounds", "0"], "--rounds must be at least 1"),
-        (["--rows", "13"], "invalid choice: 13"),
+        (["--rows", "16"], "invalid choice: 16"),
         (["--dtype", "float16"], "invalid choice: 'float16'"),
     ],
 )

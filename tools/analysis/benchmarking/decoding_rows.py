@@ -1,6 +1,7 @@
 """Decoding: heads that follow the width of the features, and labels at the size of a photo."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -9,18 +10,21 @@ import torch
 import torch.nn.functional as F
 
 from tvit_seg.deploy.host import ThinkingHost, resize
+from tvit_seg.models.gates import FixedGate, PixelEntropyGate
+from tvit_seg.models.segmentors import ThinkingEncoderDecoder
 from tvit_seg.models.segmentors.class_map import class_map
+from tvit_seg.thinking import measure
 from tvit_seg.utils.timing import Contestants
 
 from .backbone_rows import exit_gates
-from .models import Setting, inference
+from .models import Setting, inference, label_images
 from .rows import Ratio, Row, shape
 
 CLASSES = 150
 
 
 def decoding_rows(setting: Setting) -> Iterator[Row]:
-    """Rows 11 and 12."""
+    """Rows 11 to 14."""
     size = setting.size or 512
     targets = {1: {"all stop": 0.30, "all think": 1.10}}
     targets[8] = {"all stop": 0.19, "half stop": 0.45, "all think": 0.72}
@@ -44,17 +48,57 @@ def decoding_rows(setting: Setting) -> Iterator[Row]:
     ):
         ratio = Ratio(f"{kind} {title}", lambda t: t["class by class"] / t["all at once"], bound)
         yield Row(12, partial(contestants, setting, size, photo), [ratio])
+    name = f"UPerNet with Swin-S, nested, all stop / all think, {shape(size, 1)}"
+    ratio = Ratio(name, lambda t: t["all stop"] / t["all think"], 0.30)
+    yield Row(13, partial(upernet, setting, size), [ratio])
+    ratios = [
+        Ratio(
+            f"pixel gate at {name} resolution / narrow backbone, {shape(size, 1)}",
+            lambda t, name=name: t[name] / t["narrow backbone"],
+            bound,
+        )
+        for name, bound in {"token": 0.01, "input": None}.items()
+    ]
+    yield Row(14, partial(pixel_gates, setting, size), ratios)
 
 
 def nested_head(setting: Setting, size: int, batch: int) -> Contestants:
-    """Whole segmentors with a mask head; ours decodes each image at its width."""
+    """Whole segmentors with a mask head, to labels; ours decodes each image at its width."""
     ours = setting.segmenter(size, CLASSES, nested_head=True)
     theirs = setting.mmseg_segmenter(size, CLASSES)
     images = setting.images(batch, size)
-    meta = [dict(ori_shape=(size, size), img_shape=(size, size))] * batch
-    gates = exit_gates(ours.think, images, half=batch > 1)
-    run = {name: partial(ours.think, images, gate) for name, gate in gates.items()}
-    run["mmseg Segmenter"] = partial(theirs.inference, images, meta)
+    run = labels_by_share(ours, images)
+    run["mmseg Segmenter"] = partial(label_images, theirs, images)
+    return {name: inference(call) for name, call in run.items()}
+
+
+def labels_by_share(model: ThinkingEncoderDecoder, images: torch.Tensor) -> Contestants:
+    """Label maps where all images stop, half of several do, or none."""
+    model.test_cfg["seg_logits"] = False
+    gates = exit_gates(model.think, images, half=len(images) > 1)
+    return {name: partial(label_images, model, images, gate) for name, gate in gates.items()}
+
+
+def upernet(setting: Setting, size: int) -> Contestants:
+    """UPerNet at the width of each stage of Swin-S, to labels."""
+    run = labels_by_share(setting.upernet(CLASSES), setting.images(1, size))
+    return {name: inference(call) for name, call in run.items()}
+
+
+def pixel_gates(setting: Setting, size: int) -> Contestants:
+    """Gates' measures of decoded logits, upsampling included where they need it."""
+    model = setting.segmenter(size, CLASSES)
+    images = setting.images(1, size)
+    decode = model.decoder(images)
+    with torch.inference_mode():
+        output = next(iter(model.backbone.iter_stages(images)))
+        logits = decode.coarse(output.features)
+    known = replace(decode, coarse=lambda _: logits)
+    run = {
+        name: partial(measure, PixelEntropyGate(0.0, name), output, images, known)
+        for name in ("token", "input")
+    }
+    run["narrow backbone"] = partial(model.backbone.think, images, FixedGate(0))
     return {name: inference(call) for name, call in run.items()}
 
 

@@ -10,10 +10,12 @@ from mmengine import ConfigDict
 from mmengine.registry import init_default_scope
 from mmseg.models.backbones import VisionTransformer
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from tvit_seg.models.backbones import ThinkingSwin, ThinkingViT
 from tvit_seg.models.compile import compile_blocks
+from tvit_seg.models.gates import Gate
 from tvit_seg.models.segmentors import ThinkingEncoderDecoder
 
 HEADS = (3, 6)
@@ -96,6 +98,12 @@ class Setting:
         **test_cfg,
     ) -> ThinkingEncoderDecoder:
         """Our segmentor with a mask transformer, gated by the class token."""
+        options = self.segmenter_options(size, classes, heads)
+        options["nested_head"] = nested_head
+        return self._segmentor("ThinkingEncoderDecoder", options, heads, classes, test_cfg)
+
+    def segmenter_options(self, size: int, classes: int, heads: Sequence[int] = HEADS) -> dict:
+        """Options of our segmentor other than its head."""
         backbone = dict(
             type="ThinkingViT",
             img_size=size,
@@ -104,28 +112,46 @@ class Setting:
             num_classes=classes,
             gate=dict(type="EntropyGate", threshold=0.0),
         )
-        options = dict(backbone=backbone, nested_head=nested_head)
-        return self._segmentor("ThinkingEncoderDecoder", options, heads, classes, test_cfg)
+        return dict(backbone=backbone)
+
+    def upernet(self, classes: int) -> ThinkingEncoderDecoder:
+        """Our Swin-S with a nested UPerNet."""
+        backbone = dict(
+            type="ThinkingSwin",
+            depths=self._swin_depths,
+            num_classes=classes,
+            gate=dict(type="EntropyGate", threshold=0.0),
+        )
+        decode_head = dict(
+            type="UPerHead",
+            in_channels=[96, 192, 384, 768],
+            in_index=[0, 1, 2, 3],
+            channels=512,
+            num_classes=classes,
+            norm_cfg=dict(type="GN", num_groups=32),
+            loss_decode=dict(type="CrossEntropyLoss", avg_non_ignore=True),
+        )
+        init_default_scope("mmseg")
+        parts = dict(backbone=backbone, decode_head=decode_head, nested_head=True)
+        config = dict(type="ThinkingEncoderDecoder", test_cfg=dict(seg_logits=False), **parts)
+        return self.prepare(MODELS.build(config))
 
     def mmseg_segmenter(
         self, size: int, classes: int, heads: Sequence[int] = HEADS, **test_cfg
     ) -> nn.Module:
         """Mmseg's Segmenter as wide as the last stage."""
-        backbone = dict(type="VisionTransformer", **self._mmseg_backbone(size, heads))
-        options = dict(backbone=backbone)
+        options = self.mmseg_options(size, heads)
         return self._segmentor("EncoderDecoder", options, heads, classes, test_cfg)
+
+    def mmseg_options(self, size: int, heads: Sequence[int] = HEADS) -> dict:
+        """Options of mmseg's segmentor other than its head."""
+        return dict(backbone=dict(type="VisionTransformer", **self._mmseg_backbone(size, heads)))
 
     def _segmentor(
         self, kind: str, options: dict, heads: Sequence[int], classes: int, test_cfg: dict
     ) -> nn.Module:
         init_default_scope("mmseg")
-        config = dict(
-            type=kind,
-            **options,
-            decode_head=mask_head(64 * heads[-1], classes),
-            test_cfg=ConfigDict(test_cfg or dict(mode="whole")),
-        )
-        return self.prepare(MODELS.build(config))
+        return self.prepare(MODELS.build(segmentor_config(kind, options, heads, classes, test_cfg)))
 
     def _mmseg_backbone(self, size: int, heads: Sequence[int]) -> dict:
         return dict(
@@ -136,6 +162,26 @@ class Setting:
             patch_bias=True,
             final_norm=True,
         )
+
+
+def segmentor_config(
+    kind: str, options: dict, heads: Sequence[int], classes: int, test_cfg: dict
+) -> dict:
+    """Config of a segmentor with a mask transformer."""
+    return dict(
+        type=kind,
+        **options,
+        decode_head=mask_head(64 * heads[-1], classes),
+        test_cfg=ConfigDict(test_cfg or dict(mode="whole")),
+    )
+
+
+def label_images(model: nn.Module, images: Tensor, gate: Gate | None = None) -> list[SegDataSample]:
+    """Predict label maps at the size of the images, with our own models through a given gate."""
+    if gate is not None:
+        model.backbone.set_gate(gate, has_decode_head=True)
+    meta = dict.fromkeys(("ori_shape", "img_shape", "pad_shape"), tuple(images.shape[-2:]))
+    return model.predict(images, [SegDataSample(metainfo=meta) for _ in images])
 
 
 def mask_head(width: int, classes: int) -> dict:

@@ -8,17 +8,19 @@ from tvit_seg.utils.timing import Contestants
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of times.
+    """A ratio of times, or of peak memories.
 
     Attributes:
         name: Title in the table.
-        compute: Computes the ratio from one time for each contestant.
+        compute: Computes the ratio from one time, or peak, for each contestant.
         target: Upper bound that the ratio should reach, if there is one.
+        memory: Whether it compares peak memories.
     """
 
     name: str
     compute: Callable[[dict[str, float]], float]
     target: float | None = None
+    memory: bool = False
 
 
 @dataclass(frozen=True)
