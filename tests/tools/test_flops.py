@@ -42,12 +42,15 @@ def test_size_and_options(flops, capsys):
 def test_a_gate_that_reads_pixels(flops, capsys, tmp_path):
     """It has every stage decoded, which the backbone alone cannot."""
     config = tmp_path / "pixel.py"
-    gate = "dict(_delete_=True, type='PixelEntropyGate', threshold=0.5)"
+    gate = "dict(_delete_=True, type='PixelEntropyGate', threshold=0.5, resolution='token')"
     config.write_text(f"_base_ = {CONFIG!r}\nmodel = dict(backbone=dict(gate={gate}))\n")
     flops.main([str(config), "--json", str(tmp_path / "flops.json")])
-    rows = json.loads((tmp_path / "flops.json").read_text())["rows"]
+    found = json.loads((tmp_path / "flops.json").read_text())
+    rows = found["rows"]
     heads = [rows[2 + i]["gmacs"] - rows[i]["gmacs"] for i in (0, 1)]
     assert heads[1] == pytest.approx(2 * heads[0])
+    assert found["gate"]["gmacs"] == pytest.approx(heads[0])
+    assert "PixelEntropyGate takes" in capsys.readouterr().out
 
 
 def test_mistakes(flops, tmp_path, capsys):

@@ -8,9 +8,12 @@ exits after the stage, including all earlier stages.
 
 import argparse
 import json
+import timeit
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from prettytable import PrettyTable
 from torch import nn
@@ -22,6 +25,7 @@ from tvit_seg.engine.config_check import building
 from tvit_seg.errors import ConfigError
 from tvit_seg.inference import load_model
 from tvit_seg.models.backbones import ThinkingBackbone
+from tvit_seg.thinking import measure
 from tvit_seg.utils.checks import check
 
 
@@ -58,6 +62,38 @@ def count(model: nn.Module, size: Sequence[int]) -> list[dict]:
     return [dict(part=part, **figures) for part, rows in counted.items() for figures in rows]
 
 
+@torch.inference_mode()
+def gate_cost(model: nn.Module, size: Sequence[int]) -> dict | None:
+    """Cost of measuring once with the model's gate on this machine, decoding aside; else None.
+
+    ``gmacs`` is what decoding for the gate adds to each further stage.
+    """
+    if not hasattr(model, "think"):
+        return None
+    model.eval()
+    gate = model.backbone.gate
+    images = torch.randn(1, 3, *size)
+    output = next(iter(model.backbone.iter_stages(images)))
+    decode, gmacs = None, 0.0
+    if gate.needs_decode_head:
+        decode = model.decoder(images)
+        coarse = decode.coarse(output.features)
+        decode = replace(decode, coarse=lambda _: coarse)
+        gmacs = _decoding_macs(model, size) / 1e9
+    seconds = timeit.repeat(lambda: measure(gate, output, images, decode), number=1, repeat=5)
+    return dict(gate=type(gate).__name__, ms=1e3 * min(seconds), gmacs=gmacs)
+
+
+def _decoding_macs(model: nn.Module, size: Sequence[int]) -> float:
+    """MACs that the last stage's image spends on decoding for the gate, at each earlier stage."""
+    gate = model.backbone.gate
+    always = stage_macs(model, size)[-1]
+    model.backbone.set_gate(None)
+    once = stage_macs(model, size)[-1]
+    model.backbone.gate = gate
+    return (always - once) / max(1, model.backbone.num_stages - 1)
+
+
 def _figures(part: nn.Module, size: Sequence[int]) -> list[dict]:
     pairs = zip(stage_macs(part, size), stage_parameters(part, size), strict=True)
     return [
@@ -80,6 +116,7 @@ def main(argv: list[str] | None = None) -> None:
         size = tuple(size) * 2 if len(size) == 1 else tuple(size)
         with building(cfg):
             model, _ = load_model(cfg, None)
+        gate = gate_cost(model, size)
         rows = count(model, size)
     table = PrettyTable(["part", "stops after stage", "GMACs", "parameters (M)"])
     for row in rows:
@@ -87,10 +124,15 @@ def main(argv: list[str] | None = None) -> None:
         table.add_row([row["part"], row["stage"], *figures])
     print(f"one image of {size[0]} x {size[1]} pixels")
     print(table)
+    if gate is not None:
+        print(
+            f"{gate['gate']} takes {gate['ms']:.3g} ms to measure once on this machine, and "
+            f"{gate['gmacs']:.4g} GMACs of decoding for each further stage"
+        )
     print(" ".join(__doc__.split("\n\n")[1].split()))
     if args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps({"size": size, "rows": rows}, indent=2))
+        args.json.write_text(json.dumps({"size": size, "rows": rows, "gate": gate}, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """mmseg's decode heads in two steps: logits at their own resolution, and upsampling."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmseg.models.decode_heads import DAHead, EncHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -14,7 +15,7 @@ _PREDICT = {head.predict for head in (BaseDecodeHead, DAHead, EncHead)}
 
 def has_two_steps(head: nn.Module) -> bool:
     """Return whether a head predicts by upsampling what its ``forward`` gives."""
-    kind = type(head)
+    kind: Any = type(head)
     upsamples = getattr(kind, "predict_by_feat", None) is BaseDecodeHead.predict_by_feat
     return upsamples and kind.predict in _PREDICT
 
