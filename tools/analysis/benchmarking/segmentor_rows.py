@@ -33,7 +33,7 @@ def segmentor_rows(setting: Setting) -> Iterator[Row]:
     height, crop, stride = (
         (setting.size * n for n in (4, 3, 2)) if setting.size else (1024, 768, 512)
     )
-    name = f"sliding windows / mmseg Segmenter, {height} x {2 * height}, 192 channels"
+    name = f"sliding windows, 4 at once / mmseg Segmenter, {height} x {2 * height}, 192 channels"
     yield Row(
         7,
         partial(sliding_windows, setting, height, crop, stride),
@@ -92,7 +92,7 @@ def sliding_windows(setting: Setting, height: int, crop: int, stride: int) -> Co
         build(crop, CLASSES, (3,), **slide)
         for build in (setting.segmenter, setting.mmseg_segmenter)
     )
-    ours.test_cfg["seg_logits"] = False
+    ours.test_cfg.update(seg_logits=False, window_batch_size=4)
     ours.load_state_dict(convert_state_dict(theirs.state_dict(), ours), strict=False)
     images = setting.images(1, height, 2 * height)
     models = {"ours": ours, "mmseg": theirs}

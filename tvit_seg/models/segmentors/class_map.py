@@ -52,7 +52,8 @@ def best_class(scores: Callable[[int], Tensor], classes: Sequence[int]) -> Tenso
     found = torch.full_like(best, first, dtype=torch.uint8 if classes[-1] < 256 else torch.int32)
     for index in others:
         own = scores(index)
-        found.masked_fill_(own > best, index)
+        # indices ascend: the largest is the latest (masked_fill_ is several times as slow)
+        torch.maximum(found, (own > best).to(found.dtype).mul_(index), out=found)
         torch.maximum(best, own, out=best)
     return found.long()
 
