@@ -30,7 +30,7 @@ class Stops(Images):
 
 @pytest.mark.parametrize("test_cfg", [WHOLE, SLIDE], ids=["whole", "slide"])
 def test_a_pass_goes_on(tmp_path, monkeypatch, test_cfg):
-    model = build("EntropyGate", test_cfg, LINEAR)
+    model = build(dict(type="EntropyGate"), test_cfg, LINEAR)
     record = PassRecord(tmp_path, FACTS)
     with pytest.raises(OSError, match="disk"):
         sweep(model, Stops(5, (50, 61)), "difficulty", record)
@@ -75,7 +75,7 @@ class Unlabelled(Images):
 
 
 def test_shares_and_costs_need_no_labels():
-    model = build("EntropyGate", SLIDE, LINEAR)
+    model = build(dict(type="EntropyGate"), SLIDE, LINEAR)
     labelled, found = (sweep(model, kind(5, (50, 61))) for kind in (Images, Unlabelled))
     assert labelled.labelled and not found.labelled
     for threshold in found.thresholds():
@@ -86,12 +86,12 @@ def test_shares_and_costs_need_no_labels():
 
 
 def test_a_difficulty_that_samples_lack_is_left_out():
-    found = sweep(build("EntropyGate", WHOLE, LINEAR), Loader(3, (32, 32)), "hardness")
+    found = sweep(build(dict(type="EntropyGate"), WHOLE, LINEAR), Loader(3, (32, 32)), "hardness")
     assert not any(name.startswith("thinks") for name in found.row(0.0))
 
 
 def test_short_thresholds_give_the_same_exits():
-    found = sweep(build("EntropyGate", SLIDE, LINEAR), Images(5, (50, 61)))
+    found = sweep(build(dict(type="EntropyGate"), SLIDE, LINEAR), Images(5, (50, 61)))
     for threshold in found.thresholds(9):
         short = found.shorten(threshold)
         assert len(repr(short)) <= len(repr(threshold))

@@ -38,6 +38,7 @@ def onnx(model, images, path, dynamo):
     return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("gate", FIXED, ids=["none", "fixed"])
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("trace", [torch.jit.trace, export])
