@@ -170,3 +170,9 @@ def test_the_authors_folders(tmp_path, file, architecture, arguments, slicing):
     for stage, output in enumerate(outputs):
         expected = torch.from_numpy(arrays[f"logits{stage}"]).float()
         assert (output.logits - expected).abs().max() < 1e-4
+
+
+def test_a_predictor_needs_a_segmentor_with_its_pipeline(tmp_path):
+    segmentor().save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="pipeline"):
+        tvit_seg.Predictor.from_pretrained(tmp_path)

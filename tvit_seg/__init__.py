@@ -39,6 +39,7 @@ except ImportError as error:
 from . import datasets, engine, evaluation, visualization  # noqa: F401, registers them
 from .cost import stage_macs, stage_parameters
 from .hub import from_pretrained
+from .inference import Predictor
 from .models import timm_models  # noqa: F401, registers them
 from .models.backbones import ThinkingSwin, ThinkingViT
 from .models.classifiers import ThinkingClassifier
@@ -58,6 +59,7 @@ __all__ = [
     "FixedGate",
     "Gate",
     "PixelEntropyGate",
+    "Predictor",
     "RandomGate",
     "StageOutput",
     "ThinkingClassifier",

@@ -1,6 +1,6 @@
 """A trained segmentor as a function of images."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
+from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
@@ -17,6 +17,7 @@ from torch import nn
 from .datasets.check import datasets_of
 from .datasets.corrupt import GuardedPipeline
 from .errors import CheckpointError, ConfigError, DataError
+from .hub import from_pretrained
 from .weights.fit import check_recorded
 from .weights.io import get_meta, get_state_dict, read_checkpoint, recorded_backbone
 from .weights.load import check_compatible, thinks
@@ -28,6 +29,9 @@ _CONVERSIONS = {
     (4, 1): cv2.COLOR_BGRA2GRAY,
 }
 """OpenCV's conversions from and to numbers of channels."""
+
+
+Image = np.ndarray | str | Path
 
 
 class Predictor:
@@ -58,30 +62,69 @@ class Predictor:
         if dataset is None:
             raise ConfigError("the config has no test_dataloader, whose pipeline images go through")
         known = get_meta(saved).get("dataset_meta") or dataset.metainfo
-        if not (isinstance(known, Mapping) and known.get("classes")):
-            raise CheckpointError(f"checkpoint {checkpoint}: dataset_meta must name the classes")
-        self.dataset_meta = {"palette": dataset.metainfo.get("palette"), **known}
+        meta = {"palette": dataset.metainfo.get("palette")} | dict(known)
+        self._prepare(f"checkpoint {checkpoint}", meta, dataset.pipeline, dataset)
+
+    @classmethod
+    def from_pretrained(
+        cls, folder_or_repo_id: str | Path, device: str = "cpu", seg_logits: bool = False
+    ) -> "Predictor":
+        """Load a segmentor that was saved with its classes and test pipeline.
+
+        ``tools/publish_checkpoint.py --config`` writes such a folder; for repositories and errors
+        see :func:`tvit_seg.from_pretrained`.
+        """
+        init_default_scope("mmseg")
+        predictor = cls.__new__(cls)
+        predictor.model = from_pretrained(folder_or_repo_id).to(device)
+        saved = predictor.model.metadata
+        if not (hasattr(predictor.model, "decode_head") and saved.get("pipeline")):
+            raise CheckpointError(
+                f"{folder_or_repo_id} must hold a segmentor with a test pipeline; "
+                "publish_checkpoint.py --config writes both"
+            )
+        predictor.model.test_cfg["seg_logits"] = seg_logits
+        meta = saved.get("dataset_meta", {})
+        predictor._prepare(str(folder_or_repo_id), meta, Compose(saved["pipeline"]))
+        return predictor
+
+    def _prepare(self, name: str, meta: Any, pipeline: Compose, dataset: Any = None) -> None:
+        if not (isinstance(meta, Mapping) and meta.get("classes")):
+            raise CheckpointError(f"{name}: dataset_meta must name the classes")
+        self.dataset_meta = {"palette": None, **meta}
         self.img_suffix = getattr(dataset, "img_suffix", "")
         self._sample: dict[str, Any] = dict(
             seg_fields=[],
             label_map=getattr(dataset, "label_map", None),
             reduce_zero_label=getattr(dataset, "reduce_zero_label", False),
         )
-        self._pipeline = GuardedPipeline(dataset.pipeline, getattr(dataset, "backend_args", None))
+        self._pipeline = GuardedPipeline(pipeline, getattr(dataset, "backend_args", None))
 
     @torch.no_grad()
-    def __call__(self, image: np.ndarray | str | Path) -> SegDataSample:
-        """Segment an image; the result is on the CPU and of the same size.
+    def __call__(self, image: Image | Sequence[Image]) -> SegDataSample | list[SegDataSample]:
+        """Segment an image, or a batch of them; results are on the CPU and of the images' sizes.
 
         Args:
             image: (H, W), (H, W, 1), BGR (H, W, 3), BGRA (H, W, 4), or as many bands as the model
-                takes; or the path of a file, read by the loader of the test pipeline.
+                takes; the path of a file, read by the loader of the test pipeline; or a sequence of
+                these, which may differ in size.
+
+        Returns:
+            A data sample with ``pred_sem_seg``, ``exit_stage``, ``gate_entropy`` and ``gmacs``; a
+            list of them for a sequence.
 
         Raises:
-            DataError: The image does not fit the model, or the file cannot be read.
+            DataError: An image does not fit the model, or a file cannot be read.
         """
+        if isinstance(image, (np.ndarray, str, Path)):
+            return self([image])[0]
+        results = self.model.test_step(pseudo_collate([self._load(one) for one in image]))
+        return [result.cpu() for result in results]
+
+    def _load(self, image: Image) -> dict[str, Any]:
+        """Image as the test pipeline hands it to the model."""
         if isinstance(image, np.ndarray):
-            data = dict(self._sample, img=self._fit(image), img_path=None)
+            data: Any = dict(self._sample, img=self._fit(image), img_path=None)
             data.update(img_shape=image.shape[:2], ori_shape=image.shape[:2])
             for step in self._pipeline.reader.after_image():
                 data = step(data)
@@ -90,7 +133,7 @@ class Predictor:
         channels, needed = len(data["inputs"]), self._in_channels
         if channels != needed:
             raise DataError(f"the image has {channels} channels, but the model takes {needed}")
-        return self.model.test_step(pseudo_collate([data]))[0].cpu()
+        return data
 
     def read(self, path: str | Path) -> np.ndarray:
         """Read an image with the loader of the test pipeline.

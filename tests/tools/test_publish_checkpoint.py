@@ -4,6 +4,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from helpers.builders import VIT, batch, segmentor
 
@@ -38,7 +39,13 @@ def test_a_folder_for_the_hub(tmp_path, monkeypatch):
     model = tvit_seg.from_pretrained(tmp_path / "hub")
     published = read_checkpoint(root / "checkpoints/quickstart.pth")["state_dict"]
     assert all(torch.equal(value, published[key]) for key, value in model.state_dict().items())
-    assert len(model.metadata["dataset_meta"]["classes"]) == 7
+    predictor = tvit_seg.Predictor.from_pretrained(tmp_path / "hub")
+    assert len(predictor.dataset_meta["classes"]) == 7
+    images = [np.full((96, 96, 3), grey, np.uint8) for grey in (0, 128)]
+    results = predictor([*images, np.zeros((64, 80, 3), np.uint8)])
+    assert results[2].pred_sem_seg.shape == (64, 80)
+    for image, result in zip(images, results, strict=False):
+        assert torch.equal(predictor(image).pred_sem_seg.data, result.pred_sem_seg.data)
     assert "| 0.5 | 38.9 |" in (tmp_path / "hub/README.md").read_text()
 
 
