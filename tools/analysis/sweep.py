@@ -6,10 +6,8 @@ data, and can write a config for tools/test.py. With token pruning it can also s
 
 import argparse
 import csv
-import json
 import os
 from dataclasses import asdict
-from math import isfinite, isnan
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +39,10 @@ from tvit_seg.evaluation.sweep import (
 )
 from tvit_seg.models.compile import compile_as_configured
 from tvit_seg.utils.checks import check
+from tvit_seg.utils.text import to_json
 from tvit_seg.visualization.contact_sheet import draw_contact_sheet
 from tvit_seg.visualization.plots import plot_keep_ratios, plot_sweep
+from tvit_seg.visualization.report import ReportView, find_plotly, write_report
 from tvit_seg.weights.io import read_checkpoint, trusting
 
 UNLABELLED = "the images have no labels: exits and costs only, no quality, no plot"
@@ -72,6 +72,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="plot quality against cost")
     parser.add_argument(
         "--sheet", type=Path, metavar="FILE", help="draw the easiest and hardest images"
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="write a web page with the threshold as slider"
     )
     budgets = parser.add_argument_group("budget").add_mutually_exclusive_group()
     budgets.add_argument("--budget-gmacs", type=float, help="limit on average GMACs per image")
@@ -116,12 +119,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         if args.keep_ratios is not None:
             args.keep_ratios = check_keep_ratios(args.keep_ratios)
         args.budget = read_budget(args)
+        if args.report:
+            find_plotly()
     target = args.write_config
     if args.budget is None and (target or args.adaptive or args.splits is not None):
         parser.error("--write-config, --adaptive and --splits need a budget")
-    if args.keep_ratios and (args.budget or args.sheet):
+    if args.report and args.report.suffix != ".html":
+        parser.error(f"--report {args.report} must end in .html")
+    if args.keep_ratios and (args.budget or args.sheet or args.report):
         parser.error(
-            "a budget or --sheet needs a single keep ratio, not --keep-ratios: set it by "
+            "a budget, --sheet or --report needs a single keep ratio, not --keep-ratios: set it by "
             "--cfg-options model.backbone.pruning.keep_ratio=R"
         )
     if args.splits is not None and args.splits < 1:
@@ -202,17 +209,6 @@ def write_config(path: Path, args: argparse.Namespace, gate: dict) -> None:
     path.write_text("".join(lines))
 
 
-def plain(value: object) -> object:
-    """Replace infinity by ``"inf"`` and NaN by null, since JSON has neither."""
-    if isinstance(value, dict):
-        return {name: plain(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [plain(inner) for inner in value]
-    if isinstance(value, float) and not isfinite(value):
-        return None if isnan(value) else str(value)
-    return value
-
-
 def yardsticks(found: Sweep) -> dict:
     return {name: getattr(found, name) for name in ("single", "random", "oracle", "gap")}
 
@@ -220,8 +216,7 @@ def yardsticks(found: Sweep) -> dict:
 def save(rows: list[dict], figures: dict, args: argparse.Namespace) -> None:
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(plain({"rows": rows, **figures}), indent=2, allow_nan=False)
-        args.json.write_text(text)
+        args.json.write_text(to_json({"rows": rows, **figures}, indent=2))
     if args.csv:
         args.csv.parent.mkdir(parents=True, exist_ok=True)
         with args.csv.open("w", newline="") as file:
@@ -230,9 +225,13 @@ def save(rows: list[dict], figures: dict, args: argparse.Namespace) -> None:
             writer.writerows(rows)
 
 
+def chosen_rows(found: Sweep, args: argparse.Namespace) -> list[dict]:
+    return [found.row(threshold) for threshold in args.thresholds or settable(found)]
+
+
 def report(found: Sweep, cfg: Config, args: argparse.Namespace) -> Plan | None:
     """Print and save; a budget out of reach is an error only when all else is saved."""
-    rows = [found.row(threshold) for threshold in args.thresholds or settable(found)]
+    rows = chosen_rows(found, args)
     print(table(rows))
     if found.labelled:
         metric = found.evaluator.headline
@@ -294,7 +293,7 @@ def open_record(cfg: Config, loader: DataLoader, args: argparse.Namespace) -> Pa
         return None
     file = Path(args.checkpoint)
     facts = dict(model=cfg.model, data=choose_data(cfg, args.split), amp=args.amp)
-    facts["version"] = tvit_seg.__version__
+    facts["version"], facts["report"] = tvit_seg.__version__, bool(args.report)
     facts["checkpoint"] = str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns
     return PassRecord(Path(cfg.work_dir) / "sweep", facts)
 
@@ -313,11 +312,17 @@ def main() -> None:
         model = getattr(runner.model, "module", runner.model)
         compile_as_configured(model, cfg.get("compile"))
         key, record = difficulty_key(cfg), open_record(cfg, loader, args)
+        view = ReportView.build(model, loader.dataset) if args.report else None
         with autocast(enabled=args.amp):
             if args.keep_ratios:
                 if found := sweep_keep_ratios(model, loader, args.keep_ratios, key, record):
                     report_keep_ratios(found, args)
-            elif found := sweep(model, loader, key, record):
+            elif found := sweep(model, loader, key, record, view):
+                if args.report:
+                    gate, meta = model.backbone.gate, loader.dataset.metainfo
+                    rows = chosen_rows(found, args)
+                    title = Path(args.config).stem
+                    write_report(found, meta, rows, gate.threshold, args.report, title)
                 if chosen := report(found, cfg, args):
                     model.backbone.gate.threshold = chosen.threshold
                 if args.sheet:

@@ -142,6 +142,31 @@ class WindowComposer:
         return label_map(logits, self.metainfo, self._threshold, self.model.align_corners)[0]
 
 
+@dataclass
+class LabelMaps:
+    """Label maps of an image for any exit stages, scored by a call.
+
+    Attributes:
+        composer: Source of the label maps, at the size of the original image.
+        labels: (H, W) of the same size; None for an image without.
+        num_classes: K.
+        ignore_index: Label that does not count.
+        image_logits: (W, classes) image-level predictions of stage 0, if there are any.
+    """
+
+    composer: WindowComposer
+    labels: Tensor | None
+    num_classes: int
+    ignore_index: int
+    image_logits: Tensor | None
+
+    def __call__(self, exits: Sequence[int]) -> np.ndarray:
+        if self.labels is None:  # counts for nothing
+            return np.zeros((4, self.num_classes))
+        found = self.composer.compose(exits)
+        return pixel_counts(found, self.labels, self.num_classes, self.ignore_index)
+
+
 class SegmentationEvaluator(StageEvaluator):
     """Counts pixels: scores (4, K) are intersection, union, prediction and label areas."""
 
@@ -162,6 +187,7 @@ class SegmentationEvaluator(StageEvaluator):
         windows = model.windows(inputs)
         entropies: Any = [[] for _ in stages]
         logits: list[list[Tensor]] = [[] for _ in stages]
+        image_logits: list[Tensor] = []
         thinking, decoding = np.zeros((2, len(stages)))
         for crops in windows.crops(inputs, model.window_batch_size):
             decode = model.decoder(crops)
@@ -170,6 +196,8 @@ class SegmentationEvaluator(StageEvaluator):
                 output, entropy = measure(model.backbone.gate, output, crops, decode)
                 entropies[output.stage].append(entropy.float())
                 thinking[output.stage] += watch.lap()
+                if output.stage == 0 and output.logits is not None:
+                    image_logits.append(output.logits)
                 decoded = decode.seg_logits(output)
                 logits[output.stage] += decoded[..., : crops.shape[-2], : crops.shape[-1]]
                 decoding[output.stage] += watch.lap()
@@ -178,8 +206,8 @@ class SegmentationEvaluator(StageEvaluator):
         entropies = torch.stack([torch.cat(parts) for parts in entropies], dim=-1)
         entropies = entropies.unflatten(0, (len(inputs), len(windows))).cpu().numpy()
         for i, sample in enumerate(data_samples):
-            start = i * len(windows)
-            own_logits = [stage[start : start + len(windows)] for stage in logits]
+            own = slice(i * len(windows), (i + 1) * len(windows))
+            own_logits = [stage[own] for stage in logits]
             composer = WindowComposer(model, own_logits, windows, sample.metainfo)
             predictions = StagePredictions(
                 metainfo=sample.metainfo,
@@ -188,16 +216,14 @@ class SegmentationEvaluator(StageEvaluator):
                 gmacs=model.stage_gmacs(windows).numpy(),
                 seconds=seconds,
             )
-            labels = sample.gt_sem_seg.data.squeeze(0) if "gt_sem_seg" in sample else None
-            yield predictions, partial(self._score, composer, labels)
-
-    def _score(
-        self, composer: WindowComposer, labels: Tensor | None, exits: Sequence[int]
-    ) -> np.ndarray:
-        if labels is None:  # counts for nothing
-            return np.zeros((4, self.num_classes))
-        ignore_index = self.model.decode_head.ignore_index
-        return pixel_counts(composer.compose(exits), labels, self.num_classes, ignore_index)
+            score = LabelMaps(
+                composer=composer,
+                labels=sample.gt_sem_seg.data.squeeze(0) if "gt_sem_seg" in sample else None,
+                num_classes=self.num_classes,
+                ignore_index=model.decode_head.ignore_index,
+                image_logits=torch.cat(image_logits)[own] if image_logits else None,
+            )
+            yield predictions, score
 
 
 class ClassificationEvaluator(StageEvaluator):

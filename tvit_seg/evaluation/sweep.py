@@ -4,7 +4,7 @@ Every stage runs once on every image (window) and exits are chosen afterwards, w
 as an evaluation at each threshold.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -35,6 +35,8 @@ def choose_exits(entropy: np.ndarray, threshold: float) -> np.ndarray:
     return stops.argmax(axis=-1)
 
 
+View = Callable[[int, torch.Tensor, Any], dict[str, Any]]
+
 _OWN = dict(breaks=np.float32, exits=np.int64, scores=np.float64, stage_scores=np.float64)
 _MEASURED = dict(entropy=np.float32, gmacs=np.float64, seconds=np.float64)
 """Arrays of an ``ImageSweep`` and of its predictions, with their types."""
@@ -50,6 +52,7 @@ class ImageSweep:
         scores: (P, ...) the evaluator's counts.
         stage_scores: (number of stages, ...) the same with all windows in one stage.
         predictions: Source of the above.
+        view: What a caller of :func:`sweep` keeps of the image, in JSON's types.
     """
 
     breaks: np.ndarray
@@ -57,6 +60,7 @@ class ImageSweep:
     scores: np.ndarray
     stage_scores: np.ndarray
     predictions: StagePredictions
+    view: dict[str, Any] | None = None
 
     @classmethod
     def from_predictions(cls, predictions: StagePredictions, score: Score) -> "ImageSweep":
@@ -82,7 +86,7 @@ class ImageSweep:
             k: v.item() if isinstance(v, np.generic) else v for k, v in found.metainfo.items()
         }
         metainfo = {k: v for k, v in values.items() if isinstance(v, str | int | float)}
-        return dict(own, **measured, metainfo=metainfo, shape=list(found.shape))
+        return dict(own, **measured, metainfo=metainfo, shape=list(found.shape), view=self.view)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ImageSweep":
@@ -91,7 +95,7 @@ class ImageSweep:
         measured = {name: arrays.pop(name) for name in _MEASURED}
         shape = tuple(values["shape"])
         predictions = StagePredictions(metainfo=values["metainfo"], shape=shape, **measured)
-        return cls(**arrays, predictions=predictions)
+        return cls(**arrays, predictions=predictions, view=values["view"])
 
     def at(self, threshold: float) -> int:
         """Find the step that contains a threshold."""
@@ -245,6 +249,7 @@ def sweep(
     loader: DataLoader,
     difficulty_key: str | None = None,
     record: PassRecord | None = None,
+    view: View | None = None,
 ) -> Sweep | None:
     """Evaluate a segmentor or classifier, whose gate has a threshold, at all thresholds.
 
@@ -254,6 +259,8 @@ def sweep(
         difficulty_key: Entry of the metainfo with a difficulty in [0, 1].
         record: Where results are written as they come, for a loader without shuffling. Images that
             an earlier pass has written are not evaluated again.
+        view: Maps the number of an image in this process, its input before preprocessing and its
+            scorer to what is kept of it; called while the predictions of all stages are at hand.
 
     Returns:
         The figures, on the main process; None on others.
@@ -279,6 +286,10 @@ def sweep(
         parts = [model.data_preprocessor(part, False) for part in same_sizes(batch)]
         results = [image for part in parts for image in evaluator.predict_stages(**part)]
         found = [ImageSweep.from_predictions(*image) for image in results[known:]]
+        if view is not None:
+            parts = zip(found, results[known:], batch["inputs"][known:], strict=True)
+            for number, (image, (_, score), pixels) in enumerate(parts, len(images)):
+                image.view = view(number, pixels, score)
         if record is not None:
             record.add(image.to_dict() for image in found)
         images += found
