@@ -25,6 +25,8 @@ def tool():
         (["--keep-ratios", "0.5", "1.5"], "keep ratios must be different numbers in (0, 1]"),
         (["--keep-ratios", "0.5", "--max-drop", "1"], "single keep ratio"),
         (["--keep-ratios", "0.5", "--sheet", "x.png"], "single keep ratio"),
+        (["--keep-ratios", "0.5", "--report", "x.html"], "single keep ratio"),
+        (["--report", "x.pdf"], "x.pdf must end in .html"),
         (["--max-drop", "-1"], "budget drop must be a number >= 0"),
         (["--confidence", "0.9"], "--max-drop must be given"),
         (["--max-drop", "1", "--confidence", "90"], "confidence must be"),

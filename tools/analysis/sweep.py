@@ -119,8 +119,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         if args.keep_ratios is not None:
             args.keep_ratios = check_keep_ratios(args.keep_ratios)
         args.budget = read_budget(args)
-        if args.report:
-            find_plotly()
     target = args.write_config
     if args.budget is None and (target or args.adaptive or args.splits is not None):
         parser.error("--write-config, --adaptive and --splits need a budget")
@@ -302,6 +300,8 @@ def main() -> None:
     args = parse_args()
     with friendly_errors(), trusting(args.trust_checkpoint):
         cfg = load_config(args)
+        if args.report:
+            find_plotly()  # a missing package ends here
         checkpoint = read_checkpoint(args.checkpoint)  # a bad one ends here
         require_data(cfg)
         cfg.load_from, cfg.resume = args.checkpoint, False

@@ -28,7 +28,6 @@ MOST_IMAGES = 500
 _MOST_BYTES = 23_000_000  # of pictures; with plotly.js, the page stays below 30 MB
 _SIDE = 256  # longest of a picture, in pixels
 _STEPS = 101  # of the slider
-_TRANSPARENT = 255
 _CHANGES = {  # RGB of pixels whose label depends on the stage, or is wrong in both
     "corrected by the last stage": (46, 160, 67),
     "wrong since the last stage": (218, 54, 51),
@@ -90,7 +89,7 @@ class ReportView:
         view: dict[str, Any] = dict(boxes=boxes.numpy().round(4).tolist())
         if truth is not None:
             valid = (truth != maps.ignore_index) & (truth < maps.num_classes)
-            truth = np.where(valid, truth, _TRANSPARENT if maps.num_classes < 256 else -1)
+            truth = np.where(valid, truth, -1)
             view["confusion"] = [_confusion(truth[valid], x[valid]) for x in found]
             if calibration := self._calibration(maps, boxes):
                 view["calibration"] = calibration
@@ -157,17 +156,18 @@ def _fit(size: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _draw(labels: np.ndarray, size: tuple[int, int], palette: Sequence[Sequence[int]]) -> str:
-    """Draw labels (H, W) at a smaller size (h, w); those without a colour are transparent."""
+    """Draw labels (H, W) at a smaller size (h, w); -1 is transparent."""
     rows, columns = (np.arange(n) * m // n for n, m in zip(size, labels.shape, strict=True))
     small = labels[rows[:, None], columns]
-    colours = np.array(palette, np.uint8)
-    if len(colours) > _TRANSPARENT:
-        opaque = (small >= 0) & (small < len(colours))
-        rgb = colours[np.where(opaque, small, 0)]
-        return _encode(Image.fromarray(np.dstack((rgb, (255 * opaque).astype(np.uint8)))), "PNG")
+    colours = np.array([*palette, (0, 0, 0)], np.uint8)
+    clear = len(palette)
+    small = np.where(small < 0, clear, small)
+    if clear > 255:  # a palette has no room
+        picture = Image.fromarray(np.dstack((colours[small], np.uint8(255 * (small < clear)))))
+        return _encode(picture, "PNG")
     picture = Image.fromarray(small.astype(np.uint8))
     picture.putpalette(colours.tobytes())
-    return _encode(picture, "PNG", transparency=_TRANSPARENT, optimize=True)
+    return _encode(picture, "PNG", transparency=clear, optimize=True)
 
 
 def _encode(picture: Image.Image, kind: str, **options: Any) -> str:
@@ -180,13 +180,13 @@ def _encode(picture: Image.Image, kind: str, **options: Any) -> str:
 def _changes(truth: np.ndarray | None, found: list[np.ndarray]) -> np.ndarray:
     """Indices into ``_CHANGES`` of all pixels, first stage against last."""
     first, last = found[0], found[-1]
-    changes = np.full(first.shape, _TRANSPARENT)
+    changes = np.full(first.shape, -1)
     changes[first != last] = 2
     if truth is not None:
         changes[(first == last) & (first != truth)] = 3
         changes[(first != last) & (last == truth)] = 0
         changes[(first != last) & (first == truth)] = 1
-        changes[(truth == _TRANSPARENT) | (truth < 0)] = _TRANSPARENT
+        changes[truth < 0] = -1
     return changes
 
 
