@@ -102,6 +102,8 @@ def test_contents(built):
         assert name in sources
         assert (f"tvit_seg/.mim/{name}" in names) == ("tools/dev/" not in name)
     assert "tvit_seg/.mim/model-index.yml" in names
+    assert "tvit_seg/visualization/report.html" in names
+    assert "tvit_seg/visualization/report.html" in sources
     assert not any("tests/" in name or "__pycache__" in name for name in names)
 
 

@@ -97,6 +97,7 @@ def test_pictures():
     drawn = pixels_of(pictures["label"])
     assert not drawn[:5, :, 3].any()
     np.testing.assert_array_equal(drawn[5:, :, :3], np.array(META["palette"])[label[5:]])
+    assert set(np.unique(label[5:])) <= set(pictures["classes"])
     first, last = (pixels_of(uri)[..., :3] for uri in pictures["stages"])
     changed = (first != last).any(-1)
     difference = pixels_of(pictures["difference"])

@@ -25,7 +25,7 @@ from .palette import distinct_palette
 from .window_map import stage_colour
 
 MOST_IMAGES = 500
-_MOST_BYTES = 23_000_000  # of pictures; with plotly.js, the page stays below 30 MB
+_MOST_BYTES = 22_000_000  # of pictures; with plotly.js, the page stays below 30 MB
 _SIDE = 256  # longest of a picture, in pixels
 _STEPS = 101  # of the slider
 _CHANGES = {  # RGB of pixels whose label depends on the stage, or is wrong in both
@@ -90,7 +90,9 @@ class ReportView:
         if truth is not None:
             valid = (truth != maps.ignore_index) & (truth < maps.num_classes)
             truth = np.where(valid, truth, -1)
-            view["confusion"] = [_confusion(truth[valid], x[valid]) for x in found]
+            view["confusion"] = [
+                _confusion(truth[valid], x[valid], maps.num_classes) for x in found
+            ]
             if calibration := self._calibration(maps, boxes):
                 view["calibration"] = calibration
         if number % self.every == 0:
@@ -118,7 +120,7 @@ class ReportView:
     def _pictures(
         self, pixels: Tensor, truth: np.ndarray | None, found: list[np.ndarray]
     ) -> dict[str, Any]:
-        """Input, label, predictions and difference as data URIs."""
+        """Input, label, predictions and difference as data URIs, and classes by frequency."""
         size = _fit(found[0].shape)
         image = pixels[:3].permute(1, 2, 0).cpu().numpy()
         names = ("_channel_conversion", "channel_conversion")  # OneDL's, OpenMMLab's
@@ -129,7 +131,12 @@ class ReportView:
             image = (255 * (image - low) / max(high - low, 1e-9)).astype(np.uint8)
         image = image.squeeze(-1) if image.shape[-1] == 1 else image
         picture = Image.fromarray(np.ascontiguousarray(image)).convert("RGB")
+        counts = sum(_frequencies(x, len(self.palette)) for x in found)
+        if truth is not None:
+            counts = counts + _frequencies(truth, len(self.palette))
+        present = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
         pictures = dict(
+            classes=present.tolist(),
             input=_encode(picture.resize(size[::-1], Image.Resampling.BOX), "JPEG", quality=80),
             stages=[self._draw(labels, size) for labels in found],
             difference=_draw(_changes(truth, found), size, list(_CHANGES.values())),
@@ -177,6 +184,10 @@ def _encode(picture: Image.Image, kind: str, **options: Any) -> str:
     return f"data:image/{kind.lower()};base64,{text}"
 
 
+def _frequencies(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    return np.bincount(labels[labels >= 0], minlength=num_classes)
+
+
 def _changes(truth: np.ndarray | None, found: list[np.ndarray]) -> np.ndarray:
     """Indices into ``_CHANGES`` of all pixels, first stage against last."""
     first, last = found[0], found[-1]
@@ -190,10 +201,11 @@ def _changes(truth: np.ndarray | None, found: list[np.ndarray]) -> np.ndarray:
     return changes
 
 
-def _confusion(truth: np.ndarray, found: np.ndarray) -> list[list[int]]:
+def _confusion(truth: np.ndarray, found: np.ndarray, num_classes: int) -> list[list[int]]:
     """Labels, predictions and numbers of pixels of the pairs that occur."""
-    pairs, counts = np.unique(np.stack((truth, found)), axis=1, return_counts=True)
-    return [*pairs.tolist(), counts.tolist()]
+    counts = np.bincount(truth * num_classes + found, minlength=num_classes**2)
+    pairs = np.flatnonzero(counts)
+    return [*(x.tolist() for x in np.divmod(pairs, num_classes)), counts[pairs].tolist()]
 
 
 def write_report(
@@ -258,8 +270,9 @@ def report_data(
 
 def _sample(images: Sequence[ImageSweep]) -> list[int]:
     """Indices of as many images with pictures as fit, evenly spaced."""
-    drawn = [i for i, image in enumerate(images) if "pictures" in (image.view or {})]
-    size = sum(len(to_json(images[i].view["pictures"])) for i in drawn)
+    views = [image.view or {} for image in images]
+    drawn = [i for i, view in enumerate(views) if "pictures" in view]
+    size = len(to_json([views[i]["pictures"] for i in drawn]))
     step = max(-(-size // _MOST_BYTES), -(-len(drawn) // MOST_IMAGES), 1)
     return drawn[::step]
 
