@@ -155,7 +155,7 @@ def test_page(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "find_plotly", lambda: script)
     found, page = swept(), tmp_path / "new" / "page.html"
     rows = [found.row(0.0), found.row(float("inf"))]
-    write_report(found, META, rows, 1.6, page, "title")
+    assert write_report(found, META, rows, 1.6, page, "title") == 6
     text = page.read_text(encoding="utf-8")
     assert "<script>const Plotly = 0;</script>" in text
     assert "http:" not in text and "https:" not in text

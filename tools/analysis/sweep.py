@@ -322,7 +322,8 @@ def main() -> None:
                     gate, meta = model.backbone.gate, loader.dataset.metainfo
                     rows = chosen_rows(found, args)
                     title = Path(args.config).stem
-                    write_report(found, meta, rows, gate.threshold, args.report, title)
+                    shown = write_report(found, meta, rows, gate.threshold, args.report, title)
+                    print(f"{args.report}: pictures of {shown} of {len(found.images)} images")
                 if chosen := report(found, cfg, args):
                     model.backbone.gate.threshold = chosen.threshold
                 if args.sheet:

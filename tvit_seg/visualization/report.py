@@ -215,7 +215,7 @@ def write_report(
     threshold: float,
     path: str | Path,
     title: str = "",
-) -> None:
+) -> int:
     """Write the page of a sweep with a :class:`ReportView`.
 
     Args:
@@ -225,6 +225,9 @@ def write_report(
         threshold: Where the slider starts.
         path: File to write.
         title: Of the page.
+
+    Returns:
+        Number of images with pictures: not more than fit.
     """
     template = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
     data = report_data(sweep, metainfo, rows, threshold, title)
@@ -236,6 +239,7 @@ def write_report(
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     parts = (before, f"<script>{script}</script>", between, text, after)
     Path(path).write_text("".join(parts), encoding="utf-8")
+    return len(data["images"])
 
 
 def report_data(
