@@ -59,9 +59,7 @@ def dataset(config: Path) -> str:
 def metafiles() -> dict[Path, str]:
     """Metafile of each folder of configs, and the index that imports them."""
     known = {row["config"]: row for row in read(RESULTS / "zoo.csv")}
-    configs = sorted(
-        path for path in ROOT.glob("configs/*/*.py") if path.parent.name[0] != "_"
-    )
+    configs = sorted(path for path in ROOT.glob("configs/*/*.py") if path.parent.name[0] != "_")
     found = {}
     for folder, members in groupby(configs, key=lambda path: path.parent):
         models = []
