@@ -38,7 +38,7 @@ class HubMixin(ModelHubMixin):
 
     Attributes:
         metadata: Saved along with the model, plain data: ``dataset_meta`` (classes and palette) and
-            ``pipeline`` (of the test images), which :class:`~tvit_seg.Predictor` needs.
+            ``pipeline`` (of the test images), which :class:`~tvit_seg.inference.Predictor` needs.
     """
 
     metadata: dict[str, Any] = {}
