@@ -17,7 +17,7 @@ before-openmmlab := $(PINNED) torch setuptools wheel ninja && \
 QUICKSTART := configs/quickstart/thinkingvit_scenes-96x96.py
 DEMO := work_dirs/demo
 
-.PHONY: install demo test test-openmmlab lint
+.PHONY: install demo test test-openmmlab lint docs
 
 install: $(INSTALLED)
 
@@ -56,3 +56,14 @@ test-openmmlab:
 lint: install
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+
+# the site, for any browser: site/index.html; a broken link or reference is an error
+DOCS := .venv-docs
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(DOCS)/.installed
+	$(DOCS)/bin/python -m mkdocs build --strict
+
+$(DOCS)/.installed: requirements/docs.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@

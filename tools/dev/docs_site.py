@@ -35,7 +35,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         + [
             File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path))
             for path in shown
-            if "__pycache__" not in path.parts
+            if not {"__pycache__", "theme"} & set(path.parts)
         ]
     )
 
