@@ -28,7 +28,7 @@ ROLE = re.compile(r":(?:class|func|meth|mod|attr|data):`(~?)([\w.]+)`")
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Replace the pages found by all that they may link to, under their paths."""
-    theme = [file for file in files if file.abs_src_path is None or file.generated_by]
+    theme = [file for file in files if file.src_dir != config.docs_dir]
     shown = sorted({path for pattern in SHOWN for path in ROOT.glob(pattern) if path.is_file()})
     return Files(
         theme
