@@ -18,16 +18,9 @@ import yaml
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs/results"
 MARK = re.compile(r"(<!-- table: (\S+) -->\n\n?)((?:\|.*\n)*)")
-DATASETS = {
-    "ade20k": "ADE20K",
-    "cityscapes": "Cityscapes",
-    "camvid": "CamVid",
-    "labelmefacade": "LabelMeFacade",
-    "scenes": "procedural scenes",
-    "imagenet": "ImageNet-1K",
-    "cifar10": "CIFAR-10",
-    "caltech101": "Caltech-101",
-}
+TASKS = {"mIoU": "Semantic Segmentation", "top-1": "Image Classification"}
+COLLECTIONS = ("ThinkingSwin", "ThinkingViT")
+BASELINES = "Segmenter"
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -52,10 +45,6 @@ def pages() -> dict[Path, str]:
     return found
 
 
-def dataset(config: Path) -> str:
-    return next(name for key, name in DATASETS.items() if key in config.stem)
-
-
 def metafiles() -> dict[Path, str]:
     """Metafile of each folder of configs, and the index that imports them."""
     known = {row["config"]: row for row in read(RESULTS / "zoo.csv")}
@@ -64,35 +53,37 @@ def metafiles() -> dict[Path, str]:
     for folder, members in groupby(configs, key=lambda path: path.parent):
         models = []
         for path in members:
-            name, row = str(path.relative_to(ROOT)), known.get(path.stem, {})
-            classifies = folder.name == "pretrain"
+            name, row = str(path.relative_to(ROOT)), known[path.stem]
             model = {
                 "Name": path.stem,
-                "In Collection": "ThinkingSwin" if "thinkingswin" in path.stem else "ThinkingViT",
+                "In Collection": next((c for c in COLLECTIONS if c.lower() in name), BASELINES),
                 "Config": name,
-                "Metadata": {"Training Data": dataset(path)},
+                "Metadata": {"Training Data": row["dataset"]},
             }
-            if row.get("gmacs"):
-                model["Metadata"]["GMACs"] = [float(x) for x in row["gmacs"].split(" / ")]
-            if row.get("value"):
+            if row["GMACs"]:
+                model["Metadata"]["GMACs"] = [float(x) for x in row["GMACs"].split(" / ")]
+            if row["value"]:
                 result = {
-                    "Task": "Image Classification" if classifies else "Semantic Segmentation",
-                    "Dataset": dataset(path),
-                    "Metrics": {row["metric"]: float(row["value"])},
+                    "Task": TASKS[row["metric"]],
+                    "Dataset": row["dataset"],
+                    "Metrics": {row["metric"]: float(row["value"].split(" / ")[-1])},
                 }
                 model["Results"] = [result]
-            if row.get("weights"):
-                model["Weights"] = row["weights"]
+            if weights := re.search(r"checkpoints/\S+\.pth", row["weights"]):
+                model["Weights"] = weights[0]
             models.append(model)
         found[folder / "metafile.yml"] = _yaml(dict(Models=models))
+    papers = dict.fromkeys(COLLECTIONS, ("ThinkingViT", "https://arxiv.org/abs/2507.10800"))
+    papers[BASELINES] = ("Segmenter", "https://arxiv.org/abs/2105.05633")
+    datasets = list(dict.fromkeys(row["dataset"] for row in known.values()))
     collections = [
         {
             "Name": name,
-            "Metadata": {"Training Data": list(DATASETS.values())},
-            "Paper": {"URL": "https://arxiv.org/abs/2507.10800", "Title": "ThinkingViT"},
-            "README": "README.md",
+            "Metadata": {"Training Data": list(datasets)},
+            "Paper": {"Title": title, "URL": url},
+            "README": "docs/zoo.md",
         }
-        for name in ("ThinkingViT", "ThinkingSwin")
+        for name, (title, url) in papers.items()
     ]
     index = dict(
         Import=[str(path.relative_to(ROOT)) for path in sorted(found)], Collections=collections
