@@ -34,6 +34,12 @@ def test_named_files_exist(page):
     assert set(missing) <= elsewhere
 
 
+@pytest.mark.parametrize("page", PAGES[1:-1], ids=lambda page: page.name)
+def test_pages_open_with_their_command(page):
+    before = page.read_text().partition("```")[0]
+    assert not re.search(r"^(## |\|)", before, re.MULTILINE)
+
+
 def test_named_targets_exist():
     text = (ROOT / "README.md").read_text()
     targets = set(re.findall(r"(?:^|`)make (\w+)", text, re.MULTILINE))
