@@ -30,7 +30,7 @@ def test_a_changed_figure_is_found(tmp_path, monkeypatch):
     page.write_text("<!-- table: some.csv -->\n\n| old |\n\nand so on\n")
     monkeypatch.setattr(tool, "ROOT", tmp_path)
     monkeypatch.setattr(tool, "RESULTS", tmp_path / "docs/results")
-    table = "| threshold | mIoU |\n| --- | --- |\n| 0 | 39.80 |\n"
+    table = "| threshold | mIoU |\n|---|---|\n| 0 | 39.80 |\n"
     assert tool.pages() == {page: f"<!-- table: some.csv -->\n\n{table}\nand so on\n"}
     assert page in tool.differing()
 

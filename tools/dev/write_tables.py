@@ -32,8 +32,8 @@ def table(path: Path) -> str:
     """Markdown of a CSV file, cell by cell."""
     with path.open(newline="") as file:
         head, *rows = csv.reader(file)
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    lines = ["".join(f" {cell} |" if cell else " |" for cell in line) for line in (head, *rows)]
+    return "".join(f"|{line}\n" for line in (lines[0], "---|" * len(head), *lines[1:]))
 
 
 def pages() -> dict[Path, str]:
