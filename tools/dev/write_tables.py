@@ -17,7 +17,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs/results"
-MARK = re.compile(r"(<!-- table: (\S+) -->\n\n?)((?:\|.*\n)*)")
+MARK = re.compile(r"(<!-- table: (\S+) -->\n)\n*(?:\|.*\n)*\n*")
 TASKS = {"mIoU": "Semantic Segmentation", "top-1": "Image Classification"}
 COLLECTIONS = ("ThinkingSwin", "ThinkingViT")
 BASELINES = "Segmenter"
@@ -41,7 +41,8 @@ def pages() -> dict[Path, str]:
     found = {}
     for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))):
         text = path.read_text()
-        found[path] = MARK.sub(lambda match: match[1] + table(RESULTS / match[2]), text)
+        text = MARK.sub(lambda match: f"{match[1]}\n{table(RESULTS / match[2])}\n", text)
+        found[path] = text.rstrip("\n") + "\n"
     return found
 
 
