@@ -21,12 +21,13 @@ DEMO := work_dirs/demo
 
 install: $(INSTALLED)
 
-$(INSTALLED): requirements/$(STACK).txt setup.py
+$(INSTALLED): requirements/$(STACK).txt requirements/peers.txt setup.py
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else \
 	    f"error: Python {v[0]}.{v[1]} found, 3.10 to 3.12 needed; name one: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(before-$(STACK))
 	$(PIP) -r requirements/$(STACK).txt
+	$(if $(filter onedl,$(STACK)),$(PIP) --no-deps -r requirements/peers.txt)
 	$(PIP) --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
 	@touch $@
 
