@@ -102,7 +102,7 @@ class Nested:
         if torch.jit.is_tracing():  # where torch refuses functional_call
             raise ExportError(
                 f"torch.jit cannot trace a nested {self.plain.__name__} at the width of "
-                f"stage {stage}: use torch.export or tools/export_onnx.py, or exit at the last stage"
+                f"stage {stage}: use torch.export or tools/export_onnx.py, or the last stage"
             )
         own = dict(self.named_modules())
         for name, module in plan.narrow.named_modules():
