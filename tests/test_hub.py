@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.builders import MASK, classifier, segmentor
+from helpers.builders import MASK, SLIDE, classifier, segmentor
 from safetensors.torch import load_file, save_file
 
 import tvit_seg
@@ -66,6 +66,24 @@ def test_the_present_threshold_and_precision_are_saved(tmp_path):
     found = tvit_seg.from_pretrained(tmp_path)
     assert found.backbone.gate.threshold == 0.25
     assert {p.dtype for p in found.parameters()} == {torch.half}
+
+
+def test_the_present_pruning_and_test_cfg_are_saved(tmp_path):
+    model = segmentor(gate=dict(type="PixelEntropyGate", threshold=1.0, resolution="token"))
+    uncertain = dict(type="UncertaintyPruning", keep_ratio=0.5, measure="margin")
+    model.backbone.set_pruning(uncertain, has_decode_head=True)
+    model.backbone.pruning.keep_ratio = 0.25
+    model.test_cfg = dict(SLIDE)
+    model.save_pretrained(tmp_path)
+    found = tvit_seg.from_pretrained(tmp_path)
+    assert repr(found.backbone.pruning) == repr(model.backbone.pruning)
+    images = torch.randn(1, 3, 40, 60)
+    expected, result = (m.predict(images)[0] for m in (model, found))
+    assert torch.equal(result.seg_logits.data, expected.seg_logits.data)
+    assert result.gmacs == expected.gmacs
+    found.backbone.set_pruning(None)
+    found.save_pretrained(tmp_path)
+    assert tvit_seg.from_pretrained(tmp_path).backbone.pruning is None
 
 
 def test_a_card_has_costs_and_results(tmp_path):

@@ -183,17 +183,22 @@ def build(config: Mapping[str, Any]) -> nn.Module:
 def model_config(model: nn.Module) -> dict[str, Any]:
     """Config that builds a model again, as plain data, without what only training needs.
 
-    The gate is the model's present one.
+    Gate, pruning and ``test_cfg`` are the model's present ones.
 
     Raises:
         ConfigError: An argument is no plain data.
     """
     given: dict[str, Any] = dict(model._hub_mixin_config or {})
-    gate = describe(getattr(model, "backbone", model).gate)
+    backbone = getattr(model, "backbone", model)
+    present = dict(gate=describe(backbone.gate))
+    if backbone.pruning is not None or "pruning" in given.get("backbone", given):
+        present["pruning"] = backbone.pruning and backbone.pruning.config
     if "backbone" in given:
-        given["backbone"] = {**given["backbone"], "gate": gate}
+        given["backbone"] = {**given["backbone"], **present}
     else:
-        given["gate"] = gate
+        given.update(present)
+    if hasattr(model, "test_cfg"):
+        given["test_cfg"] = model.test_cfg
     return _plain(dict(type=type(model).__name__, **given))
 
 

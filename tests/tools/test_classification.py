@@ -83,13 +83,13 @@ def test_bad_weights_are_found_before_the_data_is_read(run, path, tmp_path):
     (tmp_path / "images" / "train" / "bee" / "1.png").write_bytes(b"")
     torch.save({"conv1.weight": torch.zeros(8, 8)}, tmp_path / "other.pth")
     torch.save(classifier(backbone=dict(num_layers=1)).state_dict(), tmp_path / "fewer.pth")
-    unknown = r"error: other\.pth: weights of an unknown kind; looked for .* Found conv1\.weight"
+    unknown = r"other\.pth: weights of an unknown kind; looked for .* Found conv1\.weight"
     for options, message in (
         (["model.pretrained=other.pth"], unknown),
         (["model.backbone.pretrained=other.pth"], unknown),
-        (["model.pretrained=nowhere.pth"], r"error: checkpoint nowhere\.pth does not exist"),
+        (["model.pretrained=nowhere.pth"], r"checkpoint nowhere\.pth does not exist"),
         (["load_from=other.pth"], r"error: checkpoint other\.pth is of another model: 0 of"),
-        (["load_from=nowhere.pth"], r"error: checkpoint nowhere\.pth does not exist"),
+        (["load_from=nowhere.pth"], r"checkpoint nowhere\.pth does not exist"),
         (["load_from=fewer.pth", "resume=True"], r"error: cannot resume from fewer\.pth: it holds"),
         (["model.pretrained=fewer.pth"], "1 x unreadable image"),  # loads what fits
     ):

@@ -7,7 +7,7 @@ from mmseg.registry import MODELS
 
 from tvit_seg import ThinkingEncoderDecoder, stage_macs
 from tvit_seg.cost import stage_parameters
-from tvit_seg.errors import ConfigError
+from tvit_seg.errors import ConfigError, ExportError
 from tvit_seg.models.decode_heads import Nested, StageDecoder
 from tvit_seg.models.gates import FixedGate, RandomGate
 from tvit_seg.models.segmentors.head_check import check_heads
@@ -202,3 +202,16 @@ def test_cost_of_upernet_behind_swin_s():
     )  # fmt: skip
     narrow, wide = stage_macs(model, (512, 512))
     assert narrow / wide < 0.28
+
+
+@torch.no_grad()
+def test_traces_at_a_narrow_stage():
+    """torch.jit cannot follow a head at another width; torch.export can."""
+    model = segmentor(dict(type="FixedGate", stage=0), head=LINEAR, nested_head=True)
+    model.forward = model.encode_decode
+    x = images()
+    with pytest.raises(ExportError, match=r"stage 0: use torch\.export"):
+        torch.jit.trace(model, x)
+    torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), model(x))
+    model.backbone.set_gate(None)
+    torch.testing.assert_close(torch.jit.trace(model, x)(x), model(x))

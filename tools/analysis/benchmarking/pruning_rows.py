@@ -16,7 +16,7 @@ TARGETS = {0.9: 1.0, 0.7: 0.8}
 
 CLASSES = 150
 
-UNCERTAIN = {0.6: 0.65, 0.4: 0.45, 0.2: 0.3}
+UNCERTAIN = {0.6: 0.65, 0.4: 0.45}
 """The same for tokens that the stage before is unsure of, with lent keys and values."""
 
 

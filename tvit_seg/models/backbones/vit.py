@@ -253,6 +253,8 @@ class ThinkingViT(ThinkingBackbone):
         """Replace the token pruning; see :meth:`ThinkingBackbone.set_pruning`."""
         layers = len(self.blocks)
         self.pruning = build_pruning(pruning, self.stage_dims, layers, has_decode_head)
+        if self.pruning is not None:
+            self.pruning.train(self.training)  # it chooses tokens in another way in training
         self._freeze(self.frozen_exclude)
 
     def embed(self, images: Tensor, stage: int, embedding: Tensor | None = None) -> Tensor:

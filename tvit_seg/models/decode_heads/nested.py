@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from ...errors import ConfigError
+from ...errors import ConfigError, ExportError
 from ...thinking import StagedFeatures
 from ...utils.checks import check
 from .narrowing import cut
@@ -99,6 +99,11 @@ class Nested:
         plan = self.plans[stage]
         if plan.narrow is None:
             return super().forward(features)
+        if torch.jit.is_tracing():  # where torch refuses functional_call
+            raise ExportError(
+                f"torch.jit cannot trace a nested {self.plain.__name__} at the width of "
+                f"stage {stage}: use torch.export or tools/export_onnx.py, or the last stage"
+            )
         own = dict(self.named_modules())
         for name, module in plan.narrow.named_modules():
             if name and type(module) is not type(own[name]):  # norms were converted since

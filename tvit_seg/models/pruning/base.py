@@ -35,6 +35,9 @@ class Pruning(nn.Module, ABC):
     trains_predictors = False
     """Has predictors, which :class:`~tvit_seg.models.pruning.PruningLoss` trains."""
 
+    given: Mapping = {}
+    """The config that it was built from."""
+
     def __init__(self, keep_ratio: float, stages: Sequence[int]):
         super().__init__()
         self.keep_ratio = keep_ratio
@@ -49,6 +52,11 @@ class Pruning(nn.Module, ABC):
     def keep_ratio(self, value: float) -> None:
         self._keep_ratio = check_number("pruning keep_ratio", value, maximum=1)
         check(value > 0, "pruning keep_ratio", value, "in (0, 1]")
+
+    @property
+    def config(self) -> dict:
+        """Config that builds this pruning with its present ``keep_ratio``."""
+        return {**self.given, "keep_ratio": self.keep_ratio}
 
     def keep_counts(self, grid: Sequence[int]) -> list[int]:
         """Numbers of spatial tokens left after each pruning of a stage, of a grid (h, w).
@@ -107,6 +115,7 @@ def build_pruning(
     if pruning is None:
         return None
     built = build_own(PRUNINGS, "pruning", pruning, stage_dims=stage_dims, num_layers=num_layers)
+    built.given = dict(pruning)
     fits = has_decode_head or not built.needs_decode_head
     allowed = "one that needs no decode head; a ThinkingEncoderDecoder takes others"
     check(fits, "pruning", type(built).__name__, allowed)
