@@ -190,7 +190,7 @@ def model_config(model: nn.Module) -> dict[str, Any]:
     """
     given: dict[str, Any] = dict(model._hub_mixin_config or {})
     backbone = getattr(model, "backbone", model)
-    present = dict(gate=describe(backbone.gate))
+    present: dict[str, Any] = dict(gate=describe(backbone.gate))
     if backbone.pruning is not None or "pruning" in given.get("backbone", given):
         present["pruning"] = backbone.pruning and backbone.pruning.config
     if "backbone" in given:

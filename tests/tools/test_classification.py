@@ -88,10 +88,10 @@ def test_bad_weights_are_found_before_the_data_is_read(run, path, tmp_path):
         (["model.pretrained=other.pth"], unknown),
         (["model.backbone.pretrained=other.pth"], unknown),
         (["model.pretrained=nowhere.pth"], r"checkpoint nowhere\.pth does not exist"),
-        (["load_from=other.pth"], r"error: checkpoint other\.pth is of another model: 0 of"),
+        (["load_from=other.pth"], unknown),
         (["load_from=nowhere.pth"], r"checkpoint nowhere\.pth does not exist"),
         (["load_from=fewer.pth", "resume=True"], r"error: cannot resume from fewer\.pth: it holds"),
-        (["model.pretrained=fewer.pth"], "1 x unreadable image"),  # loads what fits
+        (["model.pretrained=fewer.pth"], r"fewer\.pth: weights of another network"),
     ):
         with pytest.raises(SystemExit, match=message):
             run("train", path, options=options)
