@@ -62,8 +62,8 @@ class Predictor:
         if dataset is None:
             raise ConfigError("the config has no test_dataloader, whose pipeline images go through")
         known = get_meta(saved).get("dataset_meta") or dataset.metainfo
-        meta = {"palette": dataset.metainfo.get("palette")} | dict(known)
-        self._prepare(f"checkpoint {checkpoint}", meta, dataset.pipeline, dataset)
+        self._prepare(f"checkpoint {checkpoint}", known, dataset.pipeline, dataset)
+        self.dataset_meta.setdefault("palette", dataset.metainfo.get("palette"))
 
     @classmethod
     def from_pretrained(
@@ -86,12 +86,13 @@ class Predictor:
         predictor.model.test_cfg["seg_logits"] = seg_logits
         meta = saved.get("dataset_meta", {})
         predictor._prepare(str(folder_or_repo_id), meta, Compose(saved["pipeline"]))
+        predictor.dataset_meta.setdefault("palette", None)
         return predictor
 
     def _prepare(self, name: str, meta: Any, pipeline: Compose, dataset: Any = None) -> None:
         if not (isinstance(meta, Mapping) and meta.get("classes")):
             raise CheckpointError(f"{name}: dataset_meta must name the classes")
-        self.dataset_meta = {"palette": None, **meta}
+        self.dataset_meta = dict(meta)
         self.img_suffix = getattr(dataset, "img_suffix", "")
         self._sample: dict[str, Any] = dict(
             seg_fields=[],
