@@ -158,3 +158,30 @@ def test_first_process(monkeypatch):
     assert is_first_process()
     monkeypatch.setenv("SLURM_PROCID", "3")
     assert not is_first_process()
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        ("test_cgf.fp16", "did you mean 'test_cfg'"),
+        ("num_classes", "set model.backbone.num_classes, model.decode_head.num_classes"),
+        ("train_dataloaders", "did you mean 'train_dataloader'"),
+    ],
+)
+def test_an_option_without_effect_names_the_nearest_that_has_one(option, named):
+    with pytest.warns(UserWarning, match=named):
+        read_config("thinkingvit_scenes-96x96", {option: 12})
+
+
+def test_options_with_an_effect_are_quiet(recwarn):
+    read_config("thinkingvit_scenes-96x96", {"load_from": "x.pth", "model.nested_head": True})
+    assert not [w for w in recwarn if "cfg-options" in str(w.message)]
+
+
+def test_a_mistyped_work_folder_names_the_trained_one(tmp_path, capsys):
+    trained = tmp_path / "scenes"
+    trained.mkdir()
+    (trained / "last_checkpoint").write_text("iter_1.pth")
+    cfg = Config(dict(work_dir=str(tmp_path / "scenss"), default_hooks={}))
+    set_resume(cfg, "auto")
+    assert f"did you mean '{trained}'" in capsys.readouterr().out

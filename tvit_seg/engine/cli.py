@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,20 @@ from mmengine.runner import Runner
 
 from ..errors import ConfigError, TvitSegError
 from ..registry import RUNNERS
-from ..utils.checks import check
+from ..utils.checks import check, did_you_mean
 from ..utils.resources import resources
-from ..utils.text import first_line
+from ..utils.text import first_line, some
 from .cli_weights import add_trust_argument
 from .config_check import building, check_config, check_ignore_index
 from .distributed import is_first_process, prepare_distributed
 from .hooks.checkpoint import checkpoint_folders, latest_checkpoint
+
+_READ = {
+    *signature(Runner.__init__).parameters,
+    *("runner_type", "compile", "find_unused_parameters", "sync_bn", "model_wrapper_cfg"),
+    *("tta_model", "tta_pipeline", "auto_scale_lr", "dist_cfg", "custom_imports", "hooks"),
+}
+"""Top-level settings of a config that runner and tools read."""
 
 
 class ConfigOptions(DictAction):
@@ -102,14 +110,33 @@ def read_config(path: str | Path, options: dict[str, Any]) -> Config:
         reason = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise ConfigError(f"config {path} cannot be read: {reason}{_hint(error)}") from error
     for option in options:
-        name = option.split(".")[0]
-        if name not in cfg and "." in option:
-            warnings.warn(f"--cfg-options {option}: the config has no {name!r}", stacklevel=2)
+        for reason in _without_effect(option, cfg):
+            warnings.warn(f"--cfg-options {option}: {reason}", stacklevel=2)
     try:
         cfg.merge_from_dict(options)
     except (KeyError, TypeError, AssertionError) as error:  # a path through something not a dict
         raise ConfigError(f"--cfg-options do not fit {path}: {error}") from error
     return cfg
+
+
+def _without_effect(option: str, cfg: Config) -> Iterator[str]:
+    """Reason why an option does nothing."""
+    name, *inner = option.split(".")
+    if inner and name not in cfg:
+        yield f"the config has no {name!r}{did_you_mean(name, cfg)}"
+    elif not inner and name not in _READ:
+        places = list(_places(cfg.to_dict(), name))
+        found = f"; set {some(places, most=3)}" if places else did_you_mean(name, _READ)
+        yield f"nothing reads {name!r} any more, once the config's files are read{found}"
+
+
+def _places(config: Any, name: str, path: str = "") -> Iterator[str]:
+    """Dotted names of the settings called ``name`` below the top level of a config."""
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            if path and key == name:
+                yield f"{path}.{key}"
+            yield from _places(value, name, f"{path}.{key}" if path else str(key))
 
 
 def _lazy_import(path: str | Path) -> bool | None:
@@ -173,7 +200,11 @@ def set_resume(cfg: Config, resume: str | None) -> None:
     if cfg.resume:
         cfg.load_from = None  # the runner passes over damaged files
     elif is_first_process():
-        print(f"nothing to resume in {cfg.work_dir}: training starts from the beginning")
+        folder = Path(cfg.work_dir)
+        others = folder.parent.iterdir() if folder.parent.is_dir() else ()
+        trained = [str(other) for other in others if (other / "last_checkpoint").is_file()]
+        near = did_you_mean(str(folder), trained)
+        print(f"nothing to resume in {folder}: training starts from the beginning{near}")
 
 
 def require_start(cfg: Config) -> None:
