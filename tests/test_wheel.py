@@ -118,6 +118,14 @@ def test_first_steps_from_an_empty_folder(installed, tmp_path):
     table = run(tvit, "sweep", CONFIG, checkpoint, "--csv", "sweep.csv", cwd=tmp_path)
     assert "gmacs" in table
     assert len((tmp_path / "sweep.csv").read_text().splitlines()) == 6
+    details = ("--config", CONFIG, "--data", "scenes", "--results", "sweep.csv")
+    run(tvit, "publish", checkpoint, "hub", *details, cwd=tmp_path)
+    code = "import tvit_seg; print(type(tvit_seg.from_pretrained('hub')).__name__)"
+    loaded = run(installed / "python", "-c", code, cwd=tmp_path)
+    assert loaded.split()[-1] == "ThinkingEncoderDecoder"
+    options = ("--out-dir", "exported", "--format", "pt2", "--images", "data/scenes/img_dir/val")
+    run(tvit, "export", CONFIG, checkpoint, *options, cwd=tmp_path)
+    assert any((tmp_path / "exported").iterdir())
     where = run(
         installed / "python", "-c", "import tvit_seg; print(tvit_seg.__file__)", cwd=tmp_path
     )
