@@ -135,13 +135,13 @@ def _record(
     features = np.zeros(0)
     counts, labels = [], []
     for output in _ends(model.backbone.iter_stages(image)):
-        logits = decode(output.features)[..., : size[0], : size[1]]
+        coarse = decode.coarse(output.features)
+        logits = decode.upsample(coarse)[..., : size[0], : size[1]]
         found = label_map(
             logits[0], sample.metainfo, model.decode_head.threshold, model.align_corners
         )
         labels.append(found.squeeze(0).cpu().numpy())
         if output.stage == 0:
-            coarse = model.decode_head(model._neck(output.features))
             watch = Stopwatch(image.device)
             values["gate"] = measure(model.backbone.gate, output, image, decode)[1].item()
             to.seconds["gate"] += watch.lap()
