@@ -100,7 +100,7 @@ class FileReader:
 
     @property
     def may_load_labels(self) -> bool:
-        """Whether a step loads labels, or may do so for all that is known of its class."""
+        """True if a step loads labels, or may do so for all that is known of its class."""
         loads = self._loaders["seg_map_path"] is not None
         return loads or any(map(_is_foreign, self.transforms))
 

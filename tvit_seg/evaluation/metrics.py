@@ -119,7 +119,7 @@ class _ExitMetric(BaseMetric):
     """Exits and average cost, common to both tasks."""
 
     model: str
-    """What gives results with exits."""
+    """Source of results with exits."""
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Count a batch of results, which must contain exits."""

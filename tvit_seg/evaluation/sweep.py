@@ -117,7 +117,7 @@ class Sweep:
 
     @cached_property
     def labelled(self) -> bool:
-        """Whether any image has a label; without, there is cost but no quality."""
+        """True if any image has a label; without, there is cost but no quality."""
         return any(image.stage_scores.any() for image in self.images)
 
     def quality(self, scores: np.ndarray) -> dict[str, Any]:

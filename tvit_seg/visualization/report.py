@@ -51,7 +51,7 @@ def find_plotly() -> Path:
 
 @dataclass
 class ReportView:
-    """What a report keeps of each image of a sweep: see :func:`~tvit_seg.evaluation.sweep.sweep`.
+    """Parts of an image that a report keeps, see :func:`~tvit_seg.evaluation.sweep.sweep`.
 
     Attributes:
         model: The segmentor that is swept.
