@@ -1,5 +1,6 @@
 """Exits of a thinking backbone in mmseg's plain EncoderDecoder."""
 
+import gc
 import logging
 
 import pytest
@@ -66,6 +67,12 @@ def test_other_images_in_between_are_an_error():
     results(model, 3)
     with pytest.raises(ConfigError, match="batches"):
         evaluate(model)
+
+
+def test_backbones_that_are_gone_are_forgotten():
+    results(plain(FixedGate(1)), 3)
+    gc.collect()
+    assert evaluate(plain(FixedGate(0)))["thinking/stage0.share"] == 100
 
 
 def test_another_backbone():

@@ -11,6 +11,7 @@ from mmengine.structures import BaseDataElement
 from ...evaluation import ThinkingAccuracy, ThinkingMetric
 from ...evaluation.exits import take_exits
 from ...registry import register
+from ...thinking import RUNS
 
 
 @register("HOOKS")
@@ -44,6 +45,7 @@ class ExitLogHook(Hook):
         self._report(runner)
 
     def _start(self) -> None:
+        RUNS.clear()
         self._exits: list[int] = []
         self._gmacs: list[float] = []
         self._what = ""
