@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tvit_seg.evaluation.metrics import segmentation_quality
-from tvit_seg.evaluation.statistics import Calibration, Ranking, auroc, bootstrap
+from tvit_seg.evaluation.statistics import Calibration, Ranking, auroc, interval, resample
 
 
 def ranking(signal, images=40, per_image=5, classes=3, seed=0):
@@ -47,7 +47,7 @@ def test_the_true_gain_is_the_oracle_and_its_opposite_is_worse_than_random():
 
 
 def _interval(found):
-    return bootstrap(found.area, 40, resamples=200)
+    return interval(map(found.area, resample(40, resamples=200)))
 
 
 def test_weights_repeat_images():
@@ -71,14 +71,14 @@ def test_rank_statistics():
 
 def test_a_bootstrap_covers_the_mean():
     values = np.random.default_rng(0).normal(5, 1, 400)
-    low, high = bootstrap(lambda w: w @ values / w.sum(), 400)
+    low, high = interval(resample(400) @ values / 400)
     assert low < values.mean() < high
     assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
 
 
 def test_neighbours_that_agree_widen_the_interval():
     values = np.repeat(np.random.default_rng(0).normal(5, 1, 20), 20)
-    widths = [np.ptp(bootstrap(lambda w: w @ values / w.sum(), 400, block)) for block in (1, 20)]
+    widths = [np.ptp(interval(resample(400, block) @ values / 400)) for block in (1, 20)]
     assert widths[1] > 3 * widths[0]
 
 

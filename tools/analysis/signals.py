@@ -21,7 +21,7 @@ from tvit_seg.engine.cli import (
 )
 from tvit_seg.engine.distributed import close_distributed
 from tvit_seg.evaluation.signals import MAPS, SignalRecords, learned_gain, record_signals
-from tvit_seg.evaluation.statistics import Ranking, bootstrap
+from tvit_seg.evaluation.statistics import Ranking, interval, resample
 from tvit_seg.models.segmentors import ThinkingEncoderDecoder
 from tvit_seg.utils.checks import check
 from tvit_seg.visualization.plots import plot_signals
@@ -54,9 +54,9 @@ def parse_args() -> argparse.Namespace:
 
 
 def row(level: str, signal: str, ranking: Ranking, block: int, seconds: float) -> dict:
-    images = int(ranking.image.max()) + 1
-    low, high = bootstrap(ranking.area, images, block)
-    bottom, top = bootstrap(ranking.relative_area, images, block)
+    draws = resample(int(ranking.image.max()) + 1, block)
+    low, high = interval(map(ranking.area, draws))
+    bottom, top = interval(map(ranking.relative_area, draws))
     return dict(
         level=level,
         signal=signal,

@@ -29,6 +29,7 @@ from tvit_seg.engine.distributed import close_distributed
 from tvit_seg.evaluation import pareto_front
 from tvit_seg.evaluation.budget import KINDS, Budget, Plan, plan, try_splits
 from tvit_seg.evaluation.guarantee import Guarantee, guaranteed_plan, try_guarantee
+from tvit_seg.evaluation.image_table import write_image_table
 from tvit_seg.evaluation.record import PassRecord
 from tvit_seg.evaluation.sweep import (
     Sweep,
@@ -69,6 +70,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--amp", action="store_true", help="run in mixed precision")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table as CSV")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="FILE",
+        help="write the pixel counts of each image and stage as CSV, for compare_seeds.py",
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="plot quality against cost")
     parser.add_argument(
         "--sheet", type=Path, metavar="FILE", help="draw the easiest and hardest images"
@@ -316,8 +323,13 @@ def main() -> None:
         with autocast(enabled=args.amp):
             if args.keep_ratios:
                 if found := sweep_keep_ratios(model, loader, args.keep_ratios, key, record):
+                    if args.images:
+                        write_image_table(args.images, found)
                     report_keep_ratios(found, args)
             elif found := sweep(model, loader, key, record, view):
+                if args.images:
+                    pruning = model.backbone.pruning
+                    write_image_table(args.images, {pruning.keep_ratio if pruning else 1.0: found})
                 if args.report:
                     gate, meta = model.backbone.gate, loader.dataset.metainfo
                     rows = chosen_rows(found, args)

@@ -161,6 +161,8 @@ def head_problems(survey: Survey, cfg: Config) -> Iterator[Problem]:
     """Find heads of the config's model whose number of classes does not fit a dataset."""
     model, count = cfg.get("model") or {}, len(survey.classes)
     image_level = isinstance(survey.dataset, TimmDataset)
+    if image_level and (model.get("distill") or {}).get("label_weight") == 0:
+        return  # the classes are the teacher's, and labels are not read
     for name in ("backbone",) if image_level else ("decode_head", "auxiliary_head"):
         heads = model.get(name) or []
         for head in heads if isinstance(heads, list | tuple) else [heads]:

@@ -1,6 +1,6 @@
 """Value of a signal that orders images, windows or tokens by how much the next stage may gain."""
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -118,35 +118,29 @@ def auroc(signal: np.ndarray, positive: np.ndarray) -> float:
     return float((rankdata(signal)[positive].sum() - count * (count + 1) / 2) / pairs)
 
 
-def bootstrap(
-    statistic: Callable[[np.ndarray], float],
-    count: int,
-    block: int = 1,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile interval of a statistic over images.
+def resample(count: int, block: int = 1, resamples: int = 1000, seed: int = 0) -> np.ndarray:
+    """Draw images with replacement.
 
     Args:
-        statistic: Maps weights (count,), how often each image occurs, to a number.
         count: Number of images.
         block: Number of neighbouring images that are drawn together, for frames of videos (block
             bootstrap, https://doi.org/10.1214/aos/1176347265).
         resamples: Number of draws.
-        confidence: Of the interval.
         seed: Of the draws.
 
     Returns:
-        Lower and upper bound.
+        (resamples, count), how often each image occurs in each draw.
     """
     rng = np.random.default_rng(seed)
     blocks = np.arange(count) // block
     number = blocks[-1] + 1
-    drawn = rng.multinomial(number, [1 / number] * number, resamples)
-    values = [statistic(weights[blocks].astype(float)) for weights in drawn]
+    return rng.multinomial(number, [1 / number] * number, resamples)[:, blocks].astype(float)
+
+
+def interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of the values that draws gave."""
     tail = (1 - confidence) / 2
-    low, high = np.nanquantile(values, (tail, 1 - tail))
+    low, high = np.nanquantile(list(values), (tail, 1 - tail))
     return float(low), float(high)
 
 

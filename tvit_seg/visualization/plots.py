@@ -88,6 +88,29 @@ def plot_signals(found: SignalRecords, path: str | Path, title: str = "") -> Non
     save_figure(figure, path, title)
 
 
+def plot_seeds(rows: Curve, path: str | Path, title: str = "") -> None:
+    """Plot the rows of ``compare``, with intervals of the difference to always thinking."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    first, always = rows[0], next(row for row in rows if row["share"] == 1)
+    _plot(axes, [first, always], "gmacs", "mIoU", label="random images", **_STYLES["random"])
+    ratios = sorted({row["keep_ratio"] for row in rows})
+    colours = colormaps["viridis"](np.linspace(0, 0.85, len(ratios)))
+    for ratio, colour in zip(ratios, colours, strict=True):
+        own = [first, *(row for row in rows if row["keep_ratio"] == ratio and row is not first)]
+        label = "all tokens" if ratio == 1 else f"keep ratio {ratio:g}"
+        _plot(axes, own, "gmacs", "mIoU", color=colour, marker="o", label=label)
+        gmacs, quality, middle, low, high = (
+            np.array([row[key] for row in own])
+            for key in ("gmacs", "mIoU", "to_always", "to_always.low", "to_always.high")
+        )
+        bounds = np.abs((low - middle, high - middle))
+        axes.errorbar(gmacs, quality, yerr=bounds, color=colour, linestyle="", capsize=2)
+    axes.set_ylabel("mIoU (%)")
+    axes.legend(loc="lower right")
+    save_figure(figure, path, title)
+
+
 def save_figure(figure: Figure, path: str | Path, title: str = "", dpi: int = 100) -> None:
     """Write a figure with a title; create its folder."""
     figure.suptitle(title)
