@@ -1,6 +1,6 @@
 # Trains from scratch on a CPU in minutes. Linear decoder: the mask head learns more slowly.
 _base_ = [
-    "../_base_/backbones/thinkingvit-mini_2h-4h.py",
+    "../_base_/backbones/thinkingvit-mini_1h-4h.py",
     "../_base_/heads/segmenter_linear.py",
     "../_base_/datasets/scenes_96x96.py",
     "../_base_/schedules/adamw_700.py",

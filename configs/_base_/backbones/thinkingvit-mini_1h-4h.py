@@ -5,8 +5,8 @@ backbone = dict(
     embed_dims=out_channels,
     num_heads=4,
     num_layers=4,
-    thinking_stages=(2, 4),
+    thinking_stages=(1, 4),
     drop_path_rate=0.0,
-    # close to the median entropy in the quickstart: about half of its scenes continue
-    gate=dict(threshold=0.5),
+    # about half of the quickstart's scenes continue
+    gate=dict(_delete_=True, type="PixelEntropyGate", threshold=0.4, resolution="token"),
 )
