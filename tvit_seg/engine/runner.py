@@ -28,7 +28,7 @@ from ..models.segmentors.head_check import check_heads
 from ..models.segmentors.losses import mend_losses
 from ..registry import register
 from ..utils.atomic import replacing
-from ..utils.checks import check
+from ..utils.checks import check, did_you_mean
 from ..utils.text import first_line
 from ..weights.io import get_meta, get_state_dict, read_checkpoint
 from ..weights.load import check_compatible, convert_named, strict_loading, thinks
@@ -85,7 +85,7 @@ class ThinkingRunner(Runner):
 
     _testing = False
     _initialized = False
-    _resume: bool
+    _resume: bool | str
     _load_from: str | None
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -170,13 +170,22 @@ class ThinkingRunner(Runner):
         self._initialized = True
 
     def _find_latest(self) -> None:
-        """Set ``load_from`` to the latest good checkpoint for ``resume=True`` alone."""
-        if not self._resume or self._load_from is not None or self._has_loaded:
+        """Set ``load_from`` to the latest good checkpoint in the work folder, if asked for.
+
+        That is ``resume=True`` alone, or ``resume='auto'``, which starts from ``load_from`` if
+        there is none.
+        """
+        asked = self._resume == "auto" or (self._resume and self._load_from is None)
+        if not asked or self._has_loaded:
             return
         found = good_checkpoint(*checkpoint_folders(self.cfg, self.work_dir))
         self._resume = found is not None
         if found is None:
-            self.logger.info(f"nothing to resume in {self.work_dir}")
+            folder = Path(self.work_dir)
+            trained = [path.parent.name for path in folder.parent.glob("*/last_checkpoint")]
+            near = did_you_mean(folder.name, trained)
+            message = f"nothing to resume in {folder}: training starts from the beginning{near}"
+            self.logger.warning(message)
         else:
             self._load_from, content = str(found[0]), found[1]
             self.read_ahead[self._load_from] = content
