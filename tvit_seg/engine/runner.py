@@ -16,6 +16,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from mmseg.models import BaseSegmentor
 from mmseg.registry import DATA_SAMPLERS
 from torch import nn
 from torch.utils.data import DataLoader
@@ -26,6 +27,7 @@ from ..models.compile import compile_as_configured
 from ..models.segmentors import ThinkingEncoderDecoder
 from ..models.segmentors.head_check import check_heads
 from ..models.segmentors.losses import mend_losses
+from ..models.segmentors.same_sizes import take_any_sizes
 from ..registry import register
 from ..utils.atomic import replacing
 from ..utils.checks import check, did_you_mean
@@ -99,6 +101,8 @@ class ThinkingRunner(Runner):
             self.model.test_cfg.setdefault("seg_logits", False)
         elif not isinstance(self._bare_model, ThinkingEncoderDecoder):  # which does it itself
             mend_losses(self._bare_model)
+            if isinstance(self._bare_model, BaseSegmentor):
+                take_any_sizes(self._bare_model)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger; dumps of config, environment and hooks go to its file only."""
