@@ -10,14 +10,15 @@ from typing import Any
 import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import master_only
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MMLogger
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from mmseg.engine import SegVisualizationHook
 from mmseg.models import BaseSegmentor
-from mmseg.registry import DATA_SAMPLERS
+from mmseg.registry import DATA_SAMPLERS, HOOKS
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -44,6 +45,7 @@ from .hooks.checkpoint import (
 from .hooks.exit_log import ExitLogHook
 from .hooks.finite import FiniteHook
 from .hooks.gate_reset import GateResetHook
+from .hooks.pictures import PictureHook
 from .hooks.progress import FirstStepHook, SkipCountHook
 from .hooks.resume import (
     DueValidationHook,
@@ -55,6 +57,7 @@ from .hooks.resume import (
 )
 
 _REVISE_KEYS = [(r"^module\.", "")]  # mmengine's default
+_IMPROVED = {CheckpointHook: SafeCheckpointHook, SegVisualizationHook: PictureHook}
 _OF_WORKERS = ("persistent_workers", "prefetch_factor", "multiprocessing_context")
 _FILE_ONLY = (
     "\n---",  # the environment
@@ -115,15 +118,20 @@ class ThinkingRunner(Runner):
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
         """Register the config's hooks and those of every training."""
         default_hooks = dict(default_hooks or {})
-        saving = default_hooks.setdefault("checkpoint", dict(type="CheckpointHook", interval=1))
-        plain_hook = ("CheckpointHook", "mmengine.CheckpointHook", CheckpointHook)
-        if isinstance(saving, dict) and saving.get("type") in plain_hook:
-            default_hooks["checkpoint"] = {**saving, "type": SafeCheckpointHook}
+        default_hooks.setdefault("checkpoint", dict(type="CheckpointHook", interval=1))
         super().register_hooks(default_hooks, custom_hooks)
         always = [FiniteHook, StepSeedHook, GateResetHook, TeacherHook, GradientHook, ExitLogHook]
         always += [SkipCountHook] if skips_corrupt(self._train_dataloader) else []
         for kind in (*always, FirstStepHook, PlainCheckpointHook, DueValidationHook):
             self.register_hook(kind())
+
+    def register_hook(self, hook: Hook | dict, priority: Any = None) -> None:
+        """Register a hook; ours take the place of mmengine's and mmseg's."""
+        if isinstance(hook, dict):
+            kind = hook.get("type")
+            found = HOOKS.get(kind) if isinstance(kind, str) else kind
+            hook = {**hook, "type": _IMPROVED.get(found, kind)}
+        super().register_hook(hook, priority)
 
     @staticmethod
     def build_dataloader(

@@ -33,7 +33,7 @@ class SafeCheckpointHook(CheckpointHook):
     """
 
     max_keep_ckpts: int
-    file_backend: Any
+    file_backend: Any = None  # until training starts
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
