@@ -36,7 +36,7 @@ class StageView(nn.Module):
             first = next((i for i in range(self.stage + 1) if pruning.borrows(i)), None)
             allowed = (
                 f"before stage {first}, whose tokens {name} chooses by the decode head, which a "
-                "view lacks; with keep_ratio=1 (in evaluation mode) or set_pruning(None) any stage goes"
+                "view lacks; with keep_ratio=1 (in evaluation) or set_pruning(None) any stage goes"
             )
             check(first is None, "stage", stage, allowed)
         self.output = check_choice("output", output, ("features", "logits", "tokens"))
