@@ -2,7 +2,7 @@
 
 Each thinking stage and the decode head become separate graphs; tvit_seg/deploy/host.py, which needs
 only NumPy and onnxruntime, gates between them. With --stage there is a single graph that always
-exits after that stage. The tool fails unless all graphs agree with PyTorch to 1e-3.
+exits after that stage. The tool fails unless all graphs agree with PyTorch.
 """
 
 import argparse

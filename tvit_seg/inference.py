@@ -142,7 +142,7 @@ class Predictor:
         Raises:
             DataError: The file is missing, or the loader cannot read it.
         """
-        return self._pipeline.reader.image(dict(self._sample, img_path=str(path)))
+        return self._pipeline.reader.image(dict(img_path=str(path)))
 
     @property
     def _in_channels(self) -> int:

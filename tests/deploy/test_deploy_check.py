@@ -44,6 +44,32 @@ def test_wrong_numbers(parts, name, output, difference):
         check_graphs(runs, host.graphs, batches)
 
 
+class Constant:
+    """A graph with the same logits for any image."""
+
+    inputs = ()
+
+    def __init__(self, size):
+        self.size = size
+
+    def __call__(self, inputs):
+        return {"logits": torch.full((2, 5), self.size)}
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e4])
+def test_the_tolerance_goes_by_the_size_of_an_output(size):
+    """Rounding of large numbers is no fault, and an error of half the size of small ones is."""
+    graph = Constant(size)
+
+    def check(error):
+        run = shifted(lambda arrays: {"logits": graph(arrays)["logits"].numpy()}, "logits", error)
+        check_graphs({"stage0": run}, {"stage0": graph}, [torch.zeros(2, 3, *SIZE)])
+
+    check(5e-5 * size)
+    with pytest.raises(ExportError, match="logits is off by"):
+        check(4e-4 * size + 2e-4)
+
+
 def test_a_graph_for_two_images_only(parts):
     _, host, runs, batches = parts
     right = runs["stage0"]

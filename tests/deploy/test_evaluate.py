@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers.bands import write as write_bands
 from helpers.builders import segmentor
 from helpers.classification import CLASSES, image_folder
 from helpers.classification import config as classification_config
@@ -84,3 +85,20 @@ def test_images_of_the_validation_set(cfg):
         load_images(wrong, None, 3)
     with pytest.raises(ExportError, match="there is no val_dataloader"):
         load_images(Config(dict()), None, 3)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.uint16])
+def test_files_are_read_by_the_loader_of_the_pipeline(tmp_path, dtype):
+    cfg = write_bands(tmp_path, bands=3, dtype=dtype)
+    expected = np.load(tmp_path / "images/0.npy")
+    for folder in (None, tmp_path / "images"):
+        if dtype == np.float32:  # with decimals, which the host cannot take
+            with pytest.raises(ExportError, match=r"0\.npy: .* of 8 bits, .* of float32"):
+                load_images(cfg, folder, 2)
+            continue
+        first, _ = load_images(cfg, folder, 2)
+        assert first.dtype == np.uint8
+        assert np.array_equal(first, expected)
+    cfg.val_dataloader.dataset.data_root = "nowhere"  # only its loader is asked for
+    if dtype == np.uint8:
+        assert len(load_images(cfg, tmp_path / "images", 9)) == 3

@@ -12,6 +12,7 @@ from tvit_seg.engine.cli import (
     friendly_errors,
     load_config,
     read_config,
+    require_start,
     set_resume,
     use_amp,
 )
@@ -92,18 +93,24 @@ def test_a_config_that_fails_ends_in_one_line(tmp_path, config, text, message):
         read_config(tmp_path / "nowhere.py", {})
 
 
-def test_resume_auto(tmp_path, capsys):
-    cfg = Config({"work_dir": str(tmp_path), "load_from": "pretrained.pth"})
+def test_resume():
+    cfg = Config({"load_from": "pretrained.pth"})
     set_resume(cfg, None)
     assert "resume" not in cfg
     set_resume(cfg, "auto")
-    assert (cfg.resume, cfg.load_from) == (False, "pretrained.pth")
-    assert "nothing to resume" in capsys.readouterr().out
-    (tmp_path / "iter_2.pth").touch()
-    set_resume(cfg, "auto")
-    assert (cfg.resume, cfg.load_from) == (True, None)
+    assert (cfg.resume, cfg.load_from) == ("auto", "pretrained.pth")
     set_resume(cfg, "other.pth")
     assert (cfg.resume, cfg.load_from) == (True, "other.pth")
+
+
+def test_pruning_needs_a_start(tmp_path):
+    model = dict(backbone=dict(pruning=dict(type="DynamicPruning")))
+    cfg = Config(dict(model=model, work_dir=str(tmp_path), resume="auto"))
+    with pytest.raises(ConfigError, match="starts from a trained model"):
+        require_start(cfg)
+    (tmp_path / "iter_2.pth").touch()
+    require_start(cfg)
+    require_start(Config(dict(cfg, resume=False, load_from="pretrained.pth")))
 
 
 @pytest.mark.parametrize("gpu", [True, False])
@@ -176,12 +183,3 @@ def test_an_option_without_effect_names_the_nearest_that_has_one(option, named):
 def test_options_with_an_effect_are_quiet(recwarn):
     read_config("thinkingvit_scenes-96x96", {"load_from": "x.pth", "model.nested_head": True})
     assert not [w for w in recwarn if "cfg-options" in str(w.message)]
-
-
-def test_a_mistyped_work_folder_names_the_trained_one(tmp_path, capsys):
-    trained = tmp_path / "scenes"
-    trained.mkdir()
-    (trained / "last_checkpoint").write_text("iter_1.pth")
-    cfg = Config(dict(work_dir=str(tmp_path / "scenss"), default_hooks={}))
-    set_resume(cfg, "auto")
-    assert f"did you mean '{trained}'" in capsys.readouterr().out

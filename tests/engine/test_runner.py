@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,31 @@ def test_resume_is_the_same_as_not_stopping(tmp_path):
     second = make_runner(tmp_path / "parts", max_iters=8, resume=True)
     second.train()
     torch.testing.assert_close(second.model.state_dict(), whole.model.state_dict())
+
+
+@pytest.mark.parametrize("load_from", [None, "iter_4.pth"])
+def test_nothing_to_resume_is_in_the_log(trained, tmp_path, load_from):
+    """A mistyped work folder; the message names the trained one next to it."""
+    (tmp_path / "scenes").mkdir()
+    (tmp_path / "scenes" / "last_checkpoint").touch()
+    work_dir = tmp_path / "scenss"
+    work_dir.mkdir()
+    start = load_from and str(trained[0] / load_from)
+    name = f"nothing_{load_from}"
+    runner = make_runner(work_dir, load_from=start, resume="auto", experiment_name=name)
+    runner.load_or_resume()
+    (log,) = work_dir.glob("*/*.log")
+    assert "WARNING - nothing to resume in" in log.read_text()
+    assert "did you mean 'scenes'" in log.read_text()
+    assert runner.iter == 0
+    assert runner._has_loaded == bool(start)
+
+
+def test_auto_prefers_the_latest(trained, tmp_path):
+    shutil.copy(trained[0] / "iter_4.pth", tmp_path)
+    runner = make_runner(tmp_path, load_from="pretrained.pth", resume="auto", max_iters=8)
+    runner.load_or_resume()
+    assert runner.iter == 4
 
 
 def test_resume_needs_training_state(trained, tmp_path):

@@ -88,6 +88,7 @@ PAIRABLE = {
     "--tta": [],
     "--out": ["labels"],
     "--show-dir": ["painted"],
+    "--amp": [],
     "--trust-checkpoint": [],
 }
 """Options of tools/test.py that each work alone, with their values."""

@@ -102,6 +102,13 @@ def build_guarded(cfg: dict) -> Dataset:
     return SkipCorrupt(dataset) if skip else dataset
 
 
+def reader_of(dataset: Dataset | None) -> FileReader:
+    """Make the reader of a dataset's files; of several datasets it is that of the first."""
+    part = next(unwrap(dataset))
+    pipeline = getattr(part, "pipeline", None)
+    return FileReader(getattr(pipeline, "transforms", ()), getattr(part, "backend_args", None))
+
+
 def unwrap(dataset: Dataset) -> Iterator[Dataset]:
     """Yield the datasets inside of wrappers such as ``RepeatDataset`` and ``ConcatDataset``."""
     if hasattr(dataset, "datasets"):

@@ -49,7 +49,7 @@ class FileReader:
         }
 
     def image(self, info: Mapping[str, Any]) -> np.ndarray:
-        """Read the image of a sample: (H, W) or (H, W, C), of any type.
+        """Read the image of a sample, ``img_path`` at least: (H, W) or (H, W, C), of any type.
 
         Raises:
             CorruptImageError: The loader cannot decode it.
@@ -150,7 +150,7 @@ class FileReader:
 
     def _run(self, info: Mapping[str, Any], source: str, target: str) -> np.ndarray | None:
         """Run steps until one gives ``target``; None if none does before the sample is packed."""
-        data: Any = dict(info)
+        data: Any = {**dict(seg_fields=[], label_map=None, reduce_zero_label=False), **info}
         for step in self.transforms:
             first = "img_path" if "img_path" in info and "img" not in data else source
             with _decoding(info[first], step):

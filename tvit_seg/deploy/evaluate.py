@@ -1,6 +1,7 @@
 """Quality and speed of exported graphs on real images, compared with the model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import cycle, islice
 from math import inf
@@ -19,8 +20,11 @@ from prettytable import PrettyTable
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..datasets.images import find_pictures, read_image
-from ..errors import ExportError
+from ..datasets.check import datasets_of
+from ..datasets.corrupt import reader_of
+from ..datasets.images import PICTURES, find_pictures
+from ..datasets.reader import FileReader
+from ..errors import DataError, ExportError
 from ..evaluation.metrics import pixel_counts
 from ..models.gates import FixedGate
 from ..utils.text import first_line
@@ -30,9 +34,18 @@ from .host import ThinkingHost
 
 
 def load_images(cfg: Config, folder: Path | None, count: int) -> list[np.ndarray]:
-    """Read up to ``count`` images (H, W, 3) uint8 BGR from a folder, else the validation set."""
+    """Read up to ``count`` images (H, W, 3) uint8 BGR from a folder, else the validation set.
+
+    The loader is that of the validation set's pipeline.
+    """
     if folder is not None:
-        return [read_image(path) for path in find_pictures(folder)[:count]]
+        dataset: Any = None
+        with suppress(DataError):  # only its loader is asked for
+            dataset = next(datasets_of(cfg, "val_dataloader"), None)
+        endings = (*PICTURES, getattr(dataset, "img_suffix", ".png").lower())
+        paths = find_pictures(folder, endings)[:count]
+        reader = reader_of(dataset)
+        return [_read(reader, dict(img_path=str(path))) for path in paths]
     return [image for image, _ in validation_set(cfg, count)]
 
 
@@ -49,13 +62,26 @@ def validation_set(cfg: Config, count: int | None = None) -> Iterator[tuple[np.n
             f"the config's validation set cannot be read ({first_line(error)}); graphs "
             "are checked on real images: name some with --images FOLDER"
         ) from error
+    reader = reader_of(dataset)
     for index in range(total if count is None else min(count, total)):
         item = dataset[index]
         sample = item["data_samples"]
         if "img_path" in sample:
-            yield read_image(sample.img_path), item
+            yield _read(reader, sample.metainfo), item
         else:  # timm's datasets come as RGB, resized and cropped
             yield item["inputs"].permute(1, 2, 0).numpy()[..., ::-1].copy(), item
+
+
+def _read(reader: FileReader, info: Mapping[str, Any]) -> np.ndarray:
+    """Read an image with the loader of the pipeline, as the host takes it."""
+    image = reader.image(info)
+    picture = image.clip(0, 255).astype(np.uint8)
+    if picture.shape[2:] != (3,) or (picture != image).any():
+        raise ExportError(
+            f"{info['img_path']}: the host reads images (H, W, 3) of 8 bits, but its loader gives "
+            f"{image.shape} of {image.dtype}"
+        )
+    return picture
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from ..utils.resources import resources
 from ..utils.text import first_line, some
 from .cli_weights import add_trust_argument
 from .config_check import building, check_config, check_ignore_index
-from .distributed import is_first_process, prepare_distributed
+from .distributed import prepare_distributed
 from .hooks.checkpoint import checkpoint_folders, latest_checkpoint
 
 _READ = {
@@ -186,25 +186,13 @@ def set_resume(cfg: Config, resume: str | None) -> None:
     """Set ``cfg.resume`` and ``cfg.load_from``.
 
     Args:
-        resume: A checkpoint; ``"auto"`` for the latest good one in the work folder (or
-            ``load_from`` if there is none); or ``None`` for the config's setting.
+        resume: A checkpoint; ``"auto"`` for the latest good one in the work folder, or a start from
+            ``load_from`` if there is none; or ``None`` for the config's setting.
     """
-    if resume is None and not cfg.get("resume", False):
-        return
-    if resume is None and cfg.get("load_from"):
-        resume = cfg.load_from
-    if resume not in (None, "auto"):
+    if resume == "auto":
+        cfg.resume = resume
+    elif resume is not None:
         cfg.resume, cfg.load_from = True, resume
-        return
-    cfg.resume = latest_checkpoint(*checkpoint_folders(cfg, cfg.work_dir)) is not None
-    if cfg.resume:
-        cfg.load_from = None  # the runner passes over damaged files
-    elif is_first_process():
-        folder = Path(cfg.work_dir)
-        others = folder.parent.iterdir() if folder.parent.is_dir() else ()
-        trained = [str(other) for other in others if (other / "last_checkpoint").is_file()]
-        near = did_you_mean(str(folder), trained)
-        print(f"nothing to resume in {folder}: training starts from the beginning{near}")
 
 
 def require_start(cfg: Config) -> None:
@@ -212,7 +200,9 @@ def require_start(cfg: Config) -> None:
     backbone = cfg.model.get("backbone")
     if not isinstance(backbone, Mapping):  # an error of building
         return
-    named = [cfg.get("load_from"), cfg.get("resume")]
+    named: list[Any] = [cfg.get("load_from")]
+    if cfg.get("resume"):
+        named.append(latest_checkpoint(*checkpoint_folders(cfg, cfg.work_dir)))
     named += [part.get(key) for part in (cfg.model, backbone) for key in ("pretrained", "init_cfg")]
     if backbone.get("pruning") and not any(named):
         raise ConfigError(

@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import master_only
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MMLogger
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
-from mmseg.registry import DATA_SAMPLERS
+from mmseg.engine import SegVisualizationHook
+from mmseg.models import BaseSegmentor
+from mmseg.registry import DATA_SAMPLERS, HOOKS
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -26,9 +28,10 @@ from ..models.compile import compile_as_configured
 from ..models.segmentors import ThinkingEncoderDecoder
 from ..models.segmentors.head_check import check_heads
 from ..models.segmentors.losses import mend_losses
+from ..models.segmentors.same_sizes import take_any_sizes
 from ..registry import register
 from ..utils.atomic import replacing
-from ..utils.checks import check
+from ..utils.checks import check, did_you_mean
 from ..utils.text import first_line
 from ..weights.io import get_meta, get_state_dict, read_checkpoint
 from ..weights.load import check_compatible, convert_named, strict_loading, thinks
@@ -42,6 +45,7 @@ from .hooks.checkpoint import (
 from .hooks.exit_log import ExitLogHook
 from .hooks.finite import FiniteHook
 from .hooks.gate_reset import GateResetHook
+from .hooks.pictures import PictureHook
 from .hooks.progress import FirstStepHook, SkipCountHook
 from .hooks.resume import (
     DueValidationHook,
@@ -53,6 +57,7 @@ from .hooks.resume import (
 )
 
 _REVISE_KEYS = [(r"^module\.", "")]  # mmengine's default
+_IMPROVED = {CheckpointHook: SafeCheckpointHook, SegVisualizationHook: PictureHook}
 _OF_WORKERS = ("persistent_workers", "prefetch_factor", "multiprocessing_context")
 _FILE_ONLY = (
     "\n---",  # the environment
@@ -85,7 +90,7 @@ class ThinkingRunner(Runner):
 
     _testing = False
     _initialized = False
-    _resume: bool
+    _resume: bool | str
     _load_from: str | None
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -99,6 +104,8 @@ class ThinkingRunner(Runner):
             self.model.test_cfg.setdefault("seg_logits", False)
         elif not isinstance(self._bare_model, ThinkingEncoderDecoder):  # which does it itself
             mend_losses(self._bare_model)
+            if isinstance(self._bare_model, BaseSegmentor):
+                take_any_sizes(self._bare_model)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger; dumps of config, environment and hooks go to its file only."""
@@ -111,15 +118,20 @@ class ThinkingRunner(Runner):
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
         """Register the config's hooks and those of every training."""
         default_hooks = dict(default_hooks or {})
-        saving = default_hooks.setdefault("checkpoint", dict(type="CheckpointHook", interval=1))
-        plain_hook = ("CheckpointHook", "mmengine.CheckpointHook", CheckpointHook)
-        if isinstance(saving, dict) and saving.get("type") in plain_hook:
-            default_hooks["checkpoint"] = {**saving, "type": SafeCheckpointHook}
+        default_hooks.setdefault("checkpoint", dict(type="CheckpointHook", interval=1))
         super().register_hooks(default_hooks, custom_hooks)
         always = [FiniteHook, StepSeedHook, GateResetHook, TeacherHook, GradientHook, ExitLogHook]
         always += [SkipCountHook] if skips_corrupt(self._train_dataloader) else []
         for kind in (*always, FirstStepHook, PlainCheckpointHook, DueValidationHook):
             self.register_hook(kind())
+
+    def register_hook(self, hook: Hook | dict, priority: Any = None) -> None:
+        """Register a hook; ours take the place of mmengine's and mmseg's."""
+        if isinstance(hook, dict):
+            kind = hook.get("type")
+            found = HOOKS.get(kind) if isinstance(kind, str) else kind
+            hook = {**hook, "type": _IMPROVED.get(found, kind)}
+        super().register_hook(hook, priority)
 
     @staticmethod
     def build_dataloader(
@@ -170,13 +182,22 @@ class ThinkingRunner(Runner):
         self._initialized = True
 
     def _find_latest(self) -> None:
-        """Set ``load_from`` to the latest good checkpoint for ``resume=True`` alone."""
-        if not self._resume or self._load_from is not None or self._has_loaded:
+        """Set ``load_from`` to the latest good checkpoint in the work folder, if asked for.
+
+        That is ``resume=True`` alone, or ``resume='auto'``, which starts from ``load_from`` if
+        there is none.
+        """
+        asked = self._resume == "auto" or (self._resume and self._load_from is None)
+        if not asked or self._has_loaded:
             return
         found = good_checkpoint(*checkpoint_folders(self.cfg, self.work_dir))
         self._resume = found is not None
         if found is None:
-            self.logger.info(f"nothing to resume in {self.work_dir}")
+            folder = Path(self.work_dir)
+            trained = [path.parent.name for path in folder.parent.glob("*/last_checkpoint")]
+            near = did_you_mean(folder.name, trained)
+            message = f"nothing to resume in {folder}: training starts from the beginning{near}"
+            self.logger.warning(message)
         else:
             self._load_from, content = str(found[0]), found[1]
             self.read_ahead[self._load_from] = content

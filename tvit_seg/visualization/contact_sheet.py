@@ -11,6 +11,8 @@ import torch
 from mmengine.dataset import pseudo_collate
 from torch import nn
 
+from ..datasets.corrupt import reader_of
+from ..datasets.images import to_picture
 from ..evaluation.sweep import Sweep
 from ..models.classifiers import ThinkingClassifier
 from .visualizer import ThinkingVisualizer
@@ -68,9 +70,10 @@ def _segmented(dataset: Any) -> Callable[[int, object], np.ndarray]:
     """Image and prediction side by side."""
     visualizer = ThinkingVisualizer()
     visualizer.dataset_meta = dataset.metainfo
+    reader = reader_of(dataset)
 
     def paint(index: int, result) -> np.ndarray:
-        image = mmcv.imread(result.img_path, channel_order="rgb")
+        image = mmcv.bgr2rgb(to_picture(reader.image(result.metainfo)))
         return visualizer.paint(image, result, draw_gt=False)
 
     return paint

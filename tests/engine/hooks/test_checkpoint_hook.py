@@ -9,8 +9,10 @@ from helpers.classification import config, image_folder
 from mmengine.hooks import Hook
 
 from tvit_seg.engine import ThinkingRunner
+from tvit_seg.engine.cli import build_runner
 from tvit_seg.engine.hooks import checkpoint
 from tvit_seg.engine.hooks.checkpoint import SafeCheckpointHook
+from tvit_seg.errors import ConfigError
 from tvit_seg.weights.io import read_checkpoint
 
 pytestmark = pytest.mark.integration
@@ -52,6 +54,19 @@ class Watches(Hook):
     def before_save_checkpoint(self, runner, checkpoint):
         names = [name for name in os.listdir(runner.work_dir) if name.endswith(".pth")]
         self.seen.append(sorted(names))
+
+
+@pytest.mark.parametrize("key", ["mFscore", ["mIoU", "score"]])
+def test_a_key_whose_rule_is_unknown_is_refused_when_built(root, tmp_path, key):
+    message = r"default_hooks\.checkpoint .*: save_best=.* write rule='greater'"
+    with pytest.raises(ConfigError, match=message):
+        build_runner(config(root, tmp_path, runner_type="ThinkingRunner", **saving(save_best=key)))
+    with pytest.raises(ConfigError, match="rule must be greater, less or None"):
+        build_runner(
+            config(
+                root, tmp_path, runner_type="ThinkingRunner", **saving(save_best=key, rule="max")
+            )
+        )
 
 
 def test_older_ones_go_when_the_new_one_is_complete(root, tmp_path):

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from helpers.builders import VIT
+from helpers.builders import VIT, segmentor
 from helpers.deployment import SWIN
 from mmseg.registry import MODELS
 from torch import nn
@@ -108,3 +108,17 @@ def test_grad_cam(backbone):
     with cam.GradCAM(model=view, target_layers=[layer], reshape_transform=to_map) as method:
         heat = method(IMAGES.clone(), targets=None)
     assert heat.shape == (2, 40, 33) and heat.max() > 0
+
+
+def test_a_stage_whose_tokens_are_chosen_by_a_decode_head():
+    pruning = dict(type="UncertaintyPruning", keep_ratio=0.5)
+    backbone = segmentor(backbone=dict(pruning=pruning)).backbone
+    assert backbone.as_stage(0, "tokens")(IMAGES).shape[0] == 2
+    message = r"before stage 1, whose tokens UncertaintyPruning chooses .*set_pruning\(None\)"
+    with pytest.raises(ConfigError, match=message):
+        backbone.as_stage(1)
+    backbone.pruning.keep_ratio = 1.0
+    backbone.as_stage(1)(IMAGES)
+    backbone.pruning.keep_ratio = 0.5
+    backbone.set_pruning(None)
+    backbone.as_stage(1)(IMAGES)

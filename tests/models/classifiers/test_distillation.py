@@ -52,6 +52,12 @@ def test_losses_are_divergences_at_a_temperature():
     assert {"stage0.loss", "stage1.loss"} < losses.keys()
 
 
+@pytest.mark.parametrize("preprocessor", [None, dict(type="mmengine.ImgDataPreprocessor")])
+def test_pixels_need_a_mean(preprocessor):
+    with pytest.raises(ConfigError, match="data_preprocessor must be one with mean and std"):
+        classifier(distill=distill(), data_preprocessor=preprocessor)
+
+
 def test_labels_of_other_classes_are_not_read():
     model = student(label_weight=0.0)
     losses = model.loss(torch.randn(2, 3, 32, 32), class_samples([99, -1]))

@@ -1,9 +1,14 @@
 """Batches of several sizes give what each image gives alone."""
 
+import copy
+
 import pytest
 import torch
-from helpers.builders import LINEAR, samples, segmentor
+from helpers.builders import LINEAR, VIT, samples, segmentor
+from mmengine import ConfigDict
+from mmseg.registry import MODELS
 
+from tvit_seg.engine import ThinkingRunner
 from tvit_seg.errors import ConfigError
 from tvit_seg.models.segmentors.same_sizes import same_sizes
 
@@ -35,6 +40,24 @@ def test_results_are_those_of_each_image_alone(gate, step):
         assert one.exit_stage == alone.exit_stage
         assert torch.equal(one.pred_sem_seg.data, alone.pred_sem_seg.data)
         assert one.pred_sem_seg.data.shape[1:] == image.shape[1:]
+
+
+@pytest.mark.parametrize("step", ["val_step", "test_step"])
+@torch.no_grad()
+def test_segmentors_of_mmseg_in_our_runner(step, tmp_path):
+    """mmseg's own would fail, at the first validation."""
+    cfg = dict(type="EncoderDecoder", backbone=VIT, decode_head=LINEAR, test_cfg=dict(mode="whole"))
+    model = MODELS.build(ConfigDict(cfg, data_preprocessor=PREPROCESSOR))
+    runner = ThinkingRunner(model, str(tmp_path), experiment_name=f"any_sizes_{step}")
+    model = runner.model.eval()
+    images = [torch.randn(3, *size) for size in SIZES]
+    for image, one in zip(images, getattr(model, step)(batch_of(images)), strict=True):
+        (alone,) = getattr(model, step)(batch_of([image]))
+        assert torch.equal(one.seg_logits.data, alone.seg_logits.data)
+    copied = copy.deepcopy(model)  # as for moving averages
+    copied.decode_head.conv_seg.weight.zero_()
+    (changed,) = getattr(copied, step)(batch_of(images[-1:]))
+    assert not torch.equal(changed.seg_logits.data, alone.seg_logits.data)
 
 
 def test_parts_keep_the_order():

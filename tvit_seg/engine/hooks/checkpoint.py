@@ -11,7 +11,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, ConfigError
 from ...registry import register
 from ...utils.atomic import clear_leftovers, replacing
 from ...weights.io import plain, read_checkpoint
@@ -33,7 +33,7 @@ class SafeCheckpointHook(CheckpointHook):
     """
 
     max_keep_ckpts: int
-    file_backend: Any
+    file_backend: Any = None  # until training starts
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -42,6 +42,15 @@ class SafeCheckpointHook(CheckpointHook):
             kept = f"max_keep_ckpts={self.max_keep_ckpts}: {_LEAST} checkpoints are kept"
             warnings.warn(f"{kept}, in case a file is damaged", stacklevel=2)
             self.max_keep_ckpts = _LEAST
+
+    def _init_rule(self, *args: Any) -> None:
+        try:
+            super()._init_rule(*args)
+        except ValueError as error:
+            raise ConfigError(
+                f"save_best={self.save_best!r} must come with a rule, which mmengine cannot infer: "
+                "write rule='greater' beside it, or rule='less' if lower is better"
+            ) from error
 
     def before_train(self, runner: Runner) -> None:
         """Find the files to keep, delay removals, and clear leftovers of killed trainings."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from ...thinking import hand_on
-from ...utils.checks import check_choice, check_index
+from ...utils.checks import check, check_choice, check_index
 
 if TYPE_CHECKING:
     from .base import ThinkingBackbone
@@ -30,6 +30,15 @@ class StageView(nn.Module):
     def __init__(self, backbone: "ThinkingBackbone", stage: int = -1, output: str = "features"):
         super().__init__()
         self.stage = check_index("stage", stage, backbone.num_stages)
+        pruning = backbone.pruning
+        if pruning is not None and pruning.needs_decode_head:
+            name = type(pruning).__name__
+            first = next((i for i in range(self.stage + 1) if pruning.borrows(i)), None)
+            allowed = (
+                f"before stage {first}, whose tokens {name} chooses by the decode head, which a "
+                "view lacks; with keep_ratio=1 (in evaluation) or set_pruning(None) any stage goes"
+            )
+            check(first is None, "stage", stage, allowed)
         self.output = check_choice("output", output, ("features", "logits", "tokens"))
         own = share(backbone)
         self._hidden = (own, share(backbone))  # a tuple, so that they are no parts

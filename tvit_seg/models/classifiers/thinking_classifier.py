@@ -83,6 +83,9 @@ class ThinkingClassifier(JointLogs, BaseModel, HubMixin):
             if data_preprocessor.get("mixup"):
                 data_preprocessor.setdefault("num_classes", backbone.num_classes)
         super().__init__(data_preprocessor, init_cfg)
+        reads = "one with mean and std, which distill undoes for its teacher; {} has ImageNet's"
+        normalises = hasattr(self.data_preprocessor, "mean")
+        check(distill is None or normalises, "data_preprocessor", data_preprocessor, reads)
         self.backbone = backbone
         if loss_weights is not None:
             backbone.loss_weights = check_loss_weights(loss_weights, self.num_stages)

@@ -35,7 +35,7 @@ from .image_loss import ImageLoss
 from .labels import pad_labels, require_labels
 from .losses import mend_losses
 from .postprocess import label_map, to_original_size
-from .same_sizes import same_sizes
+from .same_sizes import step_by_size
 from .windows import Windows, check_pair, check_test_cfg
 
 
@@ -129,13 +129,11 @@ class ThinkingEncoderDecoder(JointLogs, EncoderDecoder, HubMixin):
 
     def val_step(self, data: dict) -> list[SegDataSample]:
         """Predict a batch from a dataloader, of images of any sizes."""
-        step = super().val_step
-        return [sample for part in same_sizes(data) for sample in step(part)]
+        return step_by_size(super().val_step, data)
 
     def test_step(self, data: dict) -> list[SegDataSample]:
         """Predict a batch from a dataloader, of images of any sizes."""
-        step = super().test_step
-        return [sample for part in same_sizes(data) for sample in step(part)]
+        return step_by_size(super().test_step, data)
 
     def init_weights(self) -> None:
         """Initialise as mmseg does; a checkpoint of the whole segmentor is converted."""
