@@ -21,9 +21,7 @@ def take_exits(count: int) -> list[dict[str, Any]]:
     Raises:
         ConfigError: The backbone has run on other images too.
     """
-    runs = [
-        run for run in RUNS if run.backbone() is not None
-    ]  # others belong to models that are gone
+    runs = [run for run in RUNS if run.backbone() is not None]  # of models that still exist
     RUNS.clear()
     if not runs:
         return []
