@@ -17,6 +17,7 @@ COMMANDS = {
         "quality and cost at all gate thresholds; thresholds for budgets",
     ),
     "signals": ("analysis/signals.py", "compare signals that a gate could read"),
+    "compare": ("analysis/compare_seeds.py", "statistics of sweeps of several trainings"),
     "flops": ("analysis/flops.py", "GMACs and parameters of each thinking stage"),
     "benchmark": ("analysis/benchmark.py", "measured time against other models"),
     "check": ("check_dataset.py", "check the data of a config"),

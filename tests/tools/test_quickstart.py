@@ -155,6 +155,28 @@ def test_sweep(trained, tmp_path):
     assert (rows[0]["stage0.share"], rows[-1]["stage0.share"]) == (0, 100)
 
 
+def test_seeds_are_compared(trained, tmp_path):
+    options, work = trained
+    table, found = tmp_path / "images.csv", tmp_path / "seeds.csv"
+    run("tools/analysis/sweep.py", CONFIG, work / "iter_4.pth", "--images", table, *options)
+    plot = ("--csv", found, "--plot", tmp_path / "seeds.png")
+    printed = run("tools/analysis/compare_seeds.py", table, table, *plot)
+    assert "of the oracle's" in printed
+    rows = list(csv.DictReader(found.open()))
+    assert [float(row["share"]) for row in rows] == [0, 0.25, 0.5, 0.75, 1]
+    assert all(float(row["spread"]) == 0 for row in rows)  # one training, read twice
+    assert cv2.imread(str(tmp_path / "seeds.png")) is not None
+
+
+def test_signals(trained, tmp_path):
+    options, work = trained
+    command = ("tools/analysis/signals.py", CONFIG, work / "iter_4.pth", "--learn", *options)
+    run(*command[:3], "--csv", tmp_path / "signals.csv", *command[3:])
+    rows = list(csv.DictReader((tmp_path / "signals.csv").open()))
+    assert {row["level"] for row in rows} == {"image", "window", "token"}
+    assert {"gate", "entropy", "margin", "learned"} <= {row["signal"] for row in rows}
+
+
 def test_mixed_precision(trained, tmp_path):
     """Labels differ by rounding from those in full precision; the cost does not."""
     options, work = trained
@@ -239,7 +261,7 @@ def test_a_budget_out_of_reach_ends_in_one_line(trained, monkeypatch):
     given, work = trained
     sweep = ("tools/analysis/sweep.py", CONFIG, work / "iter_4.pth", "--budget-gmacs", 0.01)
     error = refused(*sweep, *given, patch=monkeypatch)
-    assert "a budget of 0.01 gmacs is out of reach: an image costs from 0.04" in error
+    assert "a budget of 0.01 gmacs is out of reach: an image costs from 0.01" in error
 
 
 def test_two_processes_train(trained, tmp_path):
