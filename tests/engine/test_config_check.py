@@ -36,6 +36,21 @@ def test_fields(kind, change, message):
         check_config(kind(change))
 
 
+def test_a_single_class_without_its_comma(tmp_path):
+    """mmseg would train on the classes w, a, t, e, r."""
+
+    def config(classes):
+        data = dict(type="RepeatDataset", dataset=dict(DATA, metainfo=dict(classes=classes)))
+        return dict(train_dataloader=dict(dataset=data))
+
+    message = r"train_dataloader\.dataset\.dataset\.metainfo\.classes must be .*\('water',\)"
+    with pytest.raises(ConfigError, match=message):
+        check_config(config("water"))
+    check_config(config(("water",)))
+    (tmp_path / "names.txt").write_text("water\n")
+    check_config(config(str(tmp_path / "names.txt")))
+
+
 def test_layer_decay_of_mmseg_knows_no_thinking_backbone():
     optim = dict(constructor="LearningRateDecayOptimizerConstructor", optimizer=dict(type="SGD"))
     cfg = dict(model=dict(backbone=dict(type="tvit_seg.ThinkingViT")), optim_wrapper=optim)

@@ -55,6 +55,13 @@ def test_tokens_that_survived(visualizer, test_cfg):
     assert 0.1 < faded[0] < faded[1] < 0.6
 
 
+def test_arrays_in_place_of_tensors(visualizer):
+    """mmseg's browse_dataset.py has them."""
+    _, (sample,) = batch(1)
+    image = np.zeros((32, 32, 3), np.uint8)
+    assert np.array_equal(visualizer.paint(image, sample.numpy()), visualizer.paint(image, sample))
+
+
 def test_without_exits(tmp_path, visualizer):
     _, data_samples = batch(1, (300, 40))
     image = np.zeros((300, 40, 3), np.uint8)

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import isfunction, signature
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -59,6 +60,11 @@ def check_config(cfg: Config | Mapping[str, Any], needed: Sequence[str] = ()) ->
         section, _, last = field.rpartition(".")
         if last in parts.get(section, {}):
             check(fits(parts[section][last]), field, parts[section][last], allowed)
+    for name, part in parts.items():
+        if name.rpartition(".")[-1] == "metainfo":
+            given = part.get("classes")
+            fits = not isinstance(given, str) or Path(given).is_file()  # which has a name a line
+            check(fits, f"{name}.classes", given, f"a tuple of names; ({given!r},) has one")
     kind = str(parts.get("model.backbone", {}).get("type")).rpartition(".")[-1]
     constructor = parts.get("optim_wrapper", {}).get("constructor")
     fits = not kind.startswith("Thinking") or constructor not in _MMSEG_DECAY

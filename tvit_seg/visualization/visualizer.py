@@ -77,7 +77,7 @@ class ThinkingVisualizer(SegLocalVisualizer):
         with_image: bool = True,
     ) -> np.ndarray:
         """Draw a result on an image (H, W, 3) RGB: all panels side by side, with the caption."""
-        sample = SegDataSample() if data_sample is None else data_sample
+        sample = SegDataSample() if data_sample is None else data_sample.to_tensor()
         panels = [image] if with_image else []
         palette = distinct_palette(self.dataset_meta.get("palette") or ())
         meta = (self.dataset_meta.get("classes"), palette)
