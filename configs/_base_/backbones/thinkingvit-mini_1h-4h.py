@@ -8,5 +8,5 @@ backbone = dict(
     thinking_stages=(1, 4),
     drop_path_rate=0.0,
     # about half of the quickstart's scenes continue
-    gate=dict(_delete_=True, type="PixelEntropyGate", threshold=0.4, resolution="token"),
+    gate=dict(_delete_=True, type="PixelEntropyGate", threshold=0.445, resolution="token"),
 )
