@@ -30,7 +30,7 @@ def test_table(flops, tmp_path, capsys):
         ("with decode head", 0),
         ("with decode head", 1),
     ]
-    assert rows[2]["gmacs"] == pytest.approx(0.04117, rel=1e-3)
+    assert rows[2]["gmacs"] == pytest.approx(0.01352, rel=1e-3)
     assert all(row["parameters_m"] > 0 for row in rows)
 
 
@@ -51,6 +51,15 @@ def test_a_gate_that_reads_pixels(flops, capsys, tmp_path):
     assert heads[1] == pytest.approx(2 * heads[0])
     assert found["gate"]["gmacs"] == pytest.approx(heads[0])
     assert "PixelEntropyGate takes" in capsys.readouterr().out
+
+
+def test_pruning_that_reads_pixels(flops, capsys, tmp_path):
+    """The backbone cannot run alone; a share of the tokens is cheaper than all."""
+    config = ROOT / "configs/quickstart/thinkingvit-tokens_scenes-96x96.py"
+    flops.main([str(config), "--json", str(tmp_path / "flops.json")])
+    rows = json.loads((tmp_path / "flops.json").read_text())["rows"]
+    assert [row["part"] for row in rows] == 2 * ["with decode head"]
+    assert rows[1]["gmacs"] < 0.7 * 0.1525
 
 
 def test_mistakes(flops, tmp_path, capsys):

@@ -50,15 +50,17 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def count(model: nn.Module, size: Sequence[int]) -> list[dict]:
-    """Rows of the table: the backbone's, then those of the whole model if it has exits."""
+    """Rows of the table: the backbone's if it can run alone, then the whole model's with exits."""
     if not isinstance(getattr(model, "backbone", None), ThinkingBackbone):
         raise ConfigError(f"the config's {type(model).__name__} has no thinking backbone")
     counted = {}
     if hasattr(model, "think"):
         name = "with decode head" if hasattr(model, "decode_head") else "classifier"
         counted[name] = _figures(model, size)
-    model.backbone.set_gate(None)  # a backbone alone has no decoded pixels for a gate
-    counted = {"backbone": _figures(model.backbone, size), **counted}
+    backbone = model.backbone
+    backbone.set_gate(None)  # a backbone alone has no decoded pixels for a gate
+    if backbone.pruning is None or not backbone.pruning.needs_decode_head:
+        counted = {"backbone": _figures(backbone, size), **counted}
     return [dict(part=part, **figures) for part, rows in counted.items() for figures in rows]
 
 
