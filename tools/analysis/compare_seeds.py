@@ -4,13 +4,13 @@ Reads what sweep.py --images wrote for each training. Intervals are of 95 % over
 """
 
 import argparse
-import csv
 from pathlib import Path
 
 from prettytable import PrettyTable
 
 from tvit_seg.engine.cli import friendly_errors
 from tvit_seg.evaluation.image_table import ImageTable, compare, relative_area
+from tvit_seg.utils.tables import write_csv
 from tvit_seg.visualization.plots import plot_seeds
 
 
@@ -50,11 +50,7 @@ def main() -> None:
         area, low, high = relative_area(tables, args.block)
         print(f"area of the image gate: {area:.2f} [{low:.2f}, {high:.2f}] of the oracle's")
         if args.csv:
-            args.csv.parent.mkdir(parents=True, exist_ok=True)
-            with args.csv.open("w", newline="") as file:
-                writer = csv.DictWriter(file, rows[0])
-                writer.writeheader()
-                writer.writerows(rows)
+            write_csv(args.csv, rows)
         if args.plot:
             plot_seeds(rows, args.plot)
 

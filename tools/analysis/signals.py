@@ -5,7 +5,6 @@ random units at equal cost; relative ones are shares of what an oracle wins (ran
 """
 
 import argparse
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from tvit_seg.evaluation.signals import MAPS, SignalRecords, learned_gain, recor
 from tvit_seg.evaluation.statistics import Ranking, interval, resample
 from tvit_seg.models.segmentors import ThinkingEncoderDecoder
 from tvit_seg.utils.checks import check
+from tvit_seg.utils.tables import write_csv
 from tvit_seg.visualization.plots import plot_signals
 from tvit_seg.weights.io import read_checkpoint, trusting
 
@@ -87,14 +87,6 @@ def compare(found: SignalRecords, learned: np.ndarray | None, block: int) -> lis
     return rows
 
 
-def write(path: Path, rows: list[dict]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def table(rows: list[dict]) -> PrettyTable:
     table = PrettyTable(["level", "signal", "Spearman", "AUROC", "area", "relative area", "ms"])
     for r in rows:
@@ -140,9 +132,9 @@ def main() -> None:
         print(table(rows))
         print(f"calibration error of stage 0's pixels: {found.calibration.error:.3f}")
         if args.csv:
-            write(args.csv, rows)
+            write_csv(args.csv, rows)
         if args.images:
-            write(args.images, per_image(found))
+            write_csv(args.images, per_image(found))
         if args.plot:
             plot_signals(found, args.plot, title=Path(args.config).stem)
     close_distributed(runner)

@@ -5,7 +5,6 @@ data, and can write a config for tools/test.py. With token pruning it can also s
 """
 
 import argparse
-import csv
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -40,6 +39,7 @@ from tvit_seg.evaluation.sweep import (
 )
 from tvit_seg.models.compile import compile_as_configured
 from tvit_seg.utils.checks import check
+from tvit_seg.utils.tables import write_csv
 from tvit_seg.utils.text import to_json
 from tvit_seg.visualization.contact_sheet import draw_contact_sheet
 from tvit_seg.visualization.plots import plot_keep_ratios, plot_sweep
@@ -223,11 +223,7 @@ def save(rows: list[dict], figures: dict, args: argparse.Namespace) -> None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(to_json({"rows": rows, **figures}, indent=2))
     if args.csv:
-        args.csv.parent.mkdir(parents=True, exist_ok=True)
-        with args.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(args.csv, rows)
 
 
 def chosen_rows(found: Sweep, args: argparse.Namespace) -> list[dict]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..utils.checks import check
+from ..utils.tables import write_csv
 from .metrics import segmentation_quality
 from .statistics import Ranking, interval, resample
 from .sweep import Sweep
@@ -45,12 +46,7 @@ def image_rows(sweeps: Mapping[float, Sweep]) -> Iterator[dict[str, Any]]:
 
 def write_image_table(path: Path, sweeps: Mapping[float, Sweep]) -> None:
     """Write the table; create its folder."""
-    rows = list(image_rows(sweeps))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path, list(image_rows(sweeps)))
 
 
 @dataclass
