@@ -61,7 +61,8 @@ def test_a_written_config_keeps_options(tool, tmp_path):
     tool.write_config(target, args, dict(threshold=0.25))
     cfg = Config.fromfile(target)
     assert cfg.model.test_cfg == dict(mode="slide", stride=(48, 48))
-    assert cfg.model.backbone.gate == dict(type="EntropyGate", threshold=0.25, use_sigmoid=True)
+    expected = dict(type="PixelEntropyGate", threshold=0.25, resolution="token")
+    assert cfg.model.backbone.gate == expected
     assert "_base_ = '../" in target.read_text()
 
 
