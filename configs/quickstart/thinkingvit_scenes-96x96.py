@@ -6,6 +6,8 @@ _base_ = [
     "../_base_/schedules/adamw_700.py",
     "../_base_/runtime/default.py",
 ]
+# about half of the scenes continue
+gate = dict(type="PixelEntropyGate", threshold=0.445, resolution="token")
 model = dict(
     type="ThinkingEncoderDecoder",
     data_preprocessor=_base_.data_preprocessor,
@@ -13,7 +15,7 @@ model = dict(
         img_size=_base_.crop_size,
         patch_size=8,
         num_classes=_base_.num_classes,
-        **_base_.backbone,
+        **{**_base_.backbone, "gate": gate},
     ),
     decode_head=dict(
         in_channels=_base_.out_channels,

@@ -245,7 +245,7 @@ def test_a_budget_becomes_a_config(trained, tmp_path, adaptive):
     assert expected["low"] <= expected["mean"] <= min(expected["high"], 0.11)
     tested = dict(figures(run("tools/test.py", planned, work / "iter_4.pth", *options)))
     # a BudgetGate may be an image off
-    tolerance = 0.139 / 5 if adaptive else 1e-3
+    tolerance = 0.14 / 5 if adaptive else 1e-3
     assert float(tested["thinking/gmacs"]) == pytest.approx(expected["mean"], abs=tolerance)
 
 

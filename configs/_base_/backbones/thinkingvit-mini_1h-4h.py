@@ -7,6 +7,4 @@ backbone = dict(
     num_layers=4,
     thinking_stages=(1, 4),
     drop_path_rate=0.0,
-    # about half of the quickstart's scenes continue
-    gate=dict(_delete_=True, type="PixelEntropyGate", threshold=0.445, resolution="token"),
 )
