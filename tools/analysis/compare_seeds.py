@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prettytable import PrettyTable
 
-from tvit_seg.engine.cli import friendly_errors
+from tvit_seg.engine.cli import add_block_argument, friendly_errors
 from tvit_seg.evaluation.image_table import ImageTable, compare, relative_area
 from tvit_seg.utils.tables import write_csv
 from tvit_seg.visualization.plots import plot_seeds
@@ -19,13 +19,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("tables", nargs="+", type=Path, help="CSV file of each training")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table as CSV")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="plot mIoU against cost")
-    parser.add_argument(
-        "--block",
-        type=int,
-        default=1,
-        metavar="N",
-        help="neighbouring images that the bootstrap draws together, for frames of videos",
-    )
+    add_block_argument(parser)
     return parser.parse_args()
 
 

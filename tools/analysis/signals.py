@@ -12,6 +12,7 @@ from prettytable import PrettyTable
 
 from tvit_seg.datasets.check import require_data
 from tvit_seg.engine.cli import (
+    add_block_argument,
     add_common_arguments,
     build_runner,
     choose_data,
@@ -38,13 +39,7 @@ def parse_args() -> argparse.Namespace:
         "--images", type=Path, metavar="FILE", help="write signals and gains of each image as CSV"
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="plot mIoU against cost")
-    parser.add_argument(
-        "--block",
-        type=int,
-        default=1,
-        metavar="N",
-        help="neighbouring images that the bootstrap draws together, for frames of videos",
-    )
+    add_block_argument(parser)
     parser.add_argument(
         "--learn",
         action="store_true",

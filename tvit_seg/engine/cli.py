@@ -44,6 +44,17 @@ class ConfigOptions(DictAction):
             raise argparse.ArgumentError(self, f"{values} must be key=value: {error}") from error
 
 
+def add_block_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--block`` of the tools that draw intervals over images."""
+    parser.add_argument(
+        "--block",
+        type=int,
+        default=1,
+        metavar="N",
+        help="neighbouring images that the bootstrap draws together, for frames of videos",
+    )
+
+
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that training and testing have in common."""
     parser.add_argument(

@@ -1,7 +1,7 @@
 """Pixel counts of each image after each stage, as a CSV file, and what several trainings say."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -150,40 +150,30 @@ def compare(
     for table in tables[1:]:
         same = table.counts.shape == first.counts.shape and table.keep_ratios == first.keep_ratios
         check(same, "keep ratios", table.keep_ratios, f"{first.keep_ratios} for the same images")
-    ratios = first.keep_ratios
-    settings = [(i, share) for i in range(len(ratios)) for share in shares if share or not i]
-    return [_row(tables, *setting, block) for setting in settings]
+    count, ratios = len(first.entropy), first.keep_ratios
+    draws = np.concatenate((np.ones((1, count)), resample(count, block)))  # all images once, first
 
+    def points(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+        """Qualities and costs, (trainings, draws) each."""
+        return np.array([_points(part, draws) for part in parts]).swapaxes(0, 1)
 
-def _row(tables: Sequence[ImageTable], ratio: int, share: float, block: int) -> dict[str, float]:
-    parts = [(table.at(ratio, share), table.at(0, 0), table.always) for table in tables]
-    count = len(tables[0].entropy)
-
-    def measure(weights: np.ndarray) -> np.ndarray:
-        """Five quantities, (trainings, draws) each."""
-        points = np.array([[_points(part, weights) for part in own] for own in parts])
-        (quality, cost), (low, start), (high, end) = points.transpose(1, 2, 0, 3)
+    low, start = points(table.at(0, 0) for table in tables)
+    high, end = points(table.always for table in tables)
+    rows = []
+    for index, share in [
+        (i, share) for i in range(len(ratios)) for share in shares if share or not i
+    ]:
+        quality, cost = points(table.at(index, share) for table in tables)
+        row = dict(keep_ratio=ratios[index], share=share, gmacs=cost[:, 0].mean())
+        row |= dict(cost=100 * (cost / end)[:, 0].mean(), mIoU=quality[:, 0].mean())
+        row["spread"] = float(np.ptp(quality[:, 0]))
         line = low + (high - low) * (cost - start) / (end - start)
-        return np.stack((quality, cost, cost / end, quality - high, quality - line))
-
-    found = measure(np.ones((1, count)))[..., 0]
-    quality, cost, relative, to_always, to_line = found.mean(1)
-    *_, always, line = measure(resample(count, block)).mean(1)
-    always, line = interval(always), interval(line)
-    return {
-        "keep_ratio": tables[0].keep_ratios[ratio],
-        "share": share,
-        "gmacs": cost,
-        "cost": 100 * relative,
-        "mIoU": quality,
-        "spread": float(np.ptp(found[0])),
-        "to_always": to_always,
-        "to_always.low": always[0],
-        "to_always.high": always[1],
-        "to_line": to_line,
-        "to_line.low": line[0],
-        "to_line.high": line[1],
-    }
+        for name, reference in (("to_always", high), ("to_line", line)):
+            difference = (quality - reference).mean(0)
+            row[name] = difference[0]
+            row[f"{name}.low"], row[f"{name}.high"] = interval(difference[1:])
+        rows.append(row)
+    return rows
 
 
 def relative_area(tables: Sequence[ImageTable], block: int = 1) -> tuple[float, float, float]:
