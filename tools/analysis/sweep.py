@@ -28,7 +28,7 @@ from tvit_seg.engine.distributed import close_distributed
 from tvit_seg.evaluation import pareto_front
 from tvit_seg.evaluation.budget import KINDS, Budget, Plan, plan, try_splits
 from tvit_seg.evaluation.guarantee import Guarantee, guaranteed_plan, try_guarantee
-from tvit_seg.evaluation.image_table import write_image_table
+from tvit_seg.evaluation.image_table import check_whole_images, write_image_table
 from tvit_seg.evaluation.record import PassRecord
 from tvit_seg.evaluation.sweep import (
     Sweep,
@@ -46,7 +46,7 @@ from tvit_seg.visualization.plots import plot_keep_ratios, plot_sweep
 from tvit_seg.visualization.report import ReportView, find_plotly, write_report
 from tvit_seg.weights.io import read_checkpoint, trusting
 
-UNLABELLED = "the images have no labels: exits and costs only, no quality, no plot"
+UNLABELLED = "the images have no labels: exits and costs only, no quality, plot or image table"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -226,6 +226,11 @@ def save(rows: list[dict], figures: dict, args: argparse.Namespace) -> None:
         write_csv(args.csv, rows)
 
 
+def save_images(found: dict[float, Sweep], args: argparse.Namespace) -> None:
+    if args.images and all(swept.labelled for swept in found.values()):
+        write_image_table(args.images, found)
+
+
 def chosen_rows(found: Sweep, args: argparse.Namespace) -> list[dict]:
     return [found.row(threshold) for threshold in args.thresholds or settable(found)]
 
@@ -313,19 +318,19 @@ def main() -> None:
         runner.call_hook("before_run")  # prepares hooks that average weights for loading
         runner.load_or_resume()
         model = getattr(runner.model, "module", runner.model)
+        if args.images:
+            check_whole_images(model)
         compile_as_configured(model, cfg.get("compile"))
         key, record = difficulty_key(cfg), open_record(cfg, loader, args)
         view = ReportView.build(model, loader.dataset) if args.report else None
         with autocast(enabled=args.amp):
             if args.keep_ratios:
                 if found := sweep_keep_ratios(model, loader, args.keep_ratios, key, record):
-                    if args.images:
-                        write_image_table(args.images, found)
+                    save_images(found, args)
                     report_keep_ratios(found, args)
             elif found := sweep(model, loader, key, record, view):
-                if args.images:
-                    pruning = model.backbone.pruning
-                    write_image_table(args.images, {pruning.keep_ratio if pruning else 1.0: found})
+                pruning = model.backbone.pruning
+                save_images({pruning.keep_ratio if pruning else 1.0: found}, args)
                 if args.report:
                     gate, meta = model.backbone.gate, loader.dataset.metainfo
                     rows = chosen_rows(found, args)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmseg.models.segmentors import BaseSegmentor
+from torch import nn
 
 from ..errors import DataError
 from ..utils.checks import check
@@ -19,16 +21,23 @@ from .sweep import Sweep
 _AREAS = ("intersection", "union", "label")
 
 
-def image_rows(sweeps: Mapping[float, Sweep]) -> Iterator[dict[str, Any]]:
-    """Rows of the table: a sweep for each keep ratio, 1 without pruning.
+def check_whole_images(model: nn.Module) -> None:
+    """Refuse a model whose images have no row of their own in the table.
 
     Raises:
-        ConfigError: The model runs in sliding windows, which exit one by one.
+        ConfigError: It is a classifier, or runs in sliding windows, which exit one by one.
     """
+    name = type(model).__name__
+    check(isinstance(model, BaseSegmentor), "model of an image table", name, "a segmentor")
+    mode = model.test_cfg.mode
+    check(mode == "whole", "test_cfg.mode of an image table", mode, "'whole'")
+
+
+def image_rows(sweeps: Mapping[float, Sweep]) -> Iterator[dict[str, Any]]:
+    """Rows of the table: a sweep for each keep ratio, 1 without pruning."""
     for keep_ratio, sweep in sweeps.items():
         for index, image in enumerate(sweep.images):
             found = image.predictions
-            check(len(found.entropy) == 1, "windows of an image", len(found.entropy), "1")
             for stage, (both, union, _, label) in enumerate(image.stage_scores):
                 areas = np.stack((both, union, label)).astype(int)
                 entropy, gmacs = f"{found.entropy[0, stage]:.9g}", found.gmacs[stage]
