@@ -25,12 +25,12 @@ def counts(right):
     return np.stack((right, 200 - right, hundred, hundred))
 
 
-def sweep(seed=0, gain=20, images=IMAGES):
+def sweep(seed=0, gain=20, images=IMAGES, windows=1):
     rng = np.random.default_rng(seed)
     found = []
     for index in range(images):
         right = rng.integers(30, 60, CLASSES)
-        entropy = np.full((1, 2), index / images, np.float32)
+        entropy = np.full((windows, 2), index / images, np.float32)
         predictions = SimpleNamespace(entropy=entropy, gmacs=np.array([1.0, 3.0]))
         # only images of high entropy gain
         scores = np.stack((counts(right), counts(right + gain * (index >= images / 2))))
@@ -92,6 +92,8 @@ def test_area_of_a_perfect_order(read):
 
 
 def test_bad_input(read, tmp_path):
+    with pytest.raises(ConfigError, match="windows"):
+        read({1.0: sweep(windows=2)})
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match=r"other\.csv"):
         ImageTable.read(tmp_path / "other.csv")
@@ -115,3 +117,4 @@ def test_models_without_one_row_for_an_image(model, named):
     with pytest.raises(ConfigError, match=named):
         check_whole_images(model())
     check_whole_images(segmentor())
+    check_whole_images(segmentor(test_cfg=None))  # whole by default

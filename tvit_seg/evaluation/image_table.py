@@ -29,15 +29,20 @@ def check_whole_images(model: nn.Module) -> None:
     """
     name = type(model).__name__
     check(isinstance(model, BaseSegmentor), "model of an image table", name, "a segmentor")
-    mode = model.test_cfg.mode
+    mode = model.test_cfg.get("mode", "whole")
     check(mode == "whole", "test_cfg.mode of an image table", mode, "'whole'")
 
 
 def image_rows(sweeps: Mapping[float, Sweep]) -> Iterator[dict[str, Any]]:
-    """Rows of the table: a sweep for each keep ratio, 1 without pruning."""
+    """Rows of the table: a sweep for each keep ratio, 1 without pruning.
+
+    Raises:
+        ConfigError: An image has several windows, which exit one by one.
+    """
     for keep_ratio, sweep in sweeps.items():
         for index, image in enumerate(sweep.images):
             found = image.predictions
+            check(len(found.entropy) == 1, "windows of an image", len(found.entropy), "1")
             for stage, (both, union, _, label) in enumerate(image.stage_scores):
                 areas = np.stack((both, union, label)).astype(int)
                 entropy, gmacs = f"{found.entropy[0, stage]:.9g}", found.gmacs[stage]
