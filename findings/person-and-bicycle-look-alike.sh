@@ -53,9 +53,11 @@ cat >program.py <<'END'
 import warnings
 
 warnings.filterwarnings("ignore")
+import contextlib
 import logging
 
-import mmseg.datasets
+with contextlib.redirect_stdout(None):  # tells of a package that is not there
+    import mmseg.datasets
 import numpy as np
 import torch
 from mmengine.structures import PixelData
