@@ -2,7 +2,7 @@
 # In pymia a prediction with one pixel too much has a mean absolute error 255 times that of one pixel too few.
 #
 # Setting: masks of 16 x 16, uint8 with 0 and 1, as SimpleITK and OpenCV read them. The prediction lacks one pixel of
-# the label, then has one more. MeanAbsoluteError and CoefficientOfDetermination of pymia.
+# the label, then has one more. pymia's MeanAbsoluteError, MeanSquaredError and CoefficientOfDetermination.
 #
 # Guess before running: both errors 1/256 = 0.0039, and the same coefficient of determination.
 #

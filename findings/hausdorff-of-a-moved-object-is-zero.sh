@@ -14,8 +14,8 @@
 #
 # Date: 2026-11-29, Python 3.11. Guess wrong for both metrics. Output seen: SEEN below.
 #
-# For users: take the metric "AHD" for the Hausdorff distance (between the borders, in pixels), or scipy, medpy or
-# MONAI; do not use "HD".
+# For users: take the metric "AHD" for the Hausdorff distance (between the borders, in pixels), or scipy or
+# torchmetrics; do not use "HD".
 #
 # Needs Python 3.11 (PYTHON names another), pip, and 1 GB of disk while it runs.
 # Exit status: 0 as seen then, 1 the behaviour changed, 2 it could not be set up or run.

@@ -6,11 +6,11 @@
 # mean surface distance.
 #
 # Guess before running: 0, 6 and, for nothing, infinity, NaN or an error, as the distance to an empty set is not
-# defined (torchmetrics 1.9.0 and MONAI 1.6.1 give infinity).
+# defined.
 #
 # What happens (seg-metrics 1.2.8): all distances of the missed object are 0. A message says what precision and recall
 # are taken for, none that distances are. The mean distance over images falls if a model predicts nothing where it
-# would be wrong by some pixels.
+# would be wrong by some pixels. torchmetrics 1.9.0 and MONAI 1.6.1 give infinity.
 #
 # Date: 2026-11-29, Python 3.11. Guess wrong. Output seen: SEEN below.
 #
